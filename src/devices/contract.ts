@@ -78,5 +78,6 @@ export interface DeviceDefinition<Config, State> {
   readonly description: string;
   /** Raised when the meaning of `State` changes. */
   readonly stateVersion: number;
-  create(config: Config, context: DeviceContext): Device<State>;
+  /** Builds the device as after power-on or, given a saved `state`, continues it (timers re-armed, lines driven). */
+  create(config: Config, context: DeviceContext, state?: State): Device<State>;
 }

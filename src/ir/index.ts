@@ -1,0 +1,2 @@
+export * from "./bits.ts";
+export * from "./node.ts";

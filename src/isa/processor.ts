@@ -1,0 +1,77 @@
+/** What a routine (an instruction's part that is plain TypeScript) may do to the processor it runs on. */
+import type { Routine, Status } from "../ir/index.ts";
+import type { StateView } from "./state-view.ts";
+
+/** How an access is checked: as the program's own, or as one the processor makes on its own behalf (descriptor tables, TSS). */
+export type Privilege = "current" | "supervisor";
+
+/**
+ * Linear memory as routines reach it, 1, 2, 4 or 8 bytes at a time. A failing access records the #PF (or #GP/#SS for
+ * non-canonical addresses) in the state and says so; the routine then returns `Status.Fault`.
+ */
+export interface ProcessorMemory {
+  /** The value, or undefined after a fault. */
+  load(linear: bigint, sizeBytes: 1 | 2 | 4 | 8, privilege?: Privilege): bigint | undefined;
+  /** False after a fault. */
+  store(linear: bigint, sizeBytes: 1 | 2 | 4 | 8, value: bigint, privilege?: Privilege): boolean;
+  /** Checks every page of the range for writing (or reading) without accessing it; false after a fault. */
+  probe(linear: bigint, sizeBytes: number, intent: "read" | "write", privilege?: Privilege): boolean;
+  /** Linear address of `offset` in segment 0..5 after limit, rights and canonical checks; undefined after #GP or #SS. */
+  linear(segment: number, offset: bigint, sizeBytes: number, intent: "read" | "write"): bigint | undefined;
+  /** Forgets the translation of one page (INVLPG). */
+  invalidatePage(linear: bigint): void;
+  /** Forgets translations: all, or all but global pages. */
+  flush(options: { keepGlobal: boolean }): void;
+}
+
+/** The machine around the processor. */
+export interface ProcessorBus {
+  portRead(port: number, sizeBytes: 1 | 2 | 4): number;
+  portWrite(port: number, sizeBytes: 1 | 2 | 4, value: number): void;
+  /** Time stamp counter in its own ticks, IA32_TSC_ADJUST included. */
+  timeStampCounter(): bigint;
+  setTimeStampCounter(value: bigint): void;
+  /** Model-specific registers that live outside of the processor's core (APIC base, x2APIC, TSC deadline); undefined: not one of them. */
+  readMsr(index: number): bigint | undefined;
+  /** "unknown": not one of them; false: the value is refused (#GP). */
+  writeMsr(index: number, value: bigint): boolean | "unknown";
+  /** CR8 as the local APIC's task priority, 0..15. */
+  taskPriority(): number;
+  setTaskPriority(value: number): void;
+  /** 64 random bits. */
+  random64(): bigint;
+}
+
+/** CPUID and MSRs of a processor model: data, and a property of the machine. */
+export interface CpuModel {
+  readonly name: string;
+  readonly vendor: "intel" | "amd" | "via";
+  readonly physicalAddressBits: number;
+  readonly linearAddressBits: 48 | 57;
+  /** Whether instructions of the named feature exist (names as in definitions' `feature`). */
+  hasFeature(name: string): boolean;
+  cpuid(leaf: number, subleaf: number): { eax: number; ebx: number; ecx: number; edx: number };
+  /** Initial value of a model-specific register that is plain storage or constant; undefined: #GP. */
+  msr(index: number): { readonly value: bigint; readonly writable: bigint } | undefined;
+}
+
+export interface Processor {
+  readonly state: StateView;
+  readonly memory: ProcessorMemory;
+  readonly bus: ProcessorBus;
+  readonly model: CpuModel;
+  /** Plain-storage model-specific registers by index, beside those that are state fields. */
+  readonly msrs: Map<number, bigint>;
+  /** Records an exception of the current instruction and returns `Status.Fault`. */
+  raise(vector: number, errorCode?: number): Status;
+  /** RIP of the current instruction and of the next one. */
+  currentRip(): bigint;
+  nextRip(): bigint;
+  /** To be called after any change of CR0, CR3, CR4, EFER, CPL, RFLAGS.AC/VM/TF, CS, SS or debug registers: recomputes modes and contexts. */
+  modeChanged(): void;
+}
+
+/** Declares a routine. `run` returns how execution goes on; arguments and results are in the state's scratch slots. */
+export function routine(name: string, run: (processor: Processor) => Status): Routine {
+  return { name, run };
+}

@@ -1,0 +1,157 @@
+/** Layout of one processor's architectural and engine state in linear memory. Every back end and snapshot names fields from here. */
+
+/** A field of the state area: byte offset from the processor's base and width in bits. */
+export interface StateField {
+  readonly name: string;
+  readonly offset: number;
+  readonly width: 8 | 16 | 32 | 64 | 128;
+}
+
+const fields: StateField[] = [];
+let cursor = 0;
+
+function field(name: string, width: StateField["width"]): StateField {
+  const sizeBytes = width / 8;
+  cursor = Math.ceil(cursor / sizeBytes) * sizeBytes;
+  const made: StateField = { name, offset: cursor, width };
+  cursor += sizeBytes;
+  fields.push(made);
+  return made;
+}
+
+function array(name: string, count: number, width: StateField["width"], strideBytes: number = width / 8): StateField[] {
+  cursor = Math.ceil(cursor / strideBytes) * strideBytes;
+  return Array.from({ length: count }, (_, index) => {
+    const made: StateField = { name: `${name}${index}`, offset: cursor, width };
+    cursor += strideBytes;
+    fields.push(made);
+    return made;
+  });
+}
+
+export const gpr: readonly StateField[] = array("gpr", 16, 64);
+
+/** Always zero: what an absent base or index register, or an ignored segment base, reads. */
+export const zero: StateField = field("zero", 64);
+/** Instruction pointer; exact whenever control is outside of generated code. */
+export const rip: StateField = field("rip", 64);
+/** Instruction pointer of the first instruction of the running block. */
+export const ripBase: StateField = field("ripBase", 64);
+/** Lazy status flags: ZF, SF and PF derive from this result, sign-extended to 64 bits. See `flagsAux`. */
+export const flagsResult: StateField = field("flagsResult", 64);
+/**
+ * Lazy status flags: bit 31 CF; bit 30 CF xor OF; bit 3 AF; bit 0 inverts the SF, bits 15:8 are xored into the byte
+ * whose parity is PF.
+ */
+export const flagsAux: StateField = field("flagsAux", 32);
+/** RFLAGS without the status flags (CF PF AF ZF SF OF) and the fixed bit 1. */
+export const systemFlags: StateField = field("systemFlags", 32);
+
+export interface SegmentFields {
+  readonly base: StateField;
+  readonly limit: StateField;
+  /** Descriptor bits 55:40 shifted down by 40 with bits 51:48 cleared (VMX access-rights format); bit 16 = unusable. */
+  readonly attributes: StateField;
+  readonly selector: StateField;
+  /** Offsets below this may be read without a slow check (0 when never). */
+  readonly readEnd: StateField;
+  /** Offsets below this may be written without a slow check (0 when never). */
+  readonly writeEnd: StateField;
+}
+
+function segment(name: string): SegmentFields {
+  return {
+    base: field(`${name}.base`, 64),
+    readEnd: field(`${name}.readEnd`, 64),
+    writeEnd: field(`${name}.writeEnd`, 64),
+    limit: field(`${name}.limit`, 32),
+    attributes: field(`${name}.attributes`, 32),
+    selector: field(`${name}.selector`, 16),
+  };
+}
+
+export const segmentNames = ["es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"] as const;
+/** Indexed as in ModRM.reg: ES CS SS DS FS GS, then LDTR and TR. */
+export const segments: readonly SegmentFields[] = segmentNames.map(segment);
+
+export const gdtrBase: StateField = field("gdtr.base", 64);
+export const idtrBase: StateField = field("idtr.base", 64);
+export const gdtrLimit: StateField = field("gdtr.limit", 32);
+export const idtrLimit: StateField = field("idtr.limit", 32);
+
+export const cr0: StateField = field("cr0", 64);
+export const cr2: StateField = field("cr2", 64);
+export const cr3: StateField = field("cr3", 64);
+export const cr4: StateField = field("cr4", 64);
+export const dr: readonly StateField[] = array("dr", 8, 64);
+export const xcr0: StateField = field("xcr0", 64);
+export const pkru: StateField = field("pkru", 32);
+export const cpl: StateField = field("cpl", 32);
+
+export const efer: StateField = field("efer", 64);
+export const star: StateField = field("star", 64);
+export const lstar: StateField = field("lstar", 64);
+export const cstar: StateField = field("cstar", 64);
+export const fmask: StateField = field("fmask", 64);
+export const kernelGsBase: StateField = field("kernelGsBase", 64);
+export const sysenterCs: StateField = field("sysenterCs", 64);
+export const sysenterEsp: StateField = field("sysenterEsp", 64);
+export const sysenterEip: StateField = field("sysenterEip", 64);
+export const tscAux: StateField = field("tscAux", 64);
+export const pat: StateField = field("pat", 64);
+
+export const x87Control: StateField = field("x87Control", 16);
+/** Status word with TOP in bits 13:11. */
+export const x87Status: StateField = field("x87Status", 16);
+/** One bit per physical register: 1 = not empty (as FXSAVE's abridged tag word). */
+export const x87Tag: StateField = field("x87Tag", 16);
+export const x87Opcode: StateField = field("x87Opcode", 16);
+export const x87InstructionPointer: StateField = field("x87InstructionPointer", 64);
+export const x87DataPointer: StateField = field("x87DataPointer", 64);
+export const x87InstructionSelector: StateField = field("x87InstructionSelector", 16);
+export const x87DataSelector: StateField = field("x87DataSelector", 16);
+export const mxcsr: StateField = field("mxcsr", 32);
+/** Physical x87 registers R0..R7: 64-bit significand, then sign and exponent in the next 16 bits. MMi is the significand of Ri. */
+export const x87: readonly StateField[] = array("x87r", 8, 128, 16);
+/** XMM0..15; the stride leaves room for the 512-bit registers. */
+export const xmm: readonly StateField[] = array("xmm", 16, 128, 64);
+
+/** Exception raised by the current instruction: its vector, or -1. */
+export const exceptionVector: StateField = field("exceptionVector", 32);
+export const exceptionErrorCode: StateField = field("exceptionErrorCode", 32);
+/** Instruction boundary that blocks interrupts: bit 0 by STI, bit 1 by MOV/POP SS. */
+export const interruptShadow: StateField = field("interruptShadow", 32);
+export const nmiBlocked: StateField = field("nmiBlocked", 32);
+/** 0 active, 1 halted, 2 shutdown, 3 waiting for SIPI. */
+export const activity: StateField = field("activity", 32);
+
+/** Instructions that may still retire before generated code returns. */
+export const budget: StateField = field("budget", 32);
+/** Low 12 bits of every TLB tag: address-space slot and privilege. */
+export const tlbContext: StateField = field("tlbContext", 64);
+/** What besides the linear address selects a decoded block: mode bits and address-space slot. */
+export const codeKey: StateField = field("codeKey", 32);
+/** Record under execution, valid while a slow path or routine runs and after a fault. */
+export const currentRecord: StateField = field("currentRecord", 32);
+/** Linear address of a slow-path access. */
+export const slowAddress: StateField = field("slowAddress", 64);
+/** Arguments and results of routines and slow paths. */
+export const scratch: readonly StateField[] = array("scratch", 16, 128);
+
+/** All fields in layout order. */
+export const stateFields: readonly StateField[] = fields;
+
+/** Size of the register part; the TLB and jump cache follow at the next 4 KiB boundary. */
+export const registerAreaSizeBytes: number = Math.ceil(cursor / 4096) * 4096;
+
+/** Direct-mapped TLB: entries of {read tag i64, write tag i64, addend i32, unused}. */
+export const tlbEntries = 4096;
+export const tlbEntrySizeBytes = 32;
+export const tlbOffset: number = registerAreaSizeBytes;
+/** Direct-mapped cache of block entry points: {linear address i64, code key i32, record i32}. */
+export const jumpCacheEntries = 4096;
+export const jumpCacheEntrySizeBytes = 16;
+export const jumpCacheOffset: number = tlbOffset + tlbEntries * tlbEntrySizeBytes;
+/** Bytes of one processor's area. */
+export const processorAreaSizeBytes: number =
+  Math.ceil((jumpCacheOffset + jumpCacheEntries * jumpCacheEntrySizeBytes) / 65536) * 65536;

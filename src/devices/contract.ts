@@ -61,7 +61,7 @@ export interface DeviceContext {
   readonly clock: Clock;
   readonly memory: GuestMemory;
   readonly signalMessage: MessageSignal;
-  /** ISA interrupt line 0..15, or I/O APIC pin 16..23. */
+  /** ISA interrupt line 0..15, or I/O APIC pin 16..23. Each call gives a wire of its own; wires of one line are ORed. */
   irq(line: number): IrqLine;
 }
 
@@ -72,12 +72,15 @@ export interface Device<State> {
   reset(): void;
 }
 
-/** One line in the catalog: from it the board, API, CLI, snapshot and documents derive. */
-export interface DeviceDefinition<Config, State> {
+/**
+ * One line in the catalog: from it the board, API, CLI, snapshot and documents derive. `Built` is what the
+ * board gets when it needs more of the device than its state (a console's `feed`, say).
+ */
+export interface DeviceDefinition<Config, State, Built extends Device<State> = Device<State>> {
   readonly name: string;
   readonly description: string;
   /** Raised when the meaning of `State` changes. */
   readonly stateVersion: number;
   /** Builds the device as after power-on or, given a saved `state`, continues it (timers re-armed, lines driven). */
-  create(config: Config, context: DeviceContext, state?: State): Device<State>;
+  create(config: Config, context: DeviceContext, state?: State): Built;
 }

@@ -38,7 +38,6 @@ export {
   underflowMask,
   x87Environment,
 } from "./environment.ts";
-export type { F32, F64 } from "./simd.ts";
 export * from "./simd.ts";
 export type { Ordering } from "./simd-arithmetic.ts";
 export { orderedEqual, orderedGreater, orderedLess, unordered } from "./simd-arithmetic.ts";

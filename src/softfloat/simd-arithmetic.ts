@@ -115,7 +115,8 @@ export function divide(format: BinaryFormat, aBits: bigint, bBits: bigint, envir
     return packInfinity(format, negative);
   }
   if (b.kind === kindZero) {
-    environment.exceptions |= divideByZeroMask | raised;
+    // Division by zero outranks a denormal dividend.
+    environment.exceptions |= divideByZeroMask;
     return packInfinity(format, negative);
   }
   if (a.kind === kindZero || b.kind === kindInfinity) {

@@ -131,7 +131,8 @@ export function f80Divide(a: F80, b: F80, environment: X87Environment): F80 {
   }
   if (right.kind === kindZero) {
     if (left.kind === kindZero) return invalidF80(environment);
-    environment.exceptions |= raised | divideByZeroMask;
+    // Division by zero outranks a denormal dividend.
+    environment.exceptions |= divideByZeroMask;
     return f80Infinity(negative);
   }
   if (left.kind === kindZero || right.kind === kindInfinity) {

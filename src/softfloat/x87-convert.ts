@@ -44,7 +44,10 @@ function load(format: BinaryFormat, bits: bigint, environment: X87Environment): 
   };
 }
 
-/** FLD m32: raises invalid for a signalling NaN (which it quiets), denormal for a denormal. */
+/**
+ * FLD m32: raises invalid for a signalling NaN (which it quiets), denormal for a denormal. Only an unmasked invalid
+ * keeps the value from being pushed, a denormal does not (measured on Zen).
+ */
 export function f80FromF32(bits: number, environment: X87Environment): F80 {
   return load(formatF32, BigInt(bits >>> 0), environment);
 }
@@ -87,8 +90,9 @@ function store(format: BinaryFormat, value: F80, environment: X87Environment): b
     case kindFinite: {
       const { rounding, masks } = environment;
       const rounded = roundInto(toExact(unpacked), format, { rounding, masks, flushToZero: false });
-      environment.exceptions |= rounded.exceptions;
-      environment.roundedUp = rounded.roundedUp;
+      const suppressing = rounded.exceptions & ~masks & (overflowMask | underflowMask);
+      environment.exceptions |= suppressing === 0 ? rounded.exceptions : suppressing;
+      environment.roundedUp = suppressing === 0 && rounded.roundedUp;
       return packRounded(format, rounded);
     }
     default:

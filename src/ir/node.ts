@@ -32,6 +32,8 @@ export type NodeKind =
   | { readonly op: "immediate" }
   /** RIP of the next instruction. */
   | { readonly op: "nextRip" }
+  /** RIP that a relative branch leads to, not yet wrapped to the operand size. */
+  | { readonly op: "branchTarget" }
   /** RIP of this instruction. */
   | { readonly op: "thisRip" }
   | { readonly op: BinaryOp | CompareOp | UnaryOp | "select" }

@@ -205,6 +205,15 @@ export class Cpu {
     return new Bits<64>(recorder().emit({ op: "nextRip" }, 64));
   }
 
+  /** The whole immediate of the record, however many operands share it. */
+  immediate64(): Bits<64> {
+    return new Bits<64>(recorder().emit({ op: "immediate" }, 64));
+  }
+
+  branchTarget(): Bits<64> {
+    return new Bits<64>(recorder().emit({ op: "branchTarget" }, 64));
+  }
+
   thisRip(): Bits<64> {
     return new Bits<64>(recorder().emit({ op: "thisRip" }, 64));
   }
@@ -293,6 +302,10 @@ export interface InstructionDefinition {
   readonly names?: Partial<Record<16 | 32 | 64, string>>;
   /** Status flags the manual leaves undefined; masked when compared with a processor. */
   readonly undefinedFlags?: readonly Flag[];
+  /** Undefined for shift and rotate counts other than 1, after masking. */
+  readonly undefinedUnlessCountIsOne?: readonly Flag[];
+  /** Undefined for counts of at least the operand's width. For SHLD and SHRD the result is undefined then, too. */
+  readonly undefinedWhenCountReachesWidth?: readonly Flag[];
   /** Why the instruction is not compared with the host's processor (privileged, reads time, …). */
   readonly notDifferential?: string;
   /** Ends a block without branching: what follows may be decoded in another mode or must see an interrupt first. */

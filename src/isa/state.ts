@@ -88,6 +88,9 @@ export const xcr0: StateField = field("xcr0", 64);
 export const pkru: StateField = field("pkru", 32);
 export const cpl: StateField = field("cpl", 32);
 
+/** 64 minus the number of linear-address bits: shifting an address up and arithmetically down by it keeps canonical ones. */
+export const canonicalShift: StateField = field("canonicalShift", 64);
+
 export const efer: StateField = field("efer", 64);
 export const star: StateField = field("star", 64);
 export const lstar: StateField = field("lstar", 64);

@@ -1,0 +1,141 @@
+/**
+ * String instructions: SDM volume 1, "String Instructions". One execution is one iteration; a repeated instruction
+ * continues at itself, so that faults and interrupts between iterations find the registers as the manual has them.
+ */
+import { Bits, when, type Width } from "../../ir/index.ts";
+import {
+  borrowsOfDifference, constant, instruction, load, Register, Segment, store, type Context, type Cpu, type InstructionDefinition,
+  type Variant,
+} from "../definition.ts";
+import * as state from "../state.ts";
+
+type IntegerWidth = 8 | 16 | 32 | 64;
+
+const directionBit = 10;
+
+interface Iteration<W extends IntegerWidth> {
+  readonly cpu: Cpu;
+  readonly width: W;
+  /** Offset in rSI or rDI, wrapped to the address size. */
+  pointer(register: number): Bits<64>;
+  /** Moves rSI or rDI by one element in the direction of DF. */
+  advance(register: number): void;
+}
+
+/**
+ * Runs `iterate` once, or under REP while the count lasts. `iterate` returns the condition under which a repetition
+ * goes on besides the count (REPE, REPNE), or nothing.
+ */
+export function repeated<W extends IntegerWidth>(
+  cpu: Cpu, width: W, variant: Variant, iterate: (iteration: Iteration<W>) => Bits<1> | undefined,
+): void {
+  const size = variant.addressSize;
+  const iteration: Iteration<W> = {
+    cpu, width,
+    pointer: (register) => (cpu.gpr(register, size).read() as Bits).zext(64),
+    advance(register) {
+      const backwards = cpu.field<32>(state.systemFlags).read().bit(directionBit);
+      const step = backwards.select(constant(size as Width, -(width / 8)), width / 8);
+      const place = cpu.gpr(register, size);
+      place.write((place.read() as Bits).add(step) as never);
+    },
+  };
+  if (variant.repeat === "none") {
+    iterate(iteration);
+    return;
+  }
+  const count = cpu.gpr(Register.RCX, size);
+  const remaining = count.read() as Bits;
+  when(remaining.ne(0), () => {
+    const goesOn = iterate(iteration);
+    const left = remaining.sub(1);
+    count.write(left as never);
+    const more = goesOn === undefined ? left.ne(0) : left.ne(0).and(goesOn);
+    when(more, () => cpu.jump(cpu.thisRip()));
+  });
+}
+
+function compareFlags<W extends Width>(cpu: Cpu, a: Bits<W>, b: Bits<W>): Bits<1> {
+  const difference = a.sub(b);
+  cpu.arithmeticFlags(difference, borrowsOfDifference(a, b, difference));
+  return difference.isZero();
+}
+
+/** REPE goes on while equal, REPNE while not. */
+function whileMatching(equal: Bits<1>, variant: Variant): Bits<1> {
+  return variant.repeat === "repne" ? equal.xor(1) : equal;
+}
+
+const suffixes = { 8: "b", 16: "w", 32: "d", 64: "q" } as const;
+
+function stringInstruction(
+  name: string, encodings: readonly [byte: string, wide: string],
+  iterate: <W extends IntegerWidth>(iteration: Iteration<W>, variant: Variant) => Bits<1> | undefined,
+): InstructionDefinition[] {
+  const define = (encoding: string, names: Partial<Record<16 | 32 | 64, string>>, mnemonic: string): InstructionDefinition =>
+    instruction({
+      name: mnemonic, names, encodings: [encoding],
+      execute<W extends IntegerWidth>({ cpu, width, variant }: Context<W>) {
+        repeated(cpu, width, variant, (iteration) => iterate(iteration, variant));
+      },
+    });
+  return [
+    define(encodings[0], {}, `${name}b`),
+    define(encodings[1], { 16: `${name}${suffixes[16]}`, 32: `${name}${suffixes[32]}`, 64: `${name}${suffixes[64]}` }, `${name}v`),
+  ];
+}
+
+const movs = stringInstruction("movs", ["A4 Yb,Xb", "A5 Yv,Xv"], (iteration) => {
+  const value = load(iteration.width, "operand", iteration.pointer(Register.RSI));
+  store(Segment.ES, iteration.pointer(Register.RDI), value);
+  iteration.advance(Register.RSI);
+  iteration.advance(Register.RDI);
+  return undefined;
+});
+
+const cmps = stringInstruction("cmps", ["A6 Xb,Yb", "A7 Xv,Yv"], (iteration, variant) => {
+  const a = load(iteration.width, "operand", iteration.pointer(Register.RSI));
+  const b = load(iteration.width, Segment.ES, iteration.pointer(Register.RDI));
+  iteration.advance(Register.RSI);
+  iteration.advance(Register.RDI);
+  return whileMatching(compareFlags(iteration.cpu, a, b), variant);
+});
+
+const stos = stringInstruction("stos", ["AA Yb,AL", "AB Yv,rAX"], (iteration) => {
+  store(Segment.ES, iteration.pointer(Register.RDI), iteration.cpu.gpr(Register.RAX, iteration.width).read());
+  iteration.advance(Register.RDI);
+  return undefined;
+});
+
+const lods = stringInstruction("lods", ["AC AL,Xb", "AD rAX,Xv"], (iteration) => {
+  const value = load(iteration.width, "operand", iteration.pointer(Register.RSI));
+  iteration.cpu.gpr(Register.RAX, iteration.width).write(value);
+  iteration.advance(Register.RSI);
+  return undefined;
+});
+
+const scas = stringInstruction("scas", ["AE AL,Yb", "AF rAX,Yv"], (iteration, variant) => {
+  const a = iteration.cpu.gpr(Register.RAX, iteration.width).read();
+  const b = load(iteration.width, Segment.ES, iteration.pointer(Register.RDI));
+  iteration.advance(Register.RDI);
+  return whileMatching(compareFlags(iteration.cpu, a, b), variant);
+});
+
+const direction = [
+  instruction({
+    name: "cld", encodings: ["FC"],
+    execute({ cpu }) {
+      const flags = cpu.field<32>(state.systemFlags);
+      flags.write(flags.read().and(~(1 << directionBit) >>> 0));
+    },
+  }),
+  instruction({
+    name: "std", encodings: ["FD"],
+    execute({ cpu }) {
+      const flags = cpu.field<32>(state.systemFlags);
+      flags.write(flags.read().or(1 << directionBit));
+    },
+  }),
+];
+
+export const strings: readonly InstructionDefinition[] = [...movs, ...cmps, ...stos, ...lods, ...scas, ...direction];

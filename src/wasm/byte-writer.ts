@@ -6,14 +6,17 @@ export class ByteWriter {
   /** Only the first `length` bytes are meaningful. */
   bytes: Uint8Array<ArrayBuffer>;
   length = 0;
+  /** Equal to `bytes.length`, which costs more to read on every byte. */
+  #capacityBytes: number;
 
   constructor(capacityBytes = 1024) {
     this.bytes = new Uint8Array(capacityBytes);
+    this.#capacityBytes = capacityBytes;
   }
 
   byte(value: number): void {
     const at = this.length;
-    if (at === this.bytes.length) this.#reserve(1);
+    if (at === this.#capacityBytes) this.#reserve(1);
     this.bytes[at] = value;
     this.length = at + 1;
   }
@@ -27,6 +30,7 @@ export class ByteWriter {
 
   /** LEB128 of the low 32 bits, unsigned. */
   unsigned(value: number): void {
+    if (value >= 0 && value < 0x80) return this.byte(value);
     let rest = value >>> 0;
     while (rest > 0x7f) {
       this.byte((rest & 0x7f) | 0x80);
@@ -99,8 +103,9 @@ export class ByteWriter {
 
   #reserve(sizeBytes: number): void {
     const needed = this.length + sizeBytes;
-    if (needed <= this.bytes.length) return;
-    const grown = new Uint8Array(Math.max(needed, this.bytes.length * 2));
+    if (needed <= this.#capacityBytes) return;
+    this.#capacityBytes = Math.max(needed, this.#capacityBytes * 2);
+    const grown = new Uint8Array(this.#capacityBytes);
     grown.set(this.bytes);
     this.bytes = grown;
   }

@@ -102,6 +102,11 @@ function memoryLaneMethod(opcode: number, naturalAlignment: number): Method {
 }
 
 function plainMethod(opcode: number): Method {
+  if (opcode < 0x100) {
+    return function (): void {
+      this.writer.byte(opcode);
+    };
+  }
   return function (): void {
     this.writer.opcode(opcode);
   };
@@ -110,6 +115,14 @@ function plainMethod(opcode: number): Method {
 function zeroMethod(opcode: number): Method {
   return function (): void {
     this.writer.opcode(opcode);
+    this.writer.byte(0);
+  };
+}
+
+function twoZeroMethod(opcode: number): Method {
+  return function (): void {
+    this.writer.opcode(opcode);
+    this.writer.byte(0);
     this.writer.byte(0);
   };
 }
@@ -196,14 +209,6 @@ const methodFactories: Readonly<Record<Immediate, (opcode: number) => Method>> =
       this.writer.byte(valTypeCode[type]);
     },
 };
-
-function twoZeroMethod(opcode: number): Method {
-  return function (): void {
-    this.writer.opcode(opcode);
-    this.writer.byte(0);
-    this.writer.byte(0);
-  };
-}
 
 const prototypes = new Map<string, Record<string, Method>>();
 

@@ -68,3 +68,5 @@ export {
   f80Infinity,
   f80Zero,
 } from "./x87-format.ts";
+export type { Extracted, PartialRemainder } from "./x87-partial.ts";
+export { f80Extract, f80Remainder, f80RoundToIntegral, f80Scale } from "./x87-partial.ts";

@@ -90,6 +90,30 @@ function leftAligned(quotient: bigint, target: Target): bigint {
   return quotient << BigInt(64 - target.precision);
 }
 
+/** FSCALE far below the range: zero, as not even the adjusted exponent can be encoded (SDM vol. 1, 8.5.5). */
+function farBelow(negative: boolean, target: Target): Rounded {
+  return {
+    negative,
+    infinite: false,
+    exponent: target.minExponent,
+    significand: 0n,
+    exceptions: underflowMask | precisionMask,
+    roundedUp: false,
+  };
+}
+
+/** FSCALE far above the range: infinity (SDM vol. 1, 8.5.4). */
+function farAbove(negative: boolean, target: Target): Rounded {
+  return {
+    negative,
+    infinite: true,
+    exponent: target.maxExponent,
+    significand: 0n,
+    exceptions: overflowMask | precisionMask,
+    roundedUp: true,
+  };
+}
+
 /** Rounds to the target's precision and range. */
 export function roundInto(value: Exact, target: Target, response: Response): Rounded {
   const { negative } = value;
@@ -106,6 +130,7 @@ export function roundInto(value: Exact, target: Target, response: Response): Rou
 
   if (exponent < target.minExponent) {
     if ((masks & underflowMask) === 0) {
+      if (exponent + biasAdjustment < target.minExponent) return farBelow(negative, target);
       return {
         negative,
         infinite: false,
@@ -138,6 +163,7 @@ export function roundInto(value: Exact, target: Target, response: Response): Rou
 
   if (exponent > target.maxExponent) {
     if ((masks & overflowMask) === 0) {
+      if (exponent - biasAdjustment > target.maxExponent) return farAbove(negative, target);
       return {
         negative,
         infinite: false,

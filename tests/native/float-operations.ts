@@ -395,3 +395,31 @@ for (const [name, number, width, truncates] of [
     storeAnswer(soft.f80ToInteger(toF80(a), width, truncates ? soft.roundZero : e.rounding, e), width, e),
   );
 }
+
+for (const [name, number, isNearest] of [
+  ["fprem", 0x20a, false],
+  ["fprem1", 0x20b, true],
+] as const) {
+  x87(name, number, twoF80, ([a, b], e) => {
+    const { result, complete, quotient } = soft.f80Remainder(toF80(a), toF80(b), isNearest, e);
+    const conditions =
+      (complete ? 0 : c2Mask) | (quotient & 4 ? c0Mask : 0) | (quotient & 2 ? c3Mask : 0) | (quotient & 1 ? c1Mask : 0);
+    return { ...registerAnswer(a, result, e), conditions, conditionsMask: compareMask };
+  });
+}
+x87Binary("frndint", 0x20c, (a, _b, e) => soft.f80RoundToIntegral(a, e));
+x87Binary("fscale", 0x20d, soft.f80Scale, (random) => {
+  const [a, b] = twoF80(random);
+  // Half of the scales are integers that may just leave the range.
+  return random.below(2) === 0 ? [a, b] : [a, fromF80(soft.f80FromInteger(BigInt(random.below(140_000) - 70_000)))];
+});
+x87("fxtract", 0x20e, twoF80, ([a, b], e) => {
+  const { significand, exponent } = soft.f80Extract(toF80(a), e);
+  const suppressed = (e.exceptions & soft.preComputationMask & ~e.masks) !== 0;
+  return {
+    result: suppressed ? a : fromF80(significand),
+    second: suppressed ? b : fromF80(exponent),
+    conditions: 0,
+    conditionsMask: c1Mask,
+  };
+});

@@ -115,6 +115,7 @@ function buildRow<I extends EncodedInstruction>(entries: readonly TableEntry<I>[
 
 function matchesPrefix(prefix: MandatoryPrefix, slot: number): boolean {
   if (prefix === "any") return true;
+  if (prefix === "NFx") return slot === PrefixSlot.none || slot === PrefixSlot["66"];
   return slot === PrefixSlot[prefix === "NP" ? "none" : prefix];
 }
 
@@ -127,14 +128,14 @@ function matchesModrm(encoding: ParsedEncoding, modrm: number): boolean {
   return (encoding.hasModrmIndex ? modrm & 0xf8 : modrm) === encoding.modrmByte;
 }
 
-/** Fixed ModRM before /n before /r, one form of ModRM before both, fixed opcode before +r, prefix word before none. */
+/** Fixed ModRM before /n before /r; prefix word before none; one form of ModRM before both; fixed opcode before +r. */
 function specificity<I extends EncodedInstruction>({ encoding, conditionMask }: TableEntry<I>): number {
   let score = 0;
   if (encoding.modrmByte !== undefined) score += encoding.hasModrmIndex ? 400 : 500;
   if (encoding.modrmReg !== undefined) score += 200;
-  if (encoding.allowsRegister !== encoding.allowsMemory) score += 100;
-  if (!encoding.hasOpcodeRegister) score += 50;
-  if (encoding.prefix !== "any") score += 20;
+  if (encoding.prefix !== "any") score += encoding.prefix === "NFx" ? 90 : 100;
+  if (encoding.allowsRegister !== encoding.allowsMemory) score += 40;
+  if (!encoding.hasOpcodeRegister) score += 20;
   for (let bits = conditionMask & ~ConditionBit.rexB; bits !== 0; bits &= bits - 1) score += 1;
   return score;
 }

@@ -2,10 +2,10 @@
  * Encoding strings such as `"81 /2 iz Ev,Iz"`: the notation of the instruction pages of the Intel SDM (volume 2,
  * "Interpreting the Instruction Reference Pages") with the operand codes of its opcode maps (appendix A.2).
  *
- *     [NP|66|F3|F2] [attributes] opcode-bytes[+r|+i] [/r|/0…/7] [ib|iw|id|iq|iz|iv|cb|cz|cp|is4 …] [operands]
+ *     [NP|NFx|66|F3|F2] [attributes] opcode-bytes[+r|+i] [/r|/0…/7] [ib|iw|id|iq|iz|iv|cb|cz|cp|is4 …] [operands]
  *     VEX.{128|256|LIG|LZ}.{NP|66|F3|F2}.{0F|0F38|0F3A}[.W0|.W1|.WIG] opcode-byte …
  *
- * Without a prefix word 66, F3 and F2 are ordinary prefixes. Attributes: `REX.W`/`W1`, `W0`; `i64` (not in 64-bit
+ * Without a prefix word 66, F3 and F2 are ordinary prefixes; `NP` forbids them all, `NFx` F3 and F2. Attributes: `REX.W`/`W1`, `W0`; `i64` (not in 64-bit
  * mode), `o64` (only there), `d64` (operand size 64 by default there), `f64` (always 64 there), `a16`/`a32`/`a64`
  * (address size), `mod3`/`mem` (ModRM names a register, or memory). A byte after the opcode is a fixed ModRM byte.
  */
@@ -14,7 +14,7 @@ import { parseOperand } from "./operand-template.ts";
 import type { OperandTemplate } from "./operand-template.ts";
 
 /** What the 66, F3 and F2 prefixes mean to an encoding: `any` leaves them their ordinary meaning. */
-export type MandatoryPrefix = "any" | "NP" | "66" | "F3" | "F2";
+export type MandatoryPrefix = "any" | "NFx" | "NP" | "66" | "F3" | "F2";
 
 /** How the effective operand size in 64-bit mode comes about; `mode` is 64 there and 32 elsewhere (MOV CR, MOV DR). */
 export type OperandSizeRule = "default" | "d64" | "f64" | "mode";
@@ -93,7 +93,7 @@ export function parseEncoding(text: string): ParsedEncoding {
 
 function parsePrefixWord(draft: Draft, token: string): boolean {
   if (draft.bytes.length > 0 || draft.prefix !== "any") return false;
-  if (token === "NP" || token === "66" || token === "F3" || token === "F2") {
+  if (token === "NP" || token === "NFx" || token === "66" || token === "F3" || token === "F2") {
     draft.prefix = token;
     return true;
   }

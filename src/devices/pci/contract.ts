@@ -1,5 +1,5 @@
 /** What PCI devices need of the board beyond the general device contract. */
-import type { Device, DeviceContext } from "../contract.ts";
+import type { Device, DeviceContext, DeviceDefinition } from "../contract.ts";
 import type { PciBus } from "./bus.ts";
 import type { PciFunction } from "./function.ts";
 
@@ -19,10 +19,8 @@ export interface PciDevice<State> extends Device<State> {
   readonly pciFunction: PciFunction;
 }
 
-/** The catalog line of a device that sits on the PCI bus. */
-export interface PciDeviceDefinition<Config, State, Instance extends PciDevice<State> = PciDevice<State>> {
-  readonly name: string;
-  readonly description: string;
-  readonly stateVersion: number;
-  create(config: Config, context: PciDeviceContext): Instance;
+/** The catalog line of a device that sits on the PCI bus: {@link DeviceDefinition} with the bus in the context. */
+export interface PciDeviceDefinition<Config, State, Built extends PciDevice<State> = PciDevice<State>>
+  extends Omit<DeviceDefinition<Config, State, Built>, "create"> {
+  create(config: Config, context: PciDeviceContext, state?: State): Built;
 }

@@ -188,10 +188,21 @@ export class PciFunction {
     this.update();
   }
 
-  /** Brings mappings and the interrupt pin in line with the configuration bytes, also after state was restored. */
+  /** Brings mappings and the interrupt pin in line with the configuration bytes. */
   update(): void {
     for (const bar of this.baseAddresses) bar.update(this.command);
     this.#updateInterrupt();
+  }
+
+  /** Continues from a saved state of the same model. */
+  restore(saved: PciFunctionState): void {
+    this.config.bytes.set(saved.config);
+    this.state.isInterruptRequested = saved.isInterruptRequested;
+    if (this.state.msix !== undefined && saved.msix !== undefined) {
+      this.state.msix.table.set(saved.msix.table);
+      this.state.msix.pending.set(saved.msix.pending);
+    }
+    this.update();
   }
 
   reset(): void {

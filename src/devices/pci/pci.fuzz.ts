@@ -4,8 +4,8 @@ import { expect, it } from "vitest";
 import type { AccessSize } from "../contract.ts";
 import { TestBoard } from "../testing/board.ts";
 import { PciFunction } from "./function.ts";
-import { hostBridgeDefinition } from "./host-bridge/index.ts";
-import { lpcBridgeDefinition } from "./lpc-bridge/index.ts";
+import { hostBridge } from "./host-bridge/index.ts";
+import { lpcBridge } from "./lpc-bridge/index.ts";
 
 const access = fc.record({
   device: fc.constantFrom(0, 2, 0x1f, 9),
@@ -19,8 +19,8 @@ it("survives any configuration writes", () => {
   fc.assert(
     fc.property(fc.array(access, { maxLength: 80 }), (accesses) => {
       const board = new TestBoard();
-      const host = hostBridgeDefinition.create({ shadowChanged: () => {} }, board.context);
-      const lpc = lpcBridgeDefinition.create({}, board.context);
+      const host = hostBridge.create({ shadowChanged: () => {} }, board.context);
+      const lpc = lpcBridge.create({}, board.context);
       const scratch = { read: () => 0, write: () => {} };
       const victim = new PciFunction({ vendorId: 0x1234, deviceId: 1, classCode: 0xff0000, interruptPin: 1 }, board.context, [
         { kind: "memory64", index: 0, sizeBytes: 0x4000, registers: scratch, name: "a" },

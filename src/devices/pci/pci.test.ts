@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { TestBoard } from "../testing/board.ts";
 import { PciFunction } from "./function.ts";
-import { hostBridgeDefinition, type ShadowRegion } from "./host-bridge/index.ts";
-import { lpcBridgeDefinition } from "./lpc-bridge/index.ts";
+import { hostBridge, type ShadowRegion } from "./host-bridge/index.ts";
+import { lpcBridge } from "./lpc-bridge/index.ts";
 import { Config } from "./registers.ts";
 
 const scratch = { read: (offset: number) => offset, write: () => {} };
@@ -11,8 +11,8 @@ function board() {
   const machine = new TestBoard();
   const shadow: ShadowRegion[] = [];
   const pmBases: (number | undefined)[] = [];
-  const host = hostBridgeDefinition.create({ shadowChanged: (region) => shadow.push(region) }, machine.context);
-  const lpc = lpcBridgeDefinition.create({ pmBaseChanged: (base) => pmBases.push(base) }, machine.context);
+  const host = hostBridge.create({ shadowChanged: (region) => shadow.push(region) }, machine.context);
+  const lpc = lpcBridge.create({ pmBaseChanged: (base) => pmBases.push(base) }, machine.context);
   const config = (device: number, fn: number, offset: number): number => 0x80000000 + (device << 11) + (fn << 8) + offset;
   return {
     machine,

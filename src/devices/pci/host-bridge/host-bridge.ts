@@ -86,19 +86,25 @@ export class HostBridge {
     for (let i = 0; i < pamRegisterCount; i++) this.pciFunction.writeConfig(pamOffset + i, 1, pamWritableMask);
   }
 
-  /** Brings the decoders in line with the registers, also after state was restored. */
-  update(): void {
-    this.pciFunction.update();
-    this.#ecam.relocate(this.#decodeEcam());
-    this.#shadowChanged(undefined);
-    this.#smramChanged();
+  /** Continues from a saved state. */
+  restore(saved: HostBridgeState): void {
+    this.state.configAddress = saved.configAddress;
+    this.pciFunction.restore(saved.pci);
+    this.#smramWritten();
+    this.#update();
   }
 
   reset(): void {
     this.state.configAddress = 0;
     this.pciFunction.reset();
     this.#permitSmram();
-    this.update();
+    this.#update();
+  }
+
+  #update(): void {
+    this.#ecam.relocate(this.#decodeEcam());
+    this.#shadowChanged(undefined);
+    this.#smramChanged();
   }
 
   // Narrower accesses are ordinary port accesses that pass the register by; the reset register lies on top of 0xCF9.
@@ -124,7 +130,7 @@ export class HostBridge {
 
   #defineRegisters(): void {
     const { config } = this.pciFunction;
-    config.permit(pciExBarOffset, 4, 0xf0000007);
+    config.permit(pciExBarOffset, 4, 0xfc000007);
     config.permit(pciExBarOffset + 4, 4, 0x0000000f);
     this.pciFunction.setFixed(pciExBarOffset, 4, defaultEcamBase);
     for (let i = 0; i < pamRegisterCount; i++) config.permit(pamOffset + i, 1, i === 0 ? 0x30 : pamWritableMask);

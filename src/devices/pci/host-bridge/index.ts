@@ -7,11 +7,11 @@ export interface HostBridgeConfig {
   readonly smramChanged?: (control: SmramControl) => void;
 }
 
-export const hostBridgeDefinition: PciDeviceDefinition<HostBridgeConfig, HostBridgeState, HostBridge> = {
+export const hostBridge: PciDeviceDefinition<HostBridgeConfig, HostBridgeState, HostBridge> = {
   name: "q35-host-bridge",
   description: "Intel Q35 memory controller hub (8086:29C0): PCI configuration access, ECAM and shadow RAM control",
   stateVersion: 1,
-  create(config, context) {
+  create(config, context, state) {
     const bridge = new HostBridge({
       ports: context.ports,
       memoryBus: context.memoryBus,
@@ -21,6 +21,7 @@ export const hostBridgeDefinition: PciDeviceDefinition<HostBridgeConfig, HostBri
       smramChanged: config.smramChanged ?? (() => {}),
     });
     context.pci.attach(bridge.pciFunction, context.address ?? { device: 0, function: 0 });
+    if (state !== undefined) bridge.restore(state);
     return bridge;
   },
 };

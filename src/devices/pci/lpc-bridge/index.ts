@@ -7,11 +7,11 @@ export interface LpcBridgeConfig {
   readonly sciChanged?: (line: number) => void;
 }
 
-export const lpcBridgeDefinition: PciDeviceDefinition<LpcBridgeConfig, LpcBridgeState, LpcBridge> = {
+export const lpcBridge: PciDeviceDefinition<LpcBridgeConfig, LpcBridgeState, LpcBridge> = {
   name: "ich9-lpc-bridge",
   description: "Intel ICH9 LPC bridge (8086:2918): ACPI base and interrupt routing",
   stateVersion: 1,
-  create(config, context) {
+  create(config, context, state) {
     const bridge = new LpcBridge({
       ports: context.ports,
       memoryBus: context.memoryBus,
@@ -22,6 +22,7 @@ export const lpcBridgeDefinition: PciDeviceDefinition<LpcBridgeConfig, LpcBridge
     });
     context.pci.attach(bridge.pciFunction, context.address ?? { device: 0x1f, function: 0 });
     context.pci.connectRouter(bridge);
+    if (state !== undefined) bridge.restore(state);
     return bridge;
   },
 };

@@ -133,19 +133,26 @@ export class LpcBridge implements InterruptRouter {
     this.pciFunction.writeConfig(acpiControlOffset, 1, acpiEnableMask);
   }
 
-  /** Brings decoders and wires in line with the registers, also after state was restored. */
-  update(): void {
-    this.pciFunction.update();
-    this.#relocateRootComplex();
-    this.#acpiChanged();
-    this.#recountHolders();
+  /** Continues from a saved state. */
+  restore(saved: LpcBridgeState): void {
+    this.pciFunction.restore(saved.pci);
+    this.state.interruptRoutes.set(saved.interruptRoutes);
+    this.state.generalControl = saved.generalControl;
+    this.state.pins.set(saved.pins);
+    this.#update();
   }
 
   reset(): void {
     this.pciFunction.reset();
     this.state.interruptRoutes.fill(defaultInterruptRoute);
     this.state.generalControl = 0;
-    this.update();
+    this.#update();
+  }
+
+  #update(): void {
+    this.#relocateRootComplex();
+    this.#acpiChanged();
+    this.#recountHolders();
   }
 
   readonly #chipsetRegisters: RegisterBlock = {

@@ -1,0 +1,90 @@
+/** Programs that building guests needs: the machine's own, else Debian's, unpacked into the cache and run from there. */
+import { accessSync, constants, existsSync } from "node:fs";
+import { join } from "node:path";
+import type { PackageSource } from "./apt.ts";
+import { replaceDirectory } from "./cache.ts";
+import { runProcess, type ProcessOptions } from "./process.ts";
+
+const packagesOf = {
+  xz: ["xz-utils"],
+  mke2fs: ["e2fsprogs"],
+  "grub-mkimage": ["grub-common"],
+  gcc: ["gcc", "libc6-dev"],
+  ld: ["binutils"],
+  as: ["binutils"],
+} as const;
+
+export type BuildToolName = keyof typeof packagesOf;
+
+/** A program that can be run. */
+export interface BuildTool {
+  readonly path: string;
+  /** Resolves to the standard output. */
+  run(args: readonly string[], options?: ProcessOptions): Promise<Buffer>;
+}
+
+const systemDirectories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const libraryDirectories = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
+const programDirectories = ["usr/bin", "usr/sbin", "bin", "sbin"];
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function findOnSystem(name: string): string | undefined {
+  const directories = [...(process.env["PATH"] ?? "").split(":").filter((directory) => directory.startsWith("/")), ...systemDirectories];
+  return directories.map((directory) => join(directory, name)).find(isExecutable);
+}
+
+/** Finds tools; remembers what it found. */
+export class BuildTools {
+  readonly #cacheDirectory: string;
+  readonly #source: PackageSource;
+  readonly #useSystem: boolean;
+  readonly #found = new Map<BuildToolName, Promise<BuildTool>>();
+
+  /** With `useSystem` false the machine's own programs are passed over. */
+  constructor(cacheDirectory: string, source: PackageSource, options: { readonly useSystem?: boolean } = {}) {
+    this.#cacheDirectory = cacheDirectory;
+    this.#source = source;
+    this.#useSystem = options.useSystem ?? true;
+  }
+
+  /** @throws UserError TOOL_MISSING or GUEST_MISSING when the tool is not there and cannot be fetched. */
+  find(name: BuildToolName): Promise<BuildTool> {
+    let tool = this.#found.get(name);
+    if (tool === undefined) {
+      tool = this.#locate(name);
+      this.#found.set(name, tool);
+    }
+    return tool;
+  }
+
+  async #locate(name: BuildToolName): Promise<BuildTool> {
+    const path = this.#useSystem ? findOnSystem(name) : undefined;
+    if (path !== undefined) return { path, run: (args, options) => runProcess(path, args, options) };
+    return this.#fetch(name);
+  }
+
+  async #fetch(name: BuildToolName): Promise<BuildTool> {
+    const root = join(this.#cacheDirectory, "tools", name);
+    if (!existsSync(root)) {
+      await replaceDirectory(root, (draft) => this.#source.unpackWithDependencies(packagesOf[name], draft));
+    }
+    const path = programDirectories.map((directory) => join(root, directory, name)).find(isExecutable) ?? join(root, "usr/bin", name);
+    const environment = {
+      LD_LIBRARY_PATH: libraryDirectories.map((directory) => join(root, directory)).join(":"),
+      PATH: [...programDirectories.map((directory) => join(root, directory)), process.env["PATH"] ?? ""].join(":"),
+    };
+    const leading = name === "gcc" ? [`--sysroot=${root}`] : [];
+    return {
+      path,
+      run: (args, options) => runProcess(path, [...leading, ...args], { ...options, environment: { ...environment, ...options?.environment } }),
+    };
+  }
+}

@@ -1,0 +1,34 @@
+/** The guests that can be fetched, and the files that each consists of. */
+
+/** A kernel of Debian's with an initial RAM file system of ours. */
+export interface LinuxGuest {
+  /** bzImage. */
+  readonly kernel: string;
+  /** Runs a shell, or a command (see `commandInitramfs`). */
+  readonly initramfs: string;
+}
+
+/** What every name resolves to; all values are absolute paths. */
+export interface GuestPaths {
+  /** Debian 12's cloud kernel. */
+  readonly "cloud-6.1": LinuxGuest;
+  /** Debian 12's generic kernel. */
+  readonly "generic-6.1": LinuxGuest;
+  /** The cloud kernel of Debian 12's backports. */
+  readonly "cloud-6.12": LinuxGuest;
+  readonly seabios: { readonly firmware: string; readonly vgaBios: string };
+  /** `code` is read-only flash, `variables` the initial contents of the writable flash below it. */
+  readonly ovmf: { readonly code: string; readonly variables: string };
+  /** `kernel` follows the Linux boot protocol. */
+  readonly "memtest86+": { readonly kernel: string; readonly efi: string };
+  /** MBR, GRUB in the gap, ext4 root; for SeaBIOS. */
+  readonly "disk-bios": { readonly image: string };
+  /** GPT, EFI system partition with GRUB, ext4 root; for OVMF. */
+  readonly "disk-efi": { readonly image: string };
+  /** The cloud kernel and an initial RAM file system with the programs of guests/bench in /bench. */
+  readonly bench: LinuxGuest;
+}
+
+export type GuestName = keyof GuestPaths;
+
+export const guestNames: readonly GuestName[] = ["cloud-6.1", "generic-6.1", "cloud-6.12", "seabios", "ovmf", "memtest86+", "disk-bios", "disk-efi", "bench"];

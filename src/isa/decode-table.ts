@@ -129,25 +129,35 @@ function matchesModrm(encoding: ParsedEncoding, modrm: number): boolean {
 }
 
 /** Fixed ModRM before /n before /r; prefix word before none; one form of ModRM before both; fixed opcode before +r. */
-function specificity<I extends EncodedInstruction>({ encoding, conditionMask }: TableEntry<I>): number {
+function specificity({ encoding }: TableEntry<EncodedInstruction>): number {
   let score = 0;
   if (encoding.modrmByte !== undefined) score += encoding.hasModrmIndex ? 400 : 500;
   if (encoding.modrmReg !== undefined) score += 200;
   if (encoding.prefix !== "any") score += encoding.prefix === "NFx" ? 90 : 100;
   if (encoding.allowsRegister !== encoding.allowsMemory) score += 40;
   if (!encoding.hasOpcodeRegister) score += 20;
-  for (let bits = conditionMask & ~ConditionBit.rexB; bits !== 0; bits &= bits - 1) score += 1;
   return score;
 }
 
+function countBits(value: number): number {
+  let count = 0;
+  for (let bits = value; bits !== 0; bits &= bits - 1) count += 1;
+  return count;
+}
+
+/** Among equals, more conditions come first; such a pair must exclude each other, or one narrow the other down. */
 function orderBySpecificity<I extends EncodedInstruction>(members: readonly TableEntry<I>[]): TableEntry<I>[] {
-  const ordered = members.toSorted((left, right) => specificity(right) - specificity(left));
+  const ordered = members.toSorted(
+    (left, right) =>
+      specificity(right) - specificity(left) || countBits(right.conditionMask) - countBits(left.conditionMask),
+  );
   for (const [index, entry] of ordered.entries()) {
     for (const other of ordered.slice(index + 1)) {
       if (specificity(entry) !== specificity(other)) break;
       const sharedMask = entry.conditionMask & other.conditionMask;
       const isDisjoint = ((entry.conditionValue ^ other.conditionValue) & sharedMask) !== 0;
-      invariant(isDisjoint, `${describe(entry)} and ${describe(other)} claim the same bytes`);
+      const isNarrower = sharedMask === other.conditionMask && entry.conditionMask !== other.conditionMask;
+      invariant(isDisjoint || isNarrower, `${describe(entry)} and ${describe(other)} claim the same bytes`);
     }
   }
   return ordered;

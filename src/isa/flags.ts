@@ -4,9 +4,9 @@ import * as layout from "./state.ts";
 
 /** Masks of the flags in RFLAGS. */
 export const FlagMask = {
-  CF: 1 << 0, fixed: 1 << 1, PF: 1 << 2, AF: 1 << 4, ZF: 1 << 6, SF: 1 << 7, TF: 1 << 8, IF: 1 << 9, DF: 1 << 10,
-  OF: 1 << 11, IOPL: 3 << 12, NT: 1 << 14, RF: 1 << 16, VM: 1 << 17, AC: 1 << 18, VIF: 1 << 19, VIP: 1 << 20,
-  ID: 1 << 21,
+  CF: 1, fixed: 2, PF: 4, AF: 0x10, ZF: 0x40, SF: 0x80, TF: 0x100, IF: 0x200, DF: 0x400,
+  OF: 0x800, IOPL: 0x3000, NT: 0x4000, RF: 0x1_0000, VM: 0x2_0000, AC: 0x4_0000, VIF: 0x8_0000, VIP: 0x10_0000,
+  ID: 0x20_0000,
 } as const;
 
 /** CF, PF, AF, ZF, SF and OF. */

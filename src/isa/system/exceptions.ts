@@ -1,0 +1,94 @@
+/** Interrupts and exceptions with what happens when their delivery faults (SDM volume 3, "Interrupt 8—Double Fault Exception"). */
+import { Vector } from "../definition.ts";
+import type { Processor } from "../processor.ts";
+import * as layout from "../state.ts";
+import { deliver } from "./interrupt-delivery.ts";
+import { Activity } from "./mode.ts";
+
+/** What is delivered, and where it comes from. */
+export interface ProcessorEvent {
+  readonly vector: number;
+  readonly errorCode?: number | undefined;
+  /**
+   * "software" is INT n, INT3 and INTO, whose gates must be accessible to the program; "privileged software" is INT1;
+   * "exception" is raised by an instruction, "external" and "nmi" come between instructions.
+   */
+  readonly kind: "exception" | "external" | "software" | "privileged software" | "nmi";
+  /** For software interrupts: bytes from state.rip to the instruction that follows. */
+  readonly instructionLength?: number;
+}
+
+const noException = 0xffff_ffff;
+
+/** Exceptions that make a double fault out of a second one. */
+const contributoryVectors: ReadonlySet<number> = new Set([
+  Vector.DE, Vector.TS, Vector.NP, Vector.SS, Vector.GP, Vector.CP,
+]);
+
+/** Exceptions whose error code names a selector, with the EXT bit. */
+const selectorErrorVectors: ReadonlySet<number> = new Set([Vector.TS, Vector.NP, Vector.SS, Vector.GP]);
+
+/**
+ * Delivers an event at state.rip and continues in its handler; faults on the way become events themselves, up to the
+ * double fault. False when that fails too: the processor is then shut down (a "triple fault"), its state as before.
+ */
+export function deliverEvent(p: Processor, event: ProcessorEvent): boolean {
+  const { state } = p;
+  let current = event;
+  for (;;) {
+    state.set32(layout.exceptionVector, noException);
+    if (deliver(p, current)) {
+      finishDelivery(p, current);
+      return true;
+    }
+    const next = combine(p, current);
+    if (next === undefined) {
+      state.set32(layout.exceptionVector, noException);
+      state.set32(layout.activity, Activity.shutdown);
+      return false;
+    }
+    current = next;
+  }
+}
+
+/** Delivers the exception that is recorded in the state. */
+export function deliverRecordedException(p: Processor): boolean {
+  const { state } = p;
+  const vector = state.get32(layout.exceptionVector);
+  return deliverEvent(p, { vector, errorCode: errorCodeOf(vector, state.get32(layout.exceptionErrorCode)), kind: "exception" });
+}
+
+/** The error code where the vector has one (SDM volume 3, table "Protected-Mode Exceptions and Interrupts"). */
+function errorCodeOf(vector: number, errorCode: number): number | undefined {
+  const isWithErrorCode = vector === Vector.DF || vector === Vector.PF || vector === Vector.AC || vector === Vector.CP ||
+    selectorErrorVectors.has(vector);
+  return isWithErrorCode ? errorCode : undefined;
+}
+
+function finishDelivery(p: Processor, event: ProcessorEvent): void {
+  const { state } = p;
+  if (event.vector === Vector.DB && event.kind === "exception") {
+    const generalDetectMask = 1n << 13n;
+    state.set64(layout.dr[7], state.get64(layout.dr[7]) & ~generalDetectMask);
+  }
+  if (event.kind === "nmi") state.set32(layout.nmiBlocked, 1);
+  state.set32(layout.interruptShadow, 0);
+  state.set32(layout.activity, Activity.active);
+  p.modeChanged();
+}
+
+/** The event that follows from the fault recorded while `first` was being delivered; undefined: shutdown. */
+function combine(p: Processor, first: ProcessorEvent): ProcessorEvent | undefined {
+  const { state } = p;
+  const vector = state.get32(layout.exceptionVector);
+  if (first.kind === "exception") {
+    if (first.vector === Vector.DF) return undefined;
+    const isContributory = contributoryVectors.has(vector);
+    const makesDoubleFault = (contributoryVectors.has(first.vector) && isContributory) ||
+      (first.vector === Vector.PF && (isContributory || vector === Vector.PF));
+    if (makesDoubleFault) return { vector: Vector.DF, errorCode: 0, kind: "exception" };
+  }
+  const errorCode = errorCodeOf(vector, state.get32(layout.exceptionErrorCode));
+  const isExternal = first.kind !== "software" && selectorErrorVectors.has(vector);
+  return { vector, errorCode: isExternal ? errorCode! | 1 : errorCode, kind: "exception" };
+}

@@ -70,3 +70,16 @@ export {
 } from "./x87-format.ts";
 export type { Extracted, PartialRemainder } from "./x87-partial.ts";
 export { f80Extract, f80Remainder, f80RoundToIntegral, f80Scale } from "./x87-partial.ts";
+export type { F80Constant } from "./x87-constants.ts";
+export { f80Constant } from "./x87-constants.ts";
+export type { SineAndCosine, Trigonometric } from "./x87-transcendental.ts";
+export {
+  f80Arctangent,
+  f80Cosine,
+  f80ExponentialMinusOne,
+  f80Logarithm,
+  f80LogarithmPlusOne,
+  f80Sine,
+  f80SineAndCosine,
+  f80Tangent,
+} from "./x87-transcendental.ts";

@@ -423,3 +423,127 @@ x87("fxtract", 0x20e, twoF80, ([a, b], e) => {
     conditionsMask: c1Mask,
   };
 });
+
+// --- x87 transcendentals: within one unit in the last place ---
+
+/** The pattern as an integer that grows with the value, so that neighbours differ by one; pseudo-denormals included. */
+function ordinal(bits: bigint): bigint {
+  const biased = (bits >> 64n) & 0x7fffn;
+  const significand = bits & mask64;
+  const magnitude = ((biased === 0n ? significand >> 63n : biased) << 63n) | (significand & (mask64 >> 1n));
+  return (bits >> 79n) & 1n ? -magnitude : magnitude;
+}
+
+function isWithinOneUlp(ours: bigint, theirs: bigint): boolean {
+  const difference = ordinal(ours) - ordinal(theirs);
+  return difference >= -1n && difference <= 1n;
+}
+
+interface TranscendentalAnswer {
+  readonly results: readonly F80[];
+  readonly complete: boolean;
+}
+
+function transcendental(
+  name: string,
+  number: number,
+  generateOperands: (random: Random) => bigint[],
+  evaluate: (a: F80, b: F80, environment: X87Environment) => TranscendentalAnswer,
+): void {
+  floatOperations.push({
+    name,
+    number,
+    generate: (random) => ({ control: randomControlWord(random), operands: generateOperands(random) }),
+    evaluate(operands, control, outcome) {
+      const environment = soft.x87Environment(control);
+      const { results, complete } = evaluate(toF80(operands[0]), toF80(operands[1]), environment);
+      const flags = soft.settledExceptions(environment.exceptions, environment.masks);
+      const isSuppressed = (flags & soft.preComputationMask & ~environment.masks) !== 0;
+      const expected = isSuppressed ? [operands[0]] : results.map(fromF80);
+      const agrees =
+        flags === (outcome.status & soft.allExceptionsMask) &&
+        (isSuppressed || complete === ((outcome.status & c2Mask) === 0)) &&
+        expected.every((result, index) => isWithinOneUlp(result, outcome.results[index] & mask80));
+      const description = `${expected.map(hex).join(" ")} flags ${hex(flags)} ${complete ? "complete" : "incomplete"}`;
+      return { agrees, description };
+    },
+  });
+}
+
+/** An ordinary operand whose exponent is drawn from a range. */
+function operandWithin(random: Random, lowest: number, highest: number): bigint {
+  const exponent = BigInt(16383 + lowest + random.below(highest - lowest + 1));
+  const significand = floatOperand(random, layoutF80) | (1n << 63n);
+  return (((BigInt(random.below(2)) << 15n) | exponent) << 64n) | (significand & mask64);
+}
+
+function mostly(random: Random, ordinary: () => bigint): bigint {
+  return random.below(4) === 0 ? floatOperand(random, layoutF80) : ordinary();
+}
+
+const angles = (random: Random): bigint[] => [
+  mostly(random, () => operandWithin(random, random.below(2) === 0 ? -3 : -70, random.below(2) === 0 ? 5 : 64)),
+  floatOperand(random, layoutF80),
+];
+const nearOne = 0x3fffn << 64n;
+
+transcendental(
+  "f2xm1",
+  0x219,
+  (random) => [mostly(random, () => operandWithin(random, -70, 0)), 0n],
+  (a, _b, e) => ({ results: [soft.f80ExponentialMinusOne(a, e)], complete: true }),
+);
+transcendental(
+  "fyl2x",
+  0x21a,
+  (random) => [
+    mostly(random, () =>
+      random.below(2) === 0
+        ? operandWithin(random, -20, 20) & ((1n << 79n) - 1n)
+        : (nearOne | (1n << 63n)) + (random.bits64() >> BigInt(2 + random.below(60))) - (BigInt(random.below(2)) << 65n),
+    ),
+    mostly(random, () => operandWithin(random, -20, 20)),
+  ],
+  (a, b, e) => ({ results: [soft.f80Logarithm(a, b, e)], complete: true }),
+);
+transcendental(
+  "fyl2xp1",
+  0x21b,
+  (random) => [mostly(random, () => operandWithin(random, -70, 1)), mostly(random, () => operandWithin(random, -20, 20))],
+  (a, b, e) => ({ results: [soft.f80LogarithmPlusOne(a, b, e)], complete: true }),
+);
+transcendental(
+  "fpatan",
+  0x21d,
+  (random) => {
+    const a = mostly(random, () => operandWithin(random, -20, 20));
+    return [a, floatOperand(random, layoutF80, a)];
+  },
+  (a, b, e) => ({ results: [soft.f80Arctangent(a, b, e)], complete: true }),
+);
+transcendental("fsin", 0x21e, angles, (a, _b, e) => {
+  const { result, complete } = soft.f80Sine(a, e);
+  return { results: [result], complete };
+});
+transcendental("fcos", 0x21f, angles, (a, _b, e) => {
+  const { result, complete } = soft.f80Cosine(a, e);
+  return { results: [result], complete };
+});
+transcendental("fsincos", 0x220, angles, (a, b, e) => {
+  const { sine, cosine, complete } = soft.f80SineAndCosine(a, e);
+  return { results: complete ? [cosine, sine] : [a, b], complete };
+});
+transcendental("fptan", 0x21c, angles, (a, b, e) => {
+  const { result, complete } = soft.f80Tangent(a, e);
+  if (!complete) return { results: [a, b], complete };
+  const isNan = soft.f80Examine(result) === soft.classNan;
+  return { results: [isNan ? result : soft.f80Constant("1", 0), result], complete };
+});
+(["1", "l2t", "l2e", "pi", "lg2", "ln2", "z"] as const).forEach((constant) => {
+  const number = { "1": 0x213, pi: 0x214, l2t: 0x215, l2e: 0x216, lg2: 0x217, ln2: 0x218, z: 0x212 }[constant];
+  x87(`fld${constant}`, number, twoF80, (_operands, e) => ({
+    result: fromF80(soft.f80Constant(constant, e.rounding)),
+    conditions: 0,
+    conditionsMask: c1Mask,
+  }));
+});

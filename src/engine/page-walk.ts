@@ -1,0 +1,205 @@
+/** Linear to guest-physical translation: SDM volume 3, "Paging", all modes, with accessed and dirty bits and exact error codes. */
+import type { PhysicalMemory } from "./physical-memory.ts";
+
+/** Bits of a #PF error code. */
+export const PageFault = { present: 1, write: 2, user: 4, reserved: 8, fetch: 16, protectionKey: 32 } as const;
+
+export type PagingMode = "none" | "legacy" | "pae" | "level4" | "level5";
+
+/** What of the control registers a walk depends on. */
+export interface PagingState {
+  mode: PagingMode;
+  /** Physical address of the top table (PAE: unused). */
+  root: number;
+  /** The four PAE page-directory-pointer entries, low and high words, loaded with CR3. */
+  readonly pdpte: Uint32Array;
+  writeProtect: boolean;
+  noExecute: boolean;
+  pageSizeExtension: boolean;
+  globalPages: boolean;
+  smep: boolean;
+  smap: boolean;
+  /** RFLAGS.AC, which lifts SMAP for explicit accesses. */
+  alignmentCheck: boolean;
+  protectionKeys: boolean;
+  pkru: number;
+  physicalAddressBits: number;
+  gigabytePages: boolean;
+}
+
+export type AccessKind = "read" | "write" | "fetch";
+
+/** Translates guest-physical to what memory understands: the second stage of nested paging. */
+export type SecondStage = (address: number, kind: AccessKind) => number;
+
+const EntryBit = { present: 1, writable: 2, user: 4, accessed: 32, dirty: 64, large: 128, global: 256 } as const;
+const twoPow32 = 0x1_0000_0000;
+
+/** One walker per processor. Results stay in its fields until the next walk. */
+export class PageWalker {
+  readonly #memory: PhysicalMemory;
+  /** Set while nested paging is on; every table and final address goes through it. */
+  secondStage: SecondStage | undefined = undefined;
+
+  /** Result of the last successful walk. */
+  physical = 0;
+  /** The page may be written without another walk: writable for this access's privilege and already dirty. */
+  mayWrite = false;
+  isGlobal = false;
+  /** The page belongs to user mode. */
+  isUserPage = false;
+  mayFetch = false;
+  /** Error code of the last failed walk. */
+  errorCode = 0;
+
+  constructor(memory: PhysicalMemory) {
+    this.#memory = memory;
+  }
+
+  /**
+   * Translates `high:low`. `isUser`: with user privilege; `isImplicit`: a supervisor access the processor makes by
+   * itself, which RFLAGS.AC does not exempt from SMAP. False: `errorCode` says why, and nothing but accessed bits
+   * of upper levels changed.
+   */
+  translate(low: number, high: number, kind: AccessKind, paging: PagingState, isUser: boolean, isImplicit: boolean): boolean {
+    switch (paging.mode) {
+      case "none":
+        this.physical = low >>> 0;
+        this.mayWrite = true;
+        this.isGlobal = false;
+        this.isUserPage = true;
+        this.mayFetch = true;
+        if (this.secondStage !== undefined) this.physical = this.secondStage(this.physical, kind);
+        return true;
+      case "legacy": return this.#walkLegacy(low >>> 0, kind, paging, isUser, isImplicit);
+      default: return this.#walkWide(low >>> 0, high >>> 0, kind, paging, isUser, isImplicit);
+    }
+  }
+
+  #table(address: number): number {
+    return this.secondStage === undefined ? address : this.secondStage(address, "read");
+  }
+
+  #fault(flags: number, kind: AccessKind, paging: PagingState, isUser: boolean): false {
+    let code = flags;
+    if (kind === "write") code |= PageFault.write;
+    if (isUser) code |= PageFault.user;
+    if (kind === "fetch" && (paging.smep || (paging.noExecute && paging.mode !== "legacy"))) code |= PageFault.fetch;
+    this.errorCode = code;
+    return false;
+  }
+
+  /** Rights of the page once all levels are combined; sets the result fields. `key` is the protection key, or -1. */
+  #check(
+    writable: boolean, user: boolean, executeDisabled: boolean, key: number,
+    kind: AccessKind, paging: PagingState, isUser: boolean, isImplicit: boolean,
+  ): boolean {
+    const wp = paging.writeProtect;
+    if (isUser && !user) return this.#fault(PageFault.present, kind, paging, isUser);
+    if (kind === "fetch") {
+      if (executeDisabled || (!isUser && user && paging.smep)) return this.#fault(PageFault.present, kind, paging, isUser);
+    } else {
+      if (!isUser && user && paging.smap && (isImplicit || !paging.alignmentCheck)) {
+        return this.#fault(PageFault.present, kind, paging, isUser);
+      }
+      if (kind === "write" && !writable && (isUser || wp)) return this.#fault(PageFault.present, kind, paging, isUser);
+      if (key >= 0) {
+        const rights = (paging.pkru >>> (key * 2)) & 3;
+        if (rights & 1 || (kind === "write" && rights & 2 && (isUser || wp))) {
+          return this.#fault(PageFault.present | PageFault.protectionKey, kind, paging, isUser);
+        }
+      }
+    }
+    this.isUserPage = user;
+    this.mayFetch = !executeDisabled && (isUser || !user || !paging.smep);
+    const keyForbidsWrite = key >= 0 && ((paging.pkru >>> (key * 2)) & 2) !== 0 && (isUser || wp);
+    this.mayWrite = (writable || (!isUser && !wp)) && !keyForbidsWrite;
+    return true;
+  }
+
+  #walkLegacy(linear: number, kind: AccessKind, paging: PagingState, isUser: boolean, isImplicit: boolean): boolean {
+    const memory = this.#memory;
+    const directoryAt = this.#table(paging.root + (linear >>> 22) * 4);
+    const directory = memory.read32(directoryAt);
+    if ((directory & EntryBit.present) === 0) return this.#fault(0, kind, paging, isUser);
+    let entry = directory, entryAt = directoryAt, base: number;
+    let writable = (directory & EntryBit.writable) !== 0, user = (directory & EntryBit.user) !== 0;
+    if (directory & EntryBit.large && paging.pageSizeExtension) {
+      // PSE-36: bits 20:13 are address bits 39:32; bit 21 is reserved.
+      const extra = (directory >>> 13) & 0xff;
+      const extraBits = Math.min(paging.physicalAddressBits, 40) - 32;
+      if (directory & (1 << 21) || extra >= 2 ** Math.max(extraBits, 0)) {
+        return this.#fault(PageFault.present | PageFault.reserved, kind, paging, isUser);
+      }
+      base = extra * twoPow32 + ((directory & 0xffc0_0000) >>> 0) + (linear & 0x3f_ffff);
+    } else {
+      if ((directory & EntryBit.accessed) === 0) memory.write32(directoryAt, directory | EntryBit.accessed);
+      entryAt = this.#table(((directory & 0xffff_f000) >>> 0) + ((linear >>> 12) & 0x3ff) * 4);
+      entry = memory.read32(entryAt);
+      if ((entry & EntryBit.present) === 0) return this.#fault(0, kind, paging, isUser);
+      writable &&= (entry & EntryBit.writable) !== 0;
+      user &&= (entry & EntryBit.user) !== 0;
+      base = ((entry & 0xffff_f000) >>> 0) + (linear & 0xfff);
+    }
+    if (!this.#check(writable, user, false, -1, kind, paging, isUser, isImplicit)) return false;
+    return this.#finish(entry, entryAt, base, kind, paging);
+  }
+
+  /** Sets accessed and dirty bits of the final entry and publishes the result. */
+  #finish(entry: number, entryAt: number, base: number, kind: AccessKind, paging: PagingState): boolean {
+    const wanted = EntryBit.accessed | (kind === "write" ? EntryBit.dirty : 0);
+    if ((entry & wanted) !== wanted) this.#memory.write32(entryAt, entry | wanted);
+    this.isGlobal = paging.globalPages && (entry & EntryBit.global) !== 0;
+    this.mayWrite &&= ((entry | wanted) & EntryBit.dirty) !== 0;
+    this.physical = this.secondStage === undefined ? base : this.secondStage(base, kind);
+    return true;
+  }
+
+  #walkWide(low: number, high: number, kind: AccessKind, paging: PagingState, isUser: boolean, isImplicit: boolean): boolean {
+    const memory = this.#memory;
+    const isPae = paging.mode === "pae";
+    // Bits 51:MAXPHYADDR of every entry are reserved, bit 63 too while no-execute is off.
+    const reservedHigh = ((0x000f_ffff & ~(2 ** (paging.physicalAddressBits - 32) - 1)) | (paging.noExecute ? 0 : 0x8000_0000) | (isPae ? 0x7ff0_0000 : 0)) >>> 0;
+    let writable = true, user = true, executeDisabled = false;
+    let table: number, level: number;
+    if (isPae) {
+      const index = low >>> 30;
+      const pdpteLow = paging.pdpte[index * 2];
+      if ((pdpteLow & EntryBit.present) === 0) return this.#fault(0, kind, paging, isUser);
+      table = (paging.pdpte[index * 2 + 1] & 0xf_ffff) * twoPow32 + ((pdpteLow & 0xffff_f000) >>> 0);
+      level = 2;
+    } else {
+      table = paging.root;
+      level = paging.mode === "level5" ? 5 : 4;
+    }
+    for (; ; level--) {
+      const index = level === 5 ? (high >>> 16) & 0x1ff
+        : level === 4 ? (high >>> 7) & 0x1ff
+          : level === 3 ? ((high & 0x7f) << 2) | (low >>> 30)
+            : level === 2 ? (low >>> 21) & 0x1ff : (low >>> 12) & 0x1ff;
+      const entryAt = this.#table(table + index * 8);
+      const entryLow = memory.read32(entryAt), entryHigh = memory.read32(entryAt + 4);
+      if ((entryLow & EntryBit.present) === 0) return this.#fault(0, kind, paging, isUser);
+      const isLarge = (entryLow & EntryBit.large) !== 0 && level > 1;
+      const isLargeReserved = isLarge && (level > 3 || (level === 3 && !paging.gigabytePages) ||
+        (entryLow & (level === 3 ? 0x3fff_e000 : 0x1f_e000)) !== 0);
+      if ((entryHigh & reservedHigh) !== 0 || isLargeReserved) {
+        return this.#fault(PageFault.present | PageFault.reserved, kind, paging, isUser);
+      }
+      writable &&= (entryLow & EntryBit.writable) !== 0;
+      user &&= (entryLow & EntryBit.user) !== 0;
+      executeDisabled ||= (entryHigh & 0x8000_0000) !== 0 && paging.noExecute;
+      const frame = (entryHigh & 0xf_ffff) * twoPow32 + ((entryLow & 0xffff_f000) >>> 0);
+      if (level > 1 && !isLarge) {
+        if ((entryLow & EntryBit.accessed) === 0) memory.write32(entryAt, entryLow | EntryBit.accessed);
+        table = frame;
+        continue;
+      }
+      const pageMask = level === 3 ? 0x3fff_ffff : level === 2 ? 0x1f_ffff : 0xfff;
+      const key = paging.protectionKeys && !isPae && user ? (entryHigh >>> 27) & 0xf : -1;
+      if (!this.#check(writable, user, executeDisabled, key, kind, paging, isUser, isImplicit)) return false;
+      const base = (entryHigh & 0xf_ffff) * twoPow32 + ((entryLow & ~pageMask & 0xffff_f000) >>> 0) + (low & pageMask);
+      return this.#finish(entryLow, entryAt, base, kind, paging);
+    }
+  }
+}

@@ -1,0 +1,156 @@
+/** Guest-physical address space as the soft processor sees it: RAM and ROM pages in linear memory, all else on the bus. */
+import { invariant } from "../base/errors.ts";
+
+export const pageSizeBytes = 4096;
+
+/** Memory-mapped devices. Sizes are 1, 2 or 4. */
+export interface PhysicalBus {
+  read(address: number, sizeBytes: 1 | 2 | 4): number;
+  write(address: number, sizeBytes: 1 | 2 | 4, value: number): void;
+}
+
+/**
+ * Maps page numbers to offsets in linear memory. A page that is readable but not writable is ROM: writes to it go to
+ * the bus. Page tables, code and DMA all go through here.
+ */
+export class PhysicalMemory {
+  readonly bytes: Uint8Array;
+  readonly words: Uint32Array;
+  readonly bus: PhysicalBus;
+  /** Per page: offset in linear memory, or 0 for none. */
+  #readMap: Uint32Array;
+  #writeMap: Uint32Array;
+  /** Per page of linear memory: 1 when decoded code depends on it. */
+  readonly #codePages: Uint8Array;
+  /** Called before bytes of a code page change: offset in linear memory and length. */
+  onCodeWrite: (offset: number, sizeBytes: number) => void = () => {};
+  /** Called when mappings change; translations made before are void. */
+  onRemap: () => void = () => {};
+
+  constructor(buffer: ArrayBufferLike, bus: PhysicalBus) {
+    this.bytes = new Uint8Array(buffer);
+    this.words = new Uint32Array(buffer);
+    this.bus = bus;
+    this.#readMap = new Uint32Array(1 << 20);
+    this.#writeMap = new Uint32Array(1 << 20);
+    this.#codePages = new Uint8Array(buffer.byteLength / pageSizeBytes);
+  }
+
+  /**
+   * Puts pages of linear memory at a guest-physical range, or (`offset` undefined) gives the range to the bus.
+   * `readOnly` lets writes go to the bus; `writeOnly` reads.
+   */
+  map(address: number, sizeBytes: number, offset: number | undefined, access: "readWrite" | "readOnly" | "writeOnly" = "readWrite"): void {
+    invariant(address % pageSizeBytes === 0 && sizeBytes % pageSizeBytes === 0, "memory is mapped by pages");
+    const first = address / pageSizeBytes, count = sizeBytes / pageSizeBytes;
+    if (first + count > this.#readMap.length) this.#grow(first + count);
+    for (let page = 0; page < count; page++) {
+      const at = offset === undefined ? 0 : offset + page * pageSizeBytes;
+      this.#readMap[first + page] = access === "writeOnly" ? 0 : at;
+      this.#writeMap[first + page] = access === "readOnly" ? 0 : at;
+    }
+    this.onRemap();
+  }
+
+  #grow(pages: number): void {
+    const enlarge = (map: Uint32Array): Uint32Array => {
+      const larger = new Uint32Array(pages);
+      larger.set(map);
+      return larger;
+    };
+    this.#readMap = enlarge(this.#readMap);
+    this.#writeMap = enlarge(this.#writeMap);
+  }
+
+  /** Offset in linear memory of the byte at `address` for reading, or 0. */
+  readable(address: number): number {
+    const page = Math.floor(address / pageSizeBytes);
+    const at = page < this.#readMap.length ? this.#readMap[page] : 0;
+    return at === 0 ? 0 : at + (address % pageSizeBytes);
+  }
+
+  writable(address: number): number {
+    const page = Math.floor(address / pageSizeBytes);
+    const at = page < this.#writeMap.length ? this.#writeMap[page] : 0;
+    return at === 0 ? 0 : at + (address % pageSizeBytes);
+  }
+
+  isCode(offset: number): boolean {
+    return this.#codePages[Math.floor(offset / pageSizeBytes)] !== 0;
+  }
+
+  markCode(offset: number, isCode: boolean): void {
+    this.#codePages[Math.floor(offset / pageSizeBytes)] = isCode ? 1 : 0;
+  }
+
+  /** Announces a write of RAM at `offset` of linear memory that is about to happen. */
+  announceWrite(offset: number, sizeBytes: number): void {
+    const last = Math.floor((offset + sizeBytes - 1) / pageSizeBytes);
+    for (let page = Math.floor(offset / pageSizeBytes); page <= last; page++) {
+      if (this.#codePages[page] === 0) continue;
+      const start = Math.max(offset, page * pageSizeBytes);
+      const end = Math.min(offset + sizeBytes, (page + 1) * pageSizeBytes);
+      this.onCodeWrite(start, end - start);
+    }
+  }
+
+  /** One byte, wherever it is. */
+  read8(address: number): number {
+    const at = this.readable(address);
+    return at !== 0 ? this.bytes[at] : this.bus.read(address, 1) & 0xff;
+  }
+
+  write8(address: number, value: number): void {
+    const at = this.writable(address);
+    if (at === 0) return this.bus.write(address, 1, value & 0xff);
+    this.announceWrite(at, 1);
+    this.bytes[at] = value;
+  }
+
+  /** An aligned 32-bit word, unsigned; page-table entries are read with it. */
+  read32(address: number): number {
+    const at = this.readable(address);
+    return at !== 0 ? this.words[at >>> 2] : this.bus.read(address, 4) >>> 0;
+  }
+
+  write32(address: number, value: number): void {
+    const at = this.writable(address);
+    if (at === 0) return this.bus.write(address, 4, value >>> 0);
+    this.announceWrite(at, 4);
+    this.words[at >>> 2] = value;
+  }
+
+  /** Copies out; bytes that are not RAM read as the bus answers them. */
+  readRange(address: number, target: Uint8Array): void {
+    for (let done = 0; done < target.length;) {
+      const at = this.readable(address + done);
+      const length = Math.min(target.length - done, pageSizeBytes - ((address + done) % pageSizeBytes));
+      if (at === 0) for (let i = 0; i < length; i++) target[done + i] = this.bus.read(address + done + i, 1);
+      else target.set(this.bytes.subarray(at, at + length), done);
+      done += length;
+    }
+  }
+
+  /** Whether the whole range is RAM. */
+  isRam(address: number, sizeBytes: number): boolean {
+    if (!Number.isSafeInteger(address) || address < 0) return false;
+    const last = Math.floor((address + Math.max(sizeBytes, 1) - 1) / pageSizeBytes);
+    for (let page = Math.floor(address / pageSizeBytes); page <= last; page++) {
+      if (page >= this.#writeMap.length || this.#writeMap[page] === 0 || this.#readMap[page] === 0) return false;
+    }
+    return true;
+  }
+
+  /** Copies in; false, and nothing written, when the range is not wholly RAM. */
+  writeRange(address: number, source: Uint8Array): boolean {
+    if (!this.isRam(address, source.length)) return false;
+    for (let done = 0; done < source.length;) {
+      const at = this.writable(address + done);
+      const length = Math.min(source.length - done, pageSizeBytes - ((address + done) % pageSizeBytes));
+      this.announceWrite(at, length);
+      this.bytes.set(source.subarray(done, done + length), at);
+      done += length;
+    }
+    return true;
+  }
+}

@@ -1,0 +1,36 @@
+/** A predecoded instruction: 32 bytes in linear memory that the interpreter runs from. */
+
+export const recordSizeBytes = 32;
+
+/** Byte offsets within a record. Register fields hold byte offsets from the processor's base. */
+export const RecordField = {
+  /** u16: number of the handler. */
+  handler: 0,
+  /** u8: segment register 0..5 of the memory operand. */
+  segment: 2,
+  /** u8: instructions of the block up to and including this one. */
+  count: 3,
+  /** u16: offset of the instruction from the block's first. */
+  start: 4,
+  /** u16: offset of the following instruction. */
+  next: 6,
+  /** u16 each: register operands by slot. */
+  operand0: 8,
+  operand1: 10,
+  operand2: 12,
+  /** u16 each: base and index registers, `state.zero` when absent. */
+  base: 14,
+  index: 16,
+  /** u8: index shift. */
+  scale: 18,
+  /** u8: opcode-specific. */
+  unused: 19,
+  /** i32: displacement, RIP-relative ones already relative to the block's first instruction. */
+  displacement: 20,
+  /** i64: immediate, or absolute address; for relative branches i32: target relative to the block's first instruction. */
+  immediate: 24,
+  /** u32: record of a branch's target in the same page, or 0. Overlaps the immediate's upper half. */
+  link: 28,
+} as const;
+
+export const operandFields: readonly number[] = [RecordField.operand0, RecordField.operand1, RecordField.operand2];

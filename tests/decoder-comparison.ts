@@ -60,9 +60,9 @@ export function randomSample(bytes: Uint8Array, start: number, random: () => num
 
 /** Decodes every sample with both; calls `report` for each difference. Returns how many both call an instruction. */
 export function compareDecoders<I extends EncodedInstruction>(
-  decoder: Decoder<I>, bytes: Uint8Array, mode: Size, report: (difference: Difference) => void,
+  decoder: Decoder<I>, bytes: Uint8Array, mode: Size, vendor: "intel" | "amd", report: (difference: Difference) => void,
 ): number {
-  const reference = new iced.Decoder(mode, bytes, iced.DecoderOptions.None);
+  const reference = new iced.Decoder(mode, bytes, vendor === "amd" ? iced.DecoderOptions.AMD : iced.DecoderOptions.None);
   const theirs = new iced.Instruction();
   let agreed = 0;
   for (let start = 0; start < bytes.length; start += sampleBytes) {

@@ -19,7 +19,10 @@ import { GprNumber, SegmentNumber } from "./registers.ts";
 export interface DecoderOptions {
   /** Which features the processor has; instructions of others do not exist. */
   hasFeature(name: string): boolean;
-  /** AMD honours 66 on near branches in 64-bit mode, Intel ignores it. Default "intel". */
+  /**
+   * In 64-bit mode AMD honours 66 on near branches, Intel ignores it; AMD has no 64-bit offsets in far pointers:
+   * with REX.W they are 32 bits. Default "intel".
+   */
   readonly vendor?: "intel" | "amd";
 }
 
@@ -40,7 +43,7 @@ const lockedCr8Feature = "altmovcr8";
 /** Decodes the given instructions; one per thread, since it keeps its place in fields between the steps of a decode. */
 export class Decoder<I extends EncodedInstruction> {
   private readonly table: DecodeTable<I>;
-  private readonly honoursOperandSizeOnBranches: boolean;
+  private readonly isAmd: boolean;
   private readonly hasLockedCr8: boolean;
   private readonly cursor: ByteCursor = new ByteCursor();
 
@@ -62,7 +65,7 @@ export class Decoder<I extends EncodedInstruction> {
   /** Throws if two encodings claim the same bytes. */
   constructor(instructions: readonly I[], options: DecoderOptions) {
     this.table = buildDecodeTable(instructions, (name) => options.hasFeature(name));
-    this.honoursOperandSizeOnBranches = options.vendor === "amd";
+    this.isAmd = options.vendor === "amd";
     this.hasLockedCr8 = options.hasFeature(lockedCr8Feature);
   }
 
@@ -234,7 +237,7 @@ export class Decoder<I extends EncodedInstruction> {
       operandSize,
       addressSize: this.addressSize,
       operands,
-      lock: this.lock,
+      lock: this.lock && !encoding.ignoresMod,
       repeat: isRepeated ? (this.repeatPrefix === 0xf3 ? "rep" : "repne") : "none",
       segmentOverride: this.segmentOverride,
       hasRex: !encoding.isVex && this.rex !== 0,
@@ -245,13 +248,13 @@ export class Decoder<I extends EncodedInstruction> {
     return this.vvvv === 0;
   }
 
-  private operandSizeOf({ operandSizeRule, prefix }: ParsedEncoding): Size {
+  private operandSizeOf({ operandSizeRule, prefix, hasFarPointer }: ParsedEncoding): Size {
     const { mode } = this;
     if (operandSizeRule === "mode") return mode === 64 ? 64 : 32;
     const isToggled = this.hasOperandSizePrefix && prefix !== "66";
     if (mode !== 64) return (mode === 32) === isToggled ? 16 : 32;
-    if (this.rex & RexBit.w) return 64;
-    if (operandSizeRule === "f64" && !this.honoursOperandSizeOnBranches) return 64;
+    if (this.rex & RexBit.w) return hasFarPointer && this.isAmd ? 32 : 64;
+    if (operandSizeRule === "f64" && !this.isAmd) return 64;
     if (isToggled) return 16;
     return operandSizeRule === "default" ? 32 : 64;
   }

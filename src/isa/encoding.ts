@@ -53,6 +53,8 @@ export interface ParsedEncoding {
   readonly rmOperand: OperandTemplate | undefined;
   /** Whether an operand comes from VEX.vvvv; if not, vvvv must be 1111b. */
   readonly usesVvvv: boolean;
+  /** ModRM.rm names a far pointer in memory (`Mp`). */
+  readonly hasFarPointer: boolean;
   /** Whether any operand's width follows the effective operand size. */
   readonly followsOperandSize: boolean;
 }
@@ -212,6 +214,7 @@ function assemble(text: string, draft: Draft, operandText: string): ParsedEncodi
     conditionValue: draft.conditionValue,
     operandSizeRule: ignoresMod ? "mode" : draft.operandSizeRule,
     usesVvvv: operands.some((operand) => operand.source === "vvvv"),
+    hasFarPointer: rmOperand?.code === "Mp",
     followsOperandSize: operands.some((operand) => operand.followsOperandSize),
   };
 }

@@ -67,6 +67,7 @@ export interface DecodedInstruction<I extends EncodedInstruction> {
   readonly operandSize: Size;
   readonly addressSize: Size;
   readonly operands: readonly Operand[];
+  /** False where LOCK is part of the opcode (MOV CR8 on AMD). */
   readonly lock: boolean;
   /** "none" where F3 or F2 is part of the opcode. */
   readonly repeat: Repeat;

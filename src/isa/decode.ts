@@ -58,6 +58,7 @@ export class Decoder<I extends EncodedInstruction> {
   private rex = 0;
   private modrm = 0;
   private map = 0;
+  /** VEX.vvvv, inverted: 0 where no register is named. */
   private vvvv = 0;
   private vexL = 0;
   private vexPrefixSlot = 0;
@@ -214,7 +215,7 @@ export class Decoder<I extends EncodedInstruction> {
 
   private readInstruction({ instruction, encoding }: TableEntry<I>, opcode: number): DecodeResult<I> {
     const { cursor, mode } = this;
-    if (encoding.isVex && !encoding.usesVvvv && !this.isVvvvUnused()) return invalid;
+    if (encoding.isVex && !encoding.usesVvvv && this.vvvv !== 0) return invalid;
     const operandSize = this.operandSizeOf(encoding);
     const width = widthIndex(operandSize, mode === 64);
     let memory: MemoryOperand | undefined;
@@ -242,10 +243,6 @@ export class Decoder<I extends EncodedInstruction> {
       segmentOverride: this.segmentOverride,
       hasRex: !encoding.isVex && this.rex !== 0,
     };
-  }
-
-  private isVvvvUnused(): boolean {
-    return this.vvvv === 0;
   }
 
   private operandSizeOf({ operandSizeRule, prefix, hasFarPointer }: ParsedEncoding): Size {

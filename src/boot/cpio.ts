@@ -1,5 +1,6 @@
 /** Writes cpio archives of the "newc" form, the format of initial RAM file systems (Linux: Documentation/driver-api/early-userspace/buffer-format.rst). */
 import { invariant } from "../base/errors.ts";
+import { alignUp, encodeUtf8 } from "./bytes.ts";
 
 /** One entry of an archive. `path` is relative to the root, without a leading slash. */
 export type CpioEntry =
@@ -18,22 +19,6 @@ const fileTypeBits: Record<CpioEntry["kind"], number> = {
   "character-device": 0o020000,
 };
 
-function utf8(text: string): Uint8Array {
-  const bytes: number[] = [];
-  for (const character of text) {
-    const codePoint = character.codePointAt(0) ?? 0;
-    if (codePoint < 0x80) bytes.push(codePoint);
-    else if (codePoint < 0x800) bytes.push(0xc0 | (codePoint >> 6), 0x80 | (codePoint & 0x3f));
-    else if (codePoint < 0x10000) bytes.push(0xe0 | (codePoint >> 12), 0x80 | ((codePoint >> 6) & 0x3f), 0x80 | (codePoint & 0x3f));
-    else bytes.push(0xf0 | (codePoint >> 18), 0x80 | ((codePoint >> 12) & 0x3f), 0x80 | ((codePoint >> 6) & 0x3f), 0x80 | (codePoint & 0x3f));
-  }
-  return Uint8Array.from(bytes);
-}
-
-function align(sizeBytes: number): number {
-  return Math.ceil(sizeBytes / alignmentBytes) * alignmentBytes;
-}
-
 interface ArchiveRecord {
   readonly name: Uint8Array;
   readonly mode: number;
@@ -43,7 +28,7 @@ interface ArchiveRecord {
 }
 
 function toRecord(entry: CpioEntry): ArchiveRecord {
-  const name = utf8(entry.path);
+  const name = encodeUtf8(entry.path);
   const type = fileTypeBits[entry.kind];
   const device = { major: 0, minor: 0 };
   const body = new Uint8Array(0);
@@ -53,14 +38,14 @@ function toRecord(entry: CpioEntry): ArchiveRecord {
     case "file":
       return { name, mode: type | (entry.permissions ?? 0o644), linkCount: 1, device, body: entry.bytes };
     case "symlink":
-      return { name, mode: type | 0o777, linkCount: 1, device, body: utf8(entry.target) };
+      return { name, mode: type | 0o777, linkCount: 1, device, body: encodeUtf8(entry.target) };
     case "character-device":
       return { name, mode: type | (entry.permissions ?? 0o600), linkCount: 1, device: entry, body };
   }
 }
 
 function recordSizeBytes(record: ArchiveRecord): number {
-  return align(headerSizeBytes + record.name.length + 1) + align(record.body.length);
+  return alignUp(headerSizeBytes + record.name.length + 1, alignmentBytes) + alignUp(record.body.length, alignmentBytes);
 }
 
 /**
@@ -68,7 +53,7 @@ function recordSizeBytes(record: ArchiveRecord): number {
  * input gives equal bytes. The length is a multiple of 4, so that archives can be appended to each other.
  */
 export function writeCpio(entries: readonly CpioEntry[]): Uint8Array {
-  const trailer: ArchiveRecord = { name: utf8("TRAILER!!!"), mode: 0, linkCount: 1, device: { major: 0, minor: 0 }, body: new Uint8Array(0) };
+  const trailer: ArchiveRecord = { name: encodeUtf8("TRAILER!!!"), mode: 0, linkCount: 1, device: { major: 0, minor: 0 }, body: new Uint8Array(0) };
   const records = [...entries.map(toRecord), trailer];
   const archive = new Uint8Array(records.reduce((sum, record) => sum + recordSizeBytes(record), 0));
   let offset = 0;
@@ -82,7 +67,7 @@ export function writeCpio(entries: readonly CpioEntry[]): Uint8Array {
     const header = `070701${fields.map((field) => field.toString(16).toUpperCase().padStart(8, "0")).join("")}`;
     for (let i = 0; i < headerSizeBytes; i++) archive[offset + i] = header.charCodeAt(i);
     archive.set(record.name, offset + headerSizeBytes);
-    const bodyOffset = offset + align(headerSizeBytes + record.name.length + 1);
+    const bodyOffset = offset + alignUp(headerSizeBytes + record.name.length + 1, alignmentBytes);
     archive.set(record.body, bodyOffset);
     offset += recordSizeBytes(record);
   });

@@ -83,3 +83,4 @@ export {
   f80SineAndCosine,
   f80Tangent,
 } from "./x87-transcendental.ts";
+export { f32Reciprocal, f32ReciprocalSquareRoot } from "./approximation.ts";

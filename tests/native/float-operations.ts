@@ -50,7 +50,7 @@ function simd(
     generate: (random) => ({ control: randomMxcsr(random), operands: generateOperands(random) }),
     evaluate(operands, control, outcome) {
       const environment = soft.simdEnvironment(control);
-      const result = BigInt.asUintN(64, evaluate(operands, environment)) & resultMask;
+      const result = evaluate(operands, environment) & resultMask;
       const flags = soft.settledExceptions(environment.exceptions, environment.masks);
       const faults = (flags & ~environment.masks) !== 0;
       const agrees =
@@ -84,6 +84,7 @@ function fusedOperands(layout: Layout): (random: Random) => bigint[] {
 
 const mask32 = 0xffff_ffffn;
 const mask64 = 0xffff_ffff_ffff_ffffn;
+const mask128 = (1n << 128n) - 1n;
 /** CF, PF and ZF as COMISS leaves them. */
 const compareFlagsMask = 0x45n;
 const compareFlags: Record<soft.Ordering, bigint> = { 0: 0x40n, 1: 0x01n, 2: 0x00n, 3: 0x45n };
@@ -216,6 +217,28 @@ for (const suite of [single, double]) {
 }
 simd("cvtss2sd", 0x009, floats(layoutF32, 2), mask64, ([, b], e) => soft.f32ToF64(Number(b), e));
 simd("cvtsd2ss", 0x109, floats(layoutF64, 2), mask32, ([, b], e) => BigInt(soft.f64ToF32(b, e)));
+simd("rcpss", 0x010, floats(layoutF32, 2), mask32, ([, b]) => BigInt(soft.f32Reciprocal(Number(b))));
+simd("rsqrtss", 0x011, floats(layoutF32, 2), mask32, ([, b]) => BigInt(soft.f32ReciprocalSquareRoot(Number(b))));
+
+/** Packed forms: every element in one environment, whose flags settle once. */
+for (const [name, number, operation] of [
+  ["addps", 0x020, soft.f32Add],
+  ["mulps", 0x022, soft.f32Multiply],
+  ["divps", 0x023, soft.f32Divide],
+] as const) {
+  const generateVector = (random: Random): bigint[] => {
+    const lanes = Array.from({ length: 4 }, () => floats(layoutF32, 2)(random));
+    return [0, 1].map((index) => lanes.reduce((vector, lane) => (vector << 32n) | lane[index], 0n));
+  };
+  simd(name, number, generateVector, mask128, ([a, b], e) => {
+    let result = 0n;
+    for (let shift = 0n; shift < 128n; shift += 32n) {
+      const lane = operation(Number((a >> shift) & mask32), Number((b >> shift) & mask32), e);
+      result |= BigInt(lane) << shift;
+    }
+    return result;
+  });
+}
 
 // --- x87 ---
 
@@ -223,6 +246,8 @@ simd("cvtsd2ss", 0x109, floats(layoutF64, 2), mask32, ([, b], e) => BigInt(soft.
 interface X87Answer {
   /** ST(0), or the bytes stored. */
   readonly result?: bigint;
+  /** The bits of `result` that are compared; all 80 unless given. */
+  readonly resultMask?: bigint;
   /** ST(1). */
   readonly second?: bigint;
   /** C3, C2, C1, C0 as bits of the status word, and which of them are compared. */
@@ -261,7 +286,7 @@ function x87(
       const agrees =
         flags === (outcome.status & soft.allExceptionsMask) &&
         (answer.conditions & answer.conditionsMask) === (outcome.status & answer.conditionsMask) &&
-        (answer.result === undefined || answer.result === (outcome.results[0] & mask80)) &&
+        (answer.result === undefined || answer.result === (outcome.results[0] & (answer.resultMask ?? mask80))) &&
         (answer.second === undefined || answer.second === (outcome.results[1] & mask80));
       const description =
         `${hex(answer.result ?? 0n)} ${hex(answer.second ?? 0n)} flags ${hex(flags)} ` +
@@ -338,8 +363,12 @@ for (const [name, number, signalling] of [
   ["fucomi", 0x222, false],
 ] as const) {
   x87(name, number, twoF80, ([a, b], e) => {
-    soft.f80Compare(toF80(a), toF80(b), signalling, e);
-    return { conditions: 0, conditionsMask: c1Mask };
+    const ordering = soft.f80Compare(toF80(a), toF80(b), signalling, e);
+    const isSuppressed = (e.exceptions & soft.preComputationMask & ~e.masks) !== 0;
+    // A suppressed comparison leaves EFLAGS as they happened to be.
+    return isSuppressed
+      ? { conditions: 0, conditionsMask: c1Mask }
+      : { result: compareFlags[ordering], resultMask: compareFlagsMask, conditions: 0, conditionsMask: c1Mask };
   });
 }
 

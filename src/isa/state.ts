@@ -88,6 +88,14 @@ export const xcr0: StateField = field("xcr0", 64);
 export const pkru: StateField = field("pkru", 32);
 export const cpl: StateField = field("cpl", 32);
 
+/**
+ * Vector of the exception that SSE instructions raise before anything else, 0 for none: 6 while CR0.EM = 1 or
+ * CR4.OSFXSR = 0, else 7 while CR0.TS = 1. Derived whenever CR0 or CR4 changes.
+ */
+export const simdFault: StateField = field("simdFault", 32);
+/** The same for MMX instructions: 6 while CR0.EM = 1, else 7 while CR0.TS = 1. */
+export const mmxFault: StateField = field("mmxFault", 32);
+
 /** 64 minus the number of linear-address bits: shifting an address up and arithmetically down by it keeps canonical ones. */
 export const canonicalShift: StateField = field("canonicalShift", 64);
 

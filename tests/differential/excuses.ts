@@ -1,0 +1,146 @@
+/** The differences that are not mistakes, each with its name and the place where the manual allows it. */
+import { OpcodeMap } from "../../src/isa/encoding.ts";
+import type { Difference } from "./compare.ts";
+import type { Form } from "./forms.ts";
+import { FxsaveOffset } from "./layout.ts";
+import type { CaseBatch, ResultBatch } from "./layout.ts";
+
+/** A difference and all that is known of its case. */
+export interface DifferenceInCase {
+  readonly difference: Difference;
+  readonly form: Form;
+  readonly cases: CaseBatch;
+  readonly index: number;
+  readonly host: ResultBatch;
+  readonly ours: ResultBatch;
+}
+
+export interface Excuse {
+  readonly name: string;
+  /** Which manual, which chapter. */
+  readonly source: string;
+  appliesTo(form: Form): boolean;
+  covers(found: DifferenceInCase): boolean;
+}
+
+const shiftOpcodes: ReadonlySet<number> = new Set([0xc0, 0xc1, 0xd0, 0xd1, 0xd2, 0xd3]);
+const doubleShiftOpcodes: ReadonlySet<number> = new Set([0xa4, 0xa5, 0xac, 0xad]);
+
+function isShift({ encoding }: Form): boolean {
+  return encoding.map === OpcodeMap.oneByte && shiftOpcodes.has(encoding.opcode);
+}
+
+function isDoubleShift({ encoding }: Form): boolean {
+  return encoding.map === OpcodeMap["0F"] && doubleShiftOpcodes.has(encoding.opcode);
+}
+
+/** The count after masking to five or six bits. */
+function shiftCount({ form, cases, index }: DifferenceInCase): number {
+  const mask = form.operandSize === 64 && (form.encoding.opcode & 1 || isDoubleShift(form)) ? 63 : 31;
+  const { opcode } = form.encoding;
+  if (isShift(form) && (opcode === 0xd0 || opcode === 0xd1)) return 1;
+  const isByRegister = isShift(form) ? opcode >= 0xd2 : (opcode & 1) === 1;
+  if (isByRegister) return Number(cases.gpr(index, 1) & 0xffn) & mask;
+  const bytes = cases.instruction(index);
+  return bytes[bytes.length - 1] & mask;
+}
+
+function shiftWidth({ encoding, operandSize }: Form): number {
+  return isShift({ encoding } as Form) && (encoding.opcode & 1) === 0 ? 8 : operandSize;
+}
+
+function undefinedAfterShift(found: DifferenceInCase): ReadonlySet<string> {
+  const { form } = found;
+  const count = shiftCount(found);
+  const undefinedFlags = new Set<string>();
+  if (count === 0) return undefinedFlags;
+  if (count !== 1) undefinedFlags.add("of");
+  const digit = form.encoding.modrmReg ?? 0;
+  if (isShift(form) && digit < 4) return undefinedFlags;
+  undefinedFlags.add("af");
+  const isArithmeticRight = isShift(form) && digit === 7;
+  if (!isArithmeticRight && count >= shiftWidth(form)) undefinedFlags.add("cf");
+  if (isDoubleShift(form) && count > form.operandSize) for (const flag of ["cf", "zf", "sf", "pf", "of"]) undefinedFlags.add(flag);
+  return undefinedFlags;
+}
+
+/** D9 F0 and so on: F2XM1 FYL2X FPTAN FPATAN FYL2XP1 FSINCOS FSIN FCOS. */
+const transcendentals: ReadonlySet<number> = new Set([0xf0, 0xf1, 0xf2, 0xf3, 0xf9, 0xfb, 0xfe, 0xff]);
+
+/** One unit in the last place, counted over the encodings of the same sign. */
+function isWithinOneUnit(left: string, right: string): boolean {
+  const parse = (text: string): readonly bigint[] => text.split(":").map(BigInt);
+  const [leftTop, leftBits] = parse(left);
+  const [rightTop, rightBits] = parse(right);
+  if ((leftTop ^ rightTop) & 0x8000n) return false;
+  const order = (top: bigint, bits: bigint): bigint => ((top & 0x7fffn) << 63n) + (bits & 0x7fff_ffff_ffff_ffffn);
+  const distance = order(leftTop, leftBits) - order(rightTop, rightBits);
+  return distance >= -1n && distance <= 1n;
+}
+
+const approximationOpcodes: ReadonlySet<number> = new Set([0x52, 0x53]);
+/** Two values, each off by at most 1.5 * 2^-12. */
+const approximationTolerance = 3.01 * 2 ** -12;
+
+function isCloseVector(left: string, right: string): boolean {
+  const lanes = (text: string): Float32Array => {
+    const words = Array.from({ length: 4 }, (_, lane) => Number((BigInt(text) >> BigInt(32 * lane)) & 0xffff_ffffn));
+    return new Float32Array(Uint32Array.from(words).buffer);
+  };
+  const other = lanes(right);
+  return lanes(left).every((value, lane) =>
+    Object.is(value, other[lane]) || Math.abs(value - other[lane]) <= Math.abs(value) * approximationTolerance,
+  );
+}
+
+export const excuses: readonly Excuse[] = [
+  {
+    name: "flags the manual leaves undefined",
+    source: "the definition's undefinedFlags",
+    appliesTo: ({ definition }) => (definition.undefinedFlags?.length ?? 0) > 0,
+    covers: ({ difference, form }) => form.definition.undefinedFlags?.some((flag) => flag === difference.field) === true,
+  },
+  {
+    name: "flags undefined after a shift by this count",
+    source: "SDM volume 2, RCL/RCR/ROL/ROR, SAL/SAR/SHL/SHR, SHLD, SHRD: Flags Affected",
+    appliesTo: (form) => isShift(form) || isDoubleShift(form),
+    covers: (found) => undefinedAfterShift(found).has(found.difference.field),
+  },
+  {
+    name: "result undefined for a double shift by more than the operand's size",
+    source: "SDM volume 2, SHLD, SHRD: Description",
+    appliesTo: (form) => isDoubleShift(form) && form.operandSize === 16,
+    covers: (found) => shiftCount(found) > 16 && /^(r[a-z0-9]+|memory.*)$/.test(found.difference.field) && found.difference.field !== "rip",
+  },
+  {
+    name: "x87 transcendental within one unit in the last place",
+    source: "SDM volume 1, Transcendental Instruction Accuracy",
+    appliesTo: ({ encoding }) =>
+      encoding.map === OpcodeMap.oneByte && encoding.opcode === 0xd9 && transcendentals.has(encoding.modrmByte ?? 0),
+    covers({ difference, host, ours, index }) {
+      if (difference.field.startsWith("st")) return isWithinOneUnit(difference.host, difference.ours);
+      if (difference.field !== "fsw") return false;
+      // C1 tells which way the last place was rounded.
+      const status = (batch: ResultBatch): number => batch.fxsave(index)[FxsaveOffset.fsw + 1] & ~2;
+      return status(host) === status(ours) && host.fxsave(index)[FxsaveOffset.fsw] === ours.fxsave(index)[FxsaveOffset.fsw];
+    },
+  },
+  {
+    name: "approximation with a relative error of at most 1.5 * 2^-12",
+    source: "SDM volume 2, RCPPS, RCPSS, RSQRTPS, RSQRTSS",
+    appliesTo: ({ encoding }) => encoding.map === OpcodeMap["0F"] && approximationOpcodes.has(encoding.opcode),
+    covers: ({ difference }) => difference.field.startsWith("xmm") && isCloseVector(difference.host, difference.ours),
+  },
+];
+
+const excusesByForm = new Map<Form, readonly Excuse[]>();
+
+/** The rules that can apply to a form at all. */
+export function excusesOf(form: Form): readonly Excuse[] {
+  let found = excusesByForm.get(form);
+  if (found === undefined) {
+    found = excuses.filter((excuse) => excuse.appliesTo(form));
+    excusesByForm.set(form, found);
+  }
+  return found;
+}

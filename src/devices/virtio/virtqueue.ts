@@ -68,8 +68,8 @@ export class DescriptorChain {
     this.head = head;
     this.readable = readable;
     this.writable = writable;
-    this.readableBytes = totalBytes(readable);
-    this.writableBytes = totalBytes(writable);
+    this.readableBytes = sumBytes(readable);
+    this.writableBytes = sumBytes(writable);
   }
 
   /** Copies from the readable part; false when that part is shorter or is not RAM. */
@@ -225,6 +225,7 @@ export class Virtqueue {
     let tableSize = this.state.size;
     let index = head;
     let isIndirect = false;
+    let totalBytes = 0;
     // Each turn takes one descriptor; a loop in the chain shows as more turns than the table has entries.
     for (let turns = 0; turns < tableSize; ) {
       if (index >= tableSize) return this.#fail("descriptor index out of range");
@@ -251,6 +252,8 @@ export class Virtqueue {
         continue;
       }
       turns++;
+      totalBytes += sizeBytes;
+      if (totalBytes > this.#memory.sizeBytes) return this.#fail("buffer larger than RAM");
       if ((flags & writeMask) !== 0) writable.push({ address, sizeBytes });
       else if (writable.length > 0) return this.#fail("readable descriptor after a writable one");
       else readable.push({ address, sizeBytes });
@@ -261,7 +264,7 @@ export class Virtqueue {
   }
 }
 
-function totalBytes(segments: readonly Segment[]): number {
+function sumBytes(segments: readonly Segment[]): number {
   return segments.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
 }
 

@@ -49,6 +49,8 @@ export class PageWalker {
   /** The page belongs to user mode. */
   isUserPage = false;
   mayFetch = false;
+  /** The translation comes from a page larger than 4 KiB. */
+  isLargePage = false;
   /** Error code of the last failed walk. */
   errorCode = 0;
 
@@ -69,6 +71,7 @@ export class PageWalker {
         this.isGlobal = false;
         this.isUserPage = true;
         this.mayFetch = true;
+        this.isLargePage = false;
         if (this.secondStage !== undefined) this.physical = this.secondStage(this.physical, kind);
         return true;
       case "legacy": return this.#walkLegacy(low >>> 0, kind, paging, isUser, isImplicit);
@@ -131,8 +134,10 @@ export class PageWalker {
       if (directory & (1 << 21) || extra >= 2 ** Math.max(extraBits, 0)) {
         return this.#fault(PageFault.present | PageFault.reserved, kind, paging, isUser);
       }
+      this.isLargePage = true;
       base = extra * twoPow32 + ((directory & 0xffc0_0000) >>> 0) + (linear & 0x3f_ffff);
     } else {
+      this.isLargePage = false;
       if ((directory & EntryBit.accessed) === 0) memory.write32(directoryAt, directory | EntryBit.accessed);
       entryAt = this.#table(((directory & 0xffff_f000) >>> 0) + ((linear >>> 12) & 0x3ff) * 4);
       entry = memory.read32(entryAt);
@@ -198,6 +203,7 @@ export class PageWalker {
       const pageMask = level === 3 ? 0x3fff_ffff : level === 2 ? 0x1f_ffff : 0xfff;
       const key = paging.protectionKeys && !isPae && user ? (entryHigh >>> 27) & 0xf : -1;
       if (!this.#check(writable, user, executeDisabled, key, kind, paging, isUser, isImplicit)) return false;
+      this.isLargePage = isLarge;
       const base = (entryHigh & 0xf_ffff) * twoPow32 + ((entryLow & ~pageMask & 0xffff_f000) >>> 0) + (low & pageMask);
       return this.#finish(entryLow, entryAt, base, kind, paging);
     }

@@ -8,11 +8,11 @@ import { operandFields, RecordField } from "./record.ts";
 
 /** Host functions that generated code calls. All find their input in the state area and return 0 or `fault`. */
 export interface HostFunctions {
-  /** (sizeBytes, intent: 0 read, 1 readForWrite): loads `slowAddress` into scratch 15. */
+  /** (sizeBytes, AccessFlag bits): loads `slowAddress` into scratch 15. */
   readonly slowLoad: FuncIndex;
-  /** (sizeBytes): stores scratch 15 to `slowAddress`. */
+  /** (sizeBytes, AccessFlag bits): stores scratch 15 to `slowAddress`. */
   readonly slowStore: FuncIndex;
-  /** (sizeBytes): checks `slowAddress` for writing. */
+  /** (sizeBytes, AccessFlag bits): checks `slowAddress` for writing. */
   readonly slowCheckWrite: FuncIndex;
   /** (segment or -1 for the operand's, sizeBytes, intent): legacy segment check of the offset in `slowAddress`. */
   readonly segmentCheck: FuncIndex;
@@ -39,6 +39,14 @@ export interface EmitterEnvironment {
   readonly host: HostFunctions;
   readonly exits: Exits;
   routineNumber(routine: { readonly name: string }): number;
+}
+
+/** What a slow path is told of an access. */
+export const AccessFlag = { write: 1, stackSegment: 2, operandSegment: 4 } as const;
+
+function accessFlags(segment: SegmentReference, forWrite: boolean): number {
+  return (forWrite ? AccessFlag.write : 0) | (segment === 2 ? AccessFlag.stackSegment : 0) |
+    (segment === "operand" ? AccessFlag.operandSegment : 0);
 }
 
 export const scratchValue: state.StateField = state.scratch[15];
@@ -868,7 +876,7 @@ export class WasmEmitter {
     this.#setSlowAddress(linear);
     this.#callOrFault(this.#environment.host.slowLoad, () => {
       f.i32.const(sizeBytes);
-      f.i32.const(forWrite ? 1 : 0);
+      f.i32.const(accessFlags(node.segment, forWrite));
     });
     if (hostAddress !== undefined) {
       f.i32.const(0);
@@ -882,7 +890,7 @@ export class WasmEmitter {
     f.local.get(destination);
   }
 
-  #slowStore(linear: () => void, value: Node): void {
+  #slowStore(segment: SegmentReference, linear: () => void, value: Node): void {
     const f = this.#f;
     this.#stateAddress();
     linear();
@@ -890,7 +898,10 @@ export class WasmEmitter {
     this.#stateAddress();
     this.#push(value);
     this.#storeWidth(value.width, scratchValue.offset);
-    this.#callOrFault(this.#environment.host.slowStore, () => f.i32.const(value.width / 8));
+    this.#callOrFault(this.#environment.host.slowStore, () => {
+      f.i32.const(value.width / 8);
+      f.i32.const(accessFlags(segment, true));
+    });
   }
 
   #store(node: Extract<Node, { op: "store" }>): void {
@@ -905,7 +916,7 @@ export class WasmEmitter {
       this.#push(value);
       this.#storeWidth(value.width, 0);
       f.else();
-      this.#slowStore(() => {
+      this.#slowStore(node.segment, () => {
         this.#push(offset);
         this.#addSegmentBase(node.segment);
       }, value);
@@ -920,7 +931,7 @@ export class WasmEmitter {
     this.#push(value);
     this.#storeWidth(value.width, 0);
     f.else();
-    this.#slowStore(() => f.local.get(linear), value);
+    this.#slowStore(node.segment, () => f.local.get(linear), value);
     f.end();
   }
 
@@ -932,7 +943,10 @@ export class WasmEmitter {
     f.i32.eqz();
     f.if("void", "unlikely");
     this.#setSlowAddress(linear);
-    this.#callOrFault(this.#environment.host.slowCheckWrite, () => f.i32.const(node.sizeBytes));
+    this.#callOrFault(this.#environment.host.slowCheckWrite, () => {
+      f.i32.const(node.sizeBytes);
+      f.i32.const(accessFlags(node.segment, true));
+    });
     f.end();
   }
 

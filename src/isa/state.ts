@@ -140,6 +140,8 @@ export const activity: StateField = field("activity", 32);
 export const budget: StateField = field("budget", 32);
 /** Low 12 bits of every TLB tag: address-space slot and privilege. */
 export const tlbContext: StateField = field("tlbContext", 64);
+/** Added to RIP to form the linear address of code: the base of CS, 0 in 64-bit mode. */
+export const fetchBase: StateField = field("fetchBase", 64);
 /** What besides the linear address selects a decoded block: mode bits and address-space slot. */
 export const codeKey: StateField = field("codeKey", 32);
 /** Record under execution, valid while a slow path or routine runs and after a fault. */

@@ -1,0 +1,384 @@
+/** Decoded blocks: guest code as records in linear memory, found by physical address and mode, void when the code changes. */
+import { instruction, Register, Vector, type InstructionDefinition, type OperandForm, type Variant } from "../isa/definition.ts";
+import type { Decoder } from "../isa/decode.ts";
+import type { DecodedInstruction, MemoryOperand, Operand } from "../isa/operand.ts";
+import * as state from "../isa/state.ts";
+import type { HandlerForm } from "./handler.ts";
+import { SpecialHandler, type Interpreter } from "./interpreter.ts";
+import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
+import { operandFields, RecordField, recordSizeBytes } from "./record.ts";
+
+/** What of the processor's mode decoded code depends on. */
+export interface CodeMode {
+  readonly code: 16 | 32 | 64;
+  readonly stack: 16 | 32 | 64;
+  readonly isRealOrVirtual8086: boolean;
+  /** One instruction per block: single-stepping, breakpoints. */
+  readonly single: boolean;
+}
+
+/** The mode as a small number, part of every key. */
+export function codeModeNumber(mode: CodeMode): number {
+  const code = mode.code === 64 ? 2 : mode.code === 32 ? 1 : 0;
+  const stack = mode.stack === 64 ? 2 : mode.stack === 32 ? 1 : 0;
+  return code | (stack << 2) | (mode.isRealOrVirtual8086 ? 16 : 0) | (mode.single ? 32 : 0);
+}
+
+const codeModes = 64;
+const maximumBlockInstructions = 32;
+
+interface Block {
+  readonly record: number;
+  readonly instructions: number;
+  /** Bytes of code, for limit checks. */
+  readonly lengthBytes: number;
+  /** Range in linear memory; code that crosses into another page has that part in `second`. */
+  readonly start: number;
+  readonly end: number;
+  readonly second: { readonly start: number; readonly end: number } | undefined;
+  readonly key: number;
+}
+
+const undefinedOpcode: InstructionDefinition = instruction({
+  name: "(undefined)", encodings: [], execute: ({ cpu }) => cpu.raise(Vector.UD),
+});
+const overlongInstruction: InstructionDefinition = instruction({
+  name: "(overlong)", encodings: [], execute: ({ cpu }) => cpu.raise(Vector.GP, 0),
+});
+
+/** Where the code at an address is: offset in linear memory, or the bytes themselves when it is not memory. */
+export interface CodeSource {
+  readonly physical: number;
+  /** Translates the first byte of the following page; -1 after recording a fault. */
+  nextPage(): number;
+  /** Bytes until the segment limit, at least 1. */
+  readonly bytesToLimit: number;
+}
+
+export class CodeCache {
+  readonly #words: Uint32Array;
+  readonly #halves: Uint16Array;
+  readonly #bytes: Uint8Array;
+  readonly #memory: PhysicalMemory;
+  readonly #interpreter: Interpreter;
+  readonly #decoder: Decoder<InstructionDefinition>;
+  readonly #arenaStart: number;
+  readonly #arenaEnd: number;
+  #next: number;
+  readonly #blocks = new Map<number, Block>();
+  /** Blocks by page of linear memory. */
+  readonly #byPage = new Map<number, Set<Block>>();
+  /** Records that would link to a block once it exists, by its key. */
+  readonly #wantedLinks = new Map<number, number[]>();
+  readonly #onProtect: (offset: number) => void;
+  readonly #onFlush: () => void;
+  readonly counters = { blocks: 0, instructions: 0, invalidations: 0, flushes: 0 };
+
+  constructor(options: {
+    memory: PhysicalMemory; interpreter: Interpreter; decoder: Decoder<InstructionDefinition>;
+    arenaStart: number; arenaEnd: number; onProtect: (offset: number) => void; onFlush: () => void;
+  }) {
+    this.#memory = options.memory;
+    this.#bytes = options.memory.bytes;
+    this.#words = options.memory.words;
+    this.#halves = new Uint16Array(options.memory.bytes.buffer);
+    this.#interpreter = options.interpreter;
+    this.#decoder = options.decoder;
+    this.#arenaStart = options.arenaStart;
+    this.#arenaEnd = options.arenaEnd;
+    this.#next = options.arenaStart;
+    this.#onProtect = options.onProtect;
+    this.#onFlush = options.onFlush;
+    options.memory.onCodeWrite = (offset, sizeBytes) => this.invalidate(offset, sizeBytes);
+  }
+
+  /** Record of the block at a physical address, decoding it if need be; 0 after a fault was recorded by `source`. */
+  find(source: CodeSource, mode: CodeMode): number {
+    const key = source.physical * codeModes + codeModeNumber(mode);
+    const known = this.#blocks.get(key);
+    if (known !== undefined && known.lengthBytes <= source.bytesToLimit) {
+      // The second page's mapping may have changed since: only blocks within one page are known by one address.
+      if (known.second === undefined) return known.record;
+      const next = source.nextPage();
+      if (next < 0) return 0;
+      if (this.#memory.readable(next) === known.second.start) return known.record;
+    }
+    if (this.#next + (maximumBlockInstructions + 2) * recordSizeBytes > this.#arenaEnd) this.flush();
+    const block = this.#decode(source, mode, key);
+    if (block === undefined) return 0;
+    this.#interpreter.flush();
+    if (known !== undefined) this.#remove(known);
+    this.#add(block);
+    return block.record;
+  }
+
+  /** Forgets all decoded code. Must not be called while a record is being executed. */
+  flush(): void {
+    this.counters.flushes++;
+    for (const page of this.#byPage.keys()) this.#memory.markCode(page * pageSizeBytes, false);
+    this.#blocks.clear();
+    this.#byPage.clear();
+    this.#wantedLinks.clear();
+    this.#next = this.#arenaStart;
+    this.#onFlush();
+  }
+
+  /** Voids every block with code in the range; what runs right now leaves after its current instruction. */
+  invalidate(offset: number, sizeBytes: number): void {
+    const page = Math.floor(offset / pageSizeBytes);
+    const blocks = this.#byPage.get(page);
+    if (blocks === undefined) return;
+    const end = offset + sizeBytes;
+    for (const block of blocks) {
+      const hit = (block.start < end && offset < block.end) ||
+        (block.second !== undefined && block.second.start < end && offset < block.second.end);
+      if (hit) this.#remove(block);
+    }
+  }
+
+  #remove(block: Block): void {
+    this.counters.invalidations++;
+    for (let index = 0; index <= block.instructions; index++) {
+      this.#halves[(block.record + index * recordSizeBytes) >>> 1] = SpecialHandler.Invalid;
+    }
+    if (this.#blocks.get(block.key) === block) this.#blocks.delete(block.key);
+    this.#leavePage(block, block.start);
+    if (block.second !== undefined) this.#leavePage(block, block.second.start);
+  }
+
+  #leavePage(block: Block, offset: number): void {
+    const page = Math.floor(offset / pageSizeBytes);
+    const blocks = this.#byPage.get(page);
+    blocks?.delete(block);
+    if (blocks?.size === 0) {
+      this.#byPage.delete(page);
+      this.#memory.markCode(offset, false);
+    }
+  }
+
+  #add(block: Block): void {
+    this.counters.blocks++;
+    this.counters.instructions += block.instructions;
+    this.#blocks.set(block.key, block);
+    if (block.start !== 0) this.#enterPage(block, block.start);
+    if (block.second !== undefined) this.#enterPage(block, block.second.start);
+    const waiting = this.#wantedLinks.get(block.key);
+    if (waiting !== undefined && block.second === undefined) {
+      for (const record of waiting) this.#words[(record + RecordField.link) >>> 2] = block.record;
+      this.#wantedLinks.delete(block.key);
+    }
+  }
+
+  #enterPage(block: Block, offset: number): void {
+    const page = Math.floor(offset / pageSizeBytes);
+    let blocks = this.#byPage.get(page);
+    if (blocks === undefined) {
+      blocks = new Set();
+      this.#byPage.set(page, blocks);
+      this.#memory.markCode(offset, true);
+      this.#onProtect(offset);
+    }
+    blocks.add(block);
+  }
+
+  #decode(source: CodeSource, mode: CodeMode, key: number): Block | undefined {
+    const at = this.#memory.readable(source.physical);
+    const inPage = pageSizeBytes - (source.physical % pageSizeBytes);
+    const available = Math.min(inPage, source.bytesToLimit);
+    const bytes = at !== 0 ? this.#bytes.subarray(at, at + available) : this.#fetch(source.physical, Math.min(available, 15));
+    const record = this.#next;
+    let offset = 0, count = 0, ended = false;
+    const limit = mode.single || at === 0 ? 1 : maximumBlockInstructions;
+    while (count < limit && offset < bytes.length) {
+      const decoded = this.#decoder.decode(bytes, offset, mode.code, mode.isRealOrVirtual8086);
+      if (decoded.kind === "truncated") {
+        if (count > 0) break;
+        return this.#decodeAcross(source, mode, key, bytes);
+      }
+      count++;
+      if (decoded.kind !== "instruction") {
+        this.#writeInvalid(decoded.kind, mode, offset, count);
+        offset++;
+        ended = true;
+        break;
+      }
+      ended = this.#writeRecord(decoded, mode, offset, count, at !== 0 ? source.physical : 0, key);
+      offset += decoded.length;
+      if (ended) break;
+    }
+    this.#writeEnd(mode, offset, count, ended || at === 0 || mode.single ? undefined : source.physical, inPage);
+    return { record, instructions: count, lengthBytes: offset, start: at, end: at === 0 ? 0 : at + offset, second: undefined, key };
+  }
+
+  /** One instruction that continues in the following page, or runs into the segment limit. */
+  #decodeAcross(source: CodeSource, mode: CodeMode, key: number, first: Uint8Array): Block | undefined {
+    const record = this.#next;
+    const at = this.#memory.readable(source.physical);
+    if (first.length >= source.bytesToLimit) {
+      this.#writeInvalid("tooLong", mode, 0, 1);
+      this.#writeEnd(mode, first.length, 1, undefined, 0);
+      return { record, instructions: 1, lengthBytes: first.length, start: at, end: at === 0 ? 0 : at + first.length, second: undefined, key };
+    }
+    const next = source.nextPage();
+    if (next < 0) return undefined;
+    const rest = Math.min(15, source.bytesToLimit - first.length);
+    const bytes = new Uint8Array(first.length + rest);
+    bytes.set(first);
+    bytes.set(this.#fetch(next, rest), first.length);
+    const decoded = this.#decoder.decode(bytes, 0, mode.code, mode.isRealOrVirtual8086);
+    let length = 15;
+    if (decoded.kind === "instruction") {
+      this.#writeRecord(decoded, mode, 0, 1, 0, key);
+      length = decoded.length;
+    } else this.#writeInvalid(decoded.kind === "truncated" ? "tooLong" : decoded.kind, mode, 0, 1);
+    this.#writeEnd(mode, length, 1, undefined, 0);
+    const secondStart = this.#memory.readable(next);
+    return {
+      record, instructions: 1, lengthBytes: Math.min(length, source.bytesToLimit), start: at, end: at === 0 ? 0 : at + first.length, key,
+      second: { start: secondStart, end: secondStart + Math.max(length - first.length, 1) },
+    };
+  }
+
+  #fetch(physical: number, sizeBytes: number): Uint8Array {
+    const bytes = new Uint8Array(sizeBytes);
+    this.#memory.readRange(physical, bytes);
+    return bytes;
+  }
+
+  #allocate(handler: number, offset: number, count: number, length: number): number {
+    const at = this.#next;
+    this.#next += recordSizeBytes;
+    this.#words.fill(0, at >>> 2, (at + recordSizeBytes) >>> 2);
+    this.#halves[(at + RecordField.handler) >>> 1] = handler;
+    this.#bytes[at + RecordField.count] = count;
+    this.#halves[(at + RecordField.start) >>> 1] = offset;
+    this.#halves[(at + RecordField.next) >>> 1] = offset + length;
+    return at;
+  }
+
+  #writeEnd(mode: CodeMode, offset: number, count: number, physical: number | undefined, inPage: number): void {
+    const at = this.#allocate(SpecialHandler.End, offset, count + 1, 0);
+    if (physical !== undefined && offset < inPage) this.#link(at, (physical + offset) * codeModes + codeModeNumber(mode));
+  }
+
+  #writeInvalid(kind: "invalid" | "tooLong", mode: CodeMode, offset: number, count: number): void {
+    const definition = kind === "invalid" ? undefinedOpcode : overlongInstruction;
+    const variant: Variant = {
+      long: mode.code === 64, operandSize: 32, addressSize: mode.code, stackSize: mode.stack, repeat: "none", lock: false,
+    };
+    const { number } = this.#interpreter.handler({
+      definition, operands: [], variant, address: { hasIndex: false, absolute: false, segmentation: variant.long ? "flat" : "checked" },
+    });
+    this.#allocate(number, offset, count, 1);
+  }
+
+  #link(record: number, key: number): void {
+    const known = this.#blocks.get(key);
+    if (known !== undefined) {
+      if (known.second === undefined) this.#words[(record + RecordField.link) >>> 2] = known.record;
+      return;
+    }
+    const waiting = this.#wantedLinks.get(key);
+    if (waiting === undefined) this.#wantedLinks.set(key, [record]);
+    else waiting.push(record);
+  }
+
+  /** Returns whether the block ends here. `blockPhysical` 0: no links. */
+  #writeRecord(
+    decoded: DecodedInstruction<InstructionDefinition>, mode: CodeMode, offset: number, count: number,
+    blockPhysical: number, key: number,
+  ): boolean {
+    const form = handlerFormOf(decoded, mode);
+    const { number, handler } = this.#interpreter.handler(form);
+    const at = this.#allocate(number, offset, count, decoded.length);
+    const next = offset + decoded.length;
+    let immediateShift = 0n, immediate = 0n;
+    let target: number | undefined;
+    decoded.operands.forEach((operand, slot) => {
+      switch (operand.kind) {
+        case "register":
+          this.#halves[(at + operandFields[slot]) >>> 1] = registerOffset(operand);
+          return;
+        case "memory":
+          this.#writeMemoryOperand(at, operand, decoded, next);
+          if (form.address.absolute) immediate = BigInt.asUintN(64, BigInt(operand.displacement));
+          return;
+        case "immediate":
+          immediate |= BigInt(operand.value) << immediateShift;
+          immediateShift += BigInt(operand.widthBits);
+          return;
+        case "relative":
+          target = next + operand.displacement;
+          immediate = BigInt.asUintN(32, BigInt(target));
+          return;
+        case "far":
+          immediate = (BigInt(operand.selector) << 32n) | BigInt(operand.offset >>> 0);
+      }
+    });
+    this.#words[(at + RecordField.immediate) >>> 2] = Number(immediate & 0xffff_ffffn);
+    this.#words[(at + RecordField.immediate + 4) >>> 2] = Number((immediate >> 32n) & 0xffff_ffffn);
+    if (target !== undefined && blockPhysical !== 0 && mode.code === 64 && !mode.single) {
+      const physical = blockPhysical + target;
+      const page = Math.floor(blockPhysical / pageSizeBytes);
+      if (Math.floor(physical / pageSizeBytes) === page) this.#link(at, physical * codeModes + (key % codeModes));
+    }
+    return handler.endsBlock;
+  }
+
+  #writeMemoryOperand(at: number, operand: MemoryOperand, decoded: DecodedInstruction<InstructionDefinition>, next: number): void {
+    let displacement = Number(BigInt.asIntN(32, BigInt(operand.displacement)));
+    if (operand.base === "rip") displacement += next;
+    // POP to memory addresses with the stack pointer after the increment (SDM volume 2, "POP").
+    if (decoded.instruction.name === "pop" && operand.base === Register.RSP) displacement += operand.widthBits / 8;
+    const base = operand.base === "rip" ? state.ripBase : operand.base === undefined ? state.zero : state.gpr[operand.base];
+    const index = operand.index === undefined ? state.zero : state.gpr[operand.index];
+    this.#halves[(at + RecordField.base) >>> 1] = base.offset;
+    this.#halves[(at + RecordField.index) >>> 1] = index.offset;
+    this.#bytes[at + RecordField.scale] = operand.scaleLog2;
+    this.#bytes[at + RecordField.segment] = operand.segment;
+    this.#words[(at + RecordField.displacement) >>> 2] = displacement >>> 0;
+  }
+}
+
+function registerOffset(operand: Extract<Operand, { kind: "register" }>): number {
+  switch (operand.file) {
+    case "gpr": return state.gpr[operand.number].offset + (operand.highByte ? 1 : 0);
+    case "xmm": return state.xmm[operand.number].offset;
+    case "mmx": return state.x87[operand.number].offset;
+    default: return 0;
+  }
+}
+
+function operandFormOf(operand: Operand): OperandForm {
+  switch (operand.kind) {
+    case "register": {
+      const width = operand.widthBits as 64;
+      if (operand.file === "gpr" || operand.file === "xmm" || operand.file === "mmx") return { kind: "register", file: operand.file, width };
+      return { kind: "numbered", file: operand.file, number: operand.number, width };
+    }
+    case "memory": return { kind: "memory", width: operand.widthBits as 64 };
+    case "immediate": return { kind: "immediate", width: operand.widthBits as 64 };
+    case "relative": return { kind: "relative" };
+    case "far": return { kind: "far" };
+  }
+}
+
+/** The handler form of a decoded instruction in a mode. */
+export function handlerFormOf(decoded: DecodedInstruction<InstructionDefinition>, mode: Pick<CodeMode, "code" | "stack">): HandlerForm {
+  const long = mode.code === 64;
+  const memory = decoded.operands.find((operand) => operand.kind === "memory");
+  const isAbsolute = memory !== undefined && typeof memory.displacement === "bigint";
+  return {
+    definition: decoded.instruction,
+    operands: decoded.operands.map(operandFormOf),
+    variant: {
+      long, operandSize: decoded.operandSize, addressSize: decoded.addressSize, stackSize: mode.stack,
+      repeat: decoded.repeat, lock: decoded.lock,
+    },
+    address: {
+      hasIndex: memory?.index !== undefined,
+      absolute: isAbsolute,
+      segmentation: !long ? "checked" : memory !== undefined && memory.segment >= 4 ? "based" : "flat",
+    },
+  };
+}

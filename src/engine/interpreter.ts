@@ -1,0 +1,440 @@
+/** The interpreter: one WebAssembly function that dispatches over records, and out-of-line handlers in a table. */
+import { invariant } from "../base/errors.ts";
+import type { Routine } from "../ir/index.ts";
+import * as state from "../isa/state.ts";
+import { ModuleBuilder, type FuncIndex, type FunctionBuilder, type Label } from "../wasm/index.ts";
+import { handlerName, makeHandler, type Handler, type HandlerForm } from "./handler.ts";
+import { RecordField, recordSizeBytes } from "./record.ts";
+import { WasmEmitter, type Exits, type HostFunctions } from "./wasm-emitter.ts";
+import { wasm, type WasmMemory, type WasmTable } from "./web-assembly.ts";
+
+/** Why `run` returned. */
+export const RunResult = {
+  /** The budget is used up; `rip` is exact. */
+  Budget: 0,
+  /** An exception is recorded; `currentRecord` is the instruction's, or 0 after a failed fetch (`rip` is exact then). */
+  Fault: 2,
+  /** An instruction asked to leave; `rip` is the next one. */
+  Exit: 3,
+} as const;
+export type RunResult = (typeof RunResult)[keyof typeof RunResult];
+
+/** What generated code calls. */
+export interface InterpreterHost {
+  slowLoad(sizeBytes: number, flags: number): number;
+  slowStore(sizeBytes: number, flags: number): number;
+  slowCheckWrite(sizeBytes: number, flags: number): number;
+  segmentCheck(segment: number, sizeBytes: number, intent: number): number;
+  runRoutine(routine: Routine): number;
+  /** Record of the block at `rip`, or 0 after recording a fault. */
+  findBlock(): number;
+}
+
+/** Handler numbers with a meaning of their own. */
+export const SpecialHandler = {
+  /** The block is void: look up anew from this instruction's address. */
+  Invalid: 0,
+  /** End of a block without a branch. `count` is one more than the block's instructions. */
+  End: 1,
+} as const;
+
+const firstHandler = 2;
+const maximumHandlers = 65_536;
+
+interface Registered {
+  readonly handler: Handler;
+  readonly number: number;
+}
+
+export class Interpreter {
+  readonly #memory: WasmMemory;
+  readonly #table: WasmTable = new wasm.Table({ element: "anyfunc", initial: maximumHandlers });
+  readonly #imports: Record<string, Record<string, unknown>>;
+  readonly #run: (cpu: number) => number;
+  readonly #base: number;
+  readonly #registered = new Map<string, Registered>();
+  readonly #definitionNumbers = new WeakMap<object, number>();
+  readonly #routines: Routine[] = [];
+  readonly #routineNumbers = new Map<object, number>();
+  #definitions = 0;
+  #nextHandler = firstHandler;
+  #pending: Registered[] = [];
+  /** Bytes of WebAssembly generated so far. */
+  generatedBytes = 0;
+
+  /** `hot` are the handlers to inline into the dispatch loop. */
+  constructor(memory: WasmMemory, base: number, host: InterpreterHost, hot: readonly HandlerForm[]) {
+    this.#memory = memory;
+    this.#base = base;
+    this.#imports = {
+      host: {
+        memory, table: this.#table,
+        slowLoad: (size: number, flags: number) => host.slowLoad(size, flags),
+        slowStore: (size: number, flags: number) => host.slowStore(size, flags),
+        slowCheckWrite: (size: number, flags: number) => host.slowCheckWrite(size, flags),
+        segmentCheck: (segment: number, size: number, intent: number) => host.segmentCheck(segment, size, intent),
+        routine: (number: number) => host.runRoutine(this.#routines[number]),
+        findBlock: () => host.findBlock(),
+      },
+    };
+    const inline = hot.map((form) => this.#register(form));
+    this.#pending = [];
+    this.#run = this.#instantiate(this.#dispatchModule(inline)).run;
+  }
+
+  /** Number of the handler for a form, making it on first use. `flush` must follow before it runs. */
+  handler(form: HandlerForm): Registered {
+    return this.#registered.get(this.#key(form)) ?? this.#register(form);
+  }
+
+  #key(form: HandlerForm): string {
+    let number = this.#definitionNumbers.get(form.definition);
+    if (number === undefined) {
+      number = this.#definitions++;
+      this.#definitionNumbers.set(form.definition, number);
+    }
+    return `${number}:${handlerName(form)}`;
+  }
+
+  #register(form: HandlerForm): Registered {
+    const key = this.#key(form);
+    const known = this.#registered.get(key);
+    if (known !== undefined) return known;
+    invariant(this.#nextHandler < maximumHandlers, "handler numbers are used up");
+    const registered = { handler: makeHandler(form), number: this.#nextHandler++ };
+    this.#registered.set(key, registered);
+    this.#pending.push(registered);
+    return registered;
+  }
+
+  /** Compiles the handlers made since the last time, all in one module. */
+  flush(): void {
+    if (this.#pending.length === 0) return;
+    const pending = this.#pending;
+    this.#pending = [];
+    const builder = new ModuleBuilder();
+    const host = this.#importHost(builder);
+    const functions = pending.map(({ handler }) => builder.addFunction(
+      handlerName(handler.form), { params: ["i32", "i32"], results: ["i32"] }, (f) => this.#outOfLine(f, handler, host)));
+    functions.forEach((func, index) => builder.exportFunction(`h${index}`, func));
+    const { exports } = new wasm.Instance(new wasm.Module(this.#counted(builder.build())), this.#imports);
+    pending.forEach(({ number }, index) => this.#table.set(number, exports[`h${index}`]));
+  }
+
+  /** Runs until the budget in the state is used up or something needs attention. */
+  run(): RunResult {
+    return this.#run(this.#base) as RunResult;
+  }
+
+  /** Names of all handlers by number, for profiles. */
+  handlerNames(): Map<number, string> {
+    return new Map([...this.#registered.values()].map(({ number, handler }) => [number, handlerName(handler.form)]));
+  }
+
+  #counted(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+    this.generatedBytes += bytes.length;
+    return bytes;
+  }
+
+  #instantiate(bytes: Uint8Array<ArrayBuffer>): { run: (cpu: number) => number } {
+    const instance = new wasm.Instance(new wasm.Module(this.#counted(bytes)), this.#imports);
+    return { run: instance.exports["run"] };
+  }
+
+  #importHost(builder: ModuleBuilder): HostFunctions {
+    const pages = this.#memory.buffer.byteLength / 65_536;
+    builder.importMemory("host", "memory", { min: pages, max: pages, shared: true });
+    const two = { params: ["i32", "i32"], results: ["i32"] } as const;
+    return {
+      slowLoad: builder.importFunction("host", "slowLoad", two),
+      slowStore: builder.importFunction("host", "slowStore", two),
+      slowCheckWrite: builder.importFunction("host", "slowCheckWrite", two),
+      segmentCheck: builder.importFunction("host", "segmentCheck", { params: ["i32", "i32", "i32"], results: ["i32"] }),
+      routine: builder.importFunction("host", "routine", { params: ["i32"], results: ["i32"] }),
+    };
+  }
+
+  #routineNumber(routine: Routine): number {
+    let number = this.#routineNumbers.get(routine);
+    if (number === undefined) {
+      number = this.#routines.push(routine) - 1;
+      this.#routineNumbers.set(routine, number);
+    }
+    return number;
+  }
+
+  #outOfLine(f: FunctionBuilder, handler: Handler, host: HostFunctions): void {
+    const cpu = f.param<"i32">(0), record = f.param<"i32">(1);
+    const leave = (status: number): void => {
+      f.i32.const(status);
+      f.return();
+    };
+    const exits: Exits = {
+      fault: () => leave(2),
+      jump: () => leave(1),
+      jumpTarget: () => {
+        f.local.get(cpu);
+        pushBranchTarget(f, cpu, record);
+        f.i64.store(state.rip.offset);
+        leave(1);
+      },
+      exit: () => leave(3),
+    };
+    const routineNumber = (routine: Routine): number => this.#routineNumber(routine);
+    new WasmEmitter({ f, cpu, record, host, exits, routineNumber }, handler.form, handler.body);
+    f.i32.const(0);
+  }
+
+  #dispatchModule(inline: readonly Registered[]): Uint8Array<ArrayBuffer> {
+    const builder = new ModuleBuilder();
+    const host = this.#importHost(builder);
+    const findBlock = builder.importFunction("host", "findBlock", { params: [], results: ["i32"] });
+    const table = builder.importTable("host", "table", { element: "funcref", min: maximumHandlers });
+    const run = builder.addFunction("run", { params: ["i32"], results: ["i32"] }, (f) =>
+      this.#dispatchLoop(f, inline, host, findBlock, (func) => {
+        func.callIndirect({ params: ["i32", "i32"], results: ["i32"] }, table);
+      }));
+    builder.exportFunction("run", run);
+    return builder.build();
+  }
+
+  #dispatchLoop(
+    f: FunctionBuilder, inline: readonly Registered[], host: HostFunctions, findBlock: FuncIndex,
+    callHandler: (f: FunctionBuilder) => void,
+  ): void {
+    const cpu = f.param<"i32">(0);
+    const record = f.addLocal("i32"), status = f.addLocal("i32"), target = f.addLocal("i64");
+    const exit = f.block();
+    const lookUp = f.loop();
+    // The budget is looked at before the block that it would pay for.
+    f.local.get(cpu);
+    f.i32.load(state.budget.offset);
+    f.i32.const(0);
+    f.i32.le_s();
+    f.if("void", "unlikely");
+    f.i32.const(RunResult.Budget);
+    f.local.set(status);
+    f.br(exit);
+    f.end();
+    emitLookUp(f, cpu, record, () => {
+      f.local.get(cpu);
+      f.i32.const(0);
+      f.i32.store(state.currentRecord.offset);
+      f.call(findBlock);
+      f.local.tee(record);
+      f.i32.eqz();
+      f.if("void", "unlikely");
+      f.i32.const(RunResult.Fault);
+      f.local.set(status);
+      f.br(exit);
+      f.end();
+    });
+    const next = f.loop();
+    const [faultLabel, exitLabel, jumpLabel, targetLabel] = [f.block(), f.block(), f.block(), f.block()];
+    const advance = (): void => {
+      f.local.get(record);
+      f.i32.const(recordSizeBytes);
+      f.i32.add();
+      f.local.set(record);
+      f.br(next);
+    };
+    const outOfLine = f.block();
+    const inlineLabels: Label[] = inline.map(() => f.block()).reverse();
+    const end = f.block(), invalid = f.block();
+    f.local.get(record);
+    f.i32.load16_u(RecordField.handler);
+    f.brTable([invalid, end, ...inlineLabels], outOfLine);
+    f.end(invalid);
+    // Charge what was executed of the block, then look up this instruction again.
+    emitLeaveBefore(f, cpu, record);
+    f.br(lookUp);
+    f.end(end);
+    emitEnd(f, cpu, record, next, lookUp);
+    const exits: Exits = {
+      fault: () => f.br(faultLabel),
+      jump: () => f.br(jumpLabel),
+      jumpTarget: () => f.br(targetLabel),
+      exit: () => f.br(exitLabel),
+    };
+    const routineNumber = (routine: Routine): number => this.#routineNumber(routine);
+    inline.forEach(({ handler }, index) => {
+      f.end(inlineLabels[index]);
+      new WasmEmitter({ f, cpu, record, host, exits, routineNumber }, handler.form, handler.body);
+      advance();
+    });
+    f.end(outOfLine);
+    f.local.get(cpu);
+    f.local.get(record);
+    f.local.get(record);
+    f.i32.load16_u(RecordField.handler);
+    callHandler(f);
+    f.local.tee(status);
+    f.i32.eqz();
+    f.if("void", "likely");
+    advance();
+    f.end();
+    f.local.get(status);
+    f.i32.const(1);
+    f.i32.eq();
+    f.brIf(jumpLabel);
+    f.local.get(status);
+    f.i32.const(2);
+    f.i32.eq();
+    f.brIf(faultLabel);
+    f.br(exitLabel);
+    f.end(targetLabel);
+    pushBranchTarget(f, cpu, record);
+    f.local.set(target);
+    // A linked target in the same page needs no look-up while the budget lasts.
+    f.local.get(record);
+    f.i32.load(RecordField.link);
+    f.if();
+    emitCharge(f, cpu, record, 0);
+    f.local.get(cpu);
+    f.i32.load(state.budget.offset);
+    f.i32.const(0);
+    f.i32.gt_s();
+    f.if("void", "likely");
+    f.local.get(cpu);
+    f.local.get(target);
+    f.i64.store(state.ripBase.offset);
+    f.local.get(record);
+    f.i32.load(RecordField.link);
+    f.local.set(record);
+    f.br(next);
+    f.end();
+    f.local.get(cpu);
+    f.local.get(target);
+    f.i64.store(state.rip.offset);
+    f.br(lookUp);
+    f.end();
+    f.local.get(cpu);
+    f.local.get(target);
+    f.i64.store(state.rip.offset);
+    f.end(jumpLabel);
+    emitCharge(f, cpu, record, 0);
+    f.br(lookUp);
+    f.end(exitLabel);
+    emitCharge(f, cpu, record, 0);
+    f.i32.const(RunResult.Exit);
+    f.local.set(status);
+    f.br(exit);
+    f.end(faultLabel);
+    emitCharge(f, cpu, record, -1);
+    f.i32.const(RunResult.Fault);
+    f.local.set(status);
+    f.br(exit);
+    f.end(next);
+    f.end(lookUp);
+    f.end(exit);
+    f.local.get(status);
+  }
+}
+
+type CpuLocal = ReturnType<FunctionBuilder["param"]>;
+
+function pushBranchTarget(f: FunctionBuilder, cpu: CpuLocal, record: CpuLocal): void {
+  f.local.get(cpu);
+  f.i64.load(state.ripBase.offset);
+  f.local.get(record);
+  f.i64.load32_s(RecordField.immediate);
+  f.i64.add();
+}
+
+/** budget -= count + extra. */
+function emitCharge(f: FunctionBuilder, cpu: CpuLocal, record: CpuLocal, extra: number): void {
+  f.local.get(cpu);
+  f.local.get(cpu);
+  f.i32.load(state.budget.offset);
+  f.local.get(record);
+  f.i32.load8_u(RecordField.count);
+  f.i32.sub();
+  if (extra !== 0) {
+    f.i32.const(-extra);
+    f.i32.add();
+  }
+  f.i32.store(state.budget.offset);
+}
+
+/** rip = this record's address, with all before it charged. */
+function emitLeaveBefore(f: FunctionBuilder, cpu: CpuLocal, record: CpuLocal): void {
+  emitCharge(f, cpu, record, -1);
+  f.local.get(cpu);
+  f.local.get(cpu);
+  f.i64.load(state.ripBase.offset);
+  f.local.get(record);
+  f.i64.load16_u(RecordField.start);
+  f.i64.add();
+  f.i64.store(state.rip.offset);
+}
+
+/** End of a block: on to the linked one, or a look-up. */
+function emitEnd(f: FunctionBuilder, cpu: CpuLocal, record: CpuLocal, next: Label, lookUp: Label): void {
+  emitLeaveBefore(f, cpu, record);
+  f.local.get(record);
+  f.i32.load(RecordField.link);
+  f.i32.eqz();
+  f.brIf(lookUp);
+  f.local.get(cpu);
+  f.i32.load(state.budget.offset);
+  f.i32.const(0);
+  f.i32.le_s();
+  f.brIf(lookUp, "unlikely");
+  f.local.get(cpu);
+  f.local.get(cpu);
+  f.i64.load(state.rip.offset);
+  f.i64.store(state.ripBase.offset);
+  f.local.get(record);
+  f.i32.load(RecordField.link);
+  f.local.set(record as never);
+  f.br(next);
+}
+
+/** record = the block at rip, from the jump cache or by `miss`; ripBase = rip. */
+function emitLookUp(f: FunctionBuilder, cpu: CpuLocal, record: CpuLocal, miss: () => void): void {
+  const linear = f.addLocal("i64"), entry = f.addLocal("i32");
+  f.local.get(cpu);
+  f.i64.load(state.rip.offset);
+  f.local.get(cpu);
+  f.i64.load(state.fetchBase.offset);
+  f.i64.add();
+  f.local.tee(linear);
+  f.i32.wrap_i64();
+  f.local.get(linear);
+  f.i64.const(12);
+  f.i64.shr_u();
+  f.i32.wrap_i64();
+  f.i32.xor();
+  f.i32.const(state.jumpCacheEntries - 1);
+  f.i32.and();
+  f.i32.const(4);
+  f.i32.shl();
+  f.local.get(cpu);
+  f.i32.add();
+  f.local.tee(entry);
+  f.i64.load(state.jumpCacheOffset);
+  f.local.get(linear);
+  f.i64.eq();
+  f.if("i32", "likely");
+  f.local.get(entry);
+  f.i32.load(state.jumpCacheOffset + 8);
+  f.local.get(cpu);
+  f.i32.load(state.codeKey.offset);
+  f.i32.eq();
+  f.else();
+  f.i32.const(0);
+  f.end();
+  f.if("void", "likely");
+  f.local.get(entry);
+  f.i32.load(state.jumpCacheOffset + 12);
+  f.local.set(record as never);
+  f.else();
+  miss();
+  f.end();
+  f.local.get(cpu);
+  f.local.get(cpu);
+  f.i64.load(state.rip.offset);
+  f.i64.store(state.ripBase.offset);
+  f.freeLocal(linear);
+  f.freeLocal(entry);
+}

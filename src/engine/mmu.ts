@@ -1,0 +1,441 @@
+/** Linear memory of one processor: the software TLB that generated code probes, and the slow paths behind it. */
+import { Segment, Vector } from "../isa/definition.ts";
+import type { Privilege, ProcessorMemory } from "../isa/processor.ts";
+import * as state from "../isa/state.ts";
+import type { StateView } from "../isa/state-view.ts";
+import { PageWalker, type AccessKind, type PagingState } from "./page-walk.ts";
+import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
+import { RecordField } from "./record.ts";
+import { AccessFlag, scratchValue } from "./wasm-emitter.ts";
+
+/** Privilege part of a TLB context, bits 1:0. */
+const ContextPrivilege = {
+  /** Supervisor; user pages are out of reach while SMAP applies. */
+  supervisor: 0,
+  /** Supervisor with RFLAGS.AC, so that SMAP does not apply. */
+  supervisorOverUser: 1,
+  user: 2,
+  /** User with alignment checking: never cached, so that every access comes here. */
+  userAligned: 3,
+} as const;
+
+/** Address-space slots of the TLB; the last one is kept free so that no tag is all ones. */
+const contextSlots = 1023;
+/** A tag that matches no access. */
+const noTag = 0xffff_ffff_ffff_ffffn;
+
+/** Watches for data breakpoints; undefined while none is armed. */
+export interface DataWatch {
+  /** Whether any armed data breakpoint lies in the page of this linear address. */
+  pageIsWatched(linear: bigint): boolean;
+  /** Told of each access to a watched page, after its checks. */
+  accessed(linear: bigint, sizeBytes: number, isWrite: boolean): void;
+}
+
+export class Mmu implements ProcessorMemory {
+  readonly #view: StateView;
+  readonly #memory: PhysicalMemory;
+  readonly walker: PageWalker;
+  readonly paging: PagingState;
+  watch: DataWatch | undefined = undefined;
+  /** The jump cache and whatever else depends on translations is told when they change. */
+  onTranslationsChanged: () => void = () => {};
+  /** Counts of what generated code could not do itself. */
+  readonly counters = { walks: 0, slowLoads: 0, slowStores: 0, flushes: 0 };
+
+  #slot = 0;
+  #nextSlot = 1;
+  readonly #slotOfPcid = new Map<number, number>();
+  /** Large pages are in the TLB as many small ones: regions of 2 MiB (n) and of 1 GiB (-1 - n) that hold such. */
+  readonly #largeRegions = new Set<number>();
+  #is64 = false;
+  #cpl = 0;
+
+  constructor(view: StateView, memory: PhysicalMemory) {
+    this.#view = view;
+    this.#memory = memory;
+    this.walker = new PageWalker(memory);
+    this.paging = {
+      mode: "none", root: 0, pdpte: new Uint32Array(8), writeProtect: false, noExecute: false, pageSizeExtension: false,
+      globalPages: false, smep: false, smap: false, alignmentCheck: false, protectionKeys: false, pkru: 0,
+      physicalAddressBits: 40, gigabytePages: true,
+    };
+    this.clear();
+  }
+
+  /** Takes over privilege and mode; `paging` has been brought up to date by the caller. */
+  updateContext(cpl: number, is64: boolean, alignmentChecked: boolean): void {
+    this.#cpl = cpl;
+    this.#is64 = is64;
+    const privilege = cpl === 3
+      ? (alignmentChecked ? ContextPrivilege.userAligned : ContextPrivilege.user)
+      : this.paging.smap && !this.paging.alignmentCheck ? ContextPrivilege.supervisor : ContextPrivilege.supervisorOverUser;
+    this.#view.set64(state.tlbContext, BigInt((this.#slot << 2) | privilege));
+  }
+
+  /** Slot number of the current address space, part of the key of decoded code. */
+  get addressSpace(): number {
+    return this.#slot;
+  }
+
+  #setSlot(slot: number): void {
+    this.#slot = slot;
+    const privilege = this.#view.get32(state.tlbContext) & 3;
+    this.#view.set64(state.tlbContext, BigInt((slot << 2) | privilege));
+    this.onTranslationsChanged();
+  }
+
+  /** A slot no entry uses. */
+  #freshSlot(): number {
+    if (this.#nextSlot === contextSlots) this.clear();
+    return this.#nextSlot++;
+  }
+
+  /** Empties the TLB. */
+  clear(): void {
+    const first = (this.#view.base + state.tlbOffset) >>> 3;
+    this.#view.u64.fill(noTag, first, first + (state.tlbEntries * state.tlbEntrySizeBytes) / 8);
+    this.#slotOfPcid.clear();
+    this.#largeRegions.clear();
+    this.#nextSlot = 1;
+    this.#slot = 0;
+  }
+
+  flush(_options: { keepGlobal: boolean }): void {
+    this.counters.flushes++;
+    this.#slotOfPcid.clear();
+    this.#largeRegions.clear();
+    this.#setSlot(this.#freshSlot());
+  }
+
+  /** After a write of CR3: `pcid` undefined without CR4.PCIDE; `keep` is the instruction's no-flush bit. */
+  switchAddressSpace(pcid: number | undefined, keep: boolean): void {
+    this.counters.flushes++;
+    if (pcid === undefined) return this.#setSlot(this.#freshSlot());
+    const known = keep ? this.#slotOfPcid.get(pcid) : undefined;
+    const slot = known ?? this.#freshSlot();
+    this.#slotOfPcid.set(pcid, slot);
+    this.#setSlot(slot);
+  }
+
+  /** Drops every slot but the current PCID's: INVPCID of single contexts and the like. */
+  forgetOtherAddressSpaces(): void {
+    this.#slotOfPcid.clear();
+    this.#setSlot(this.#freshSlot());
+  }
+
+  invalidatePage(linear: bigint): void {
+    if (this.#isInLargePage(linear)) return this.flush({ keepGlobal: false });
+    const low = Number(BigInt.asUintN(32, linear));
+    const at = this.#entryAt(low) >>> 3;
+    this.#view.u64[at] = noTag;
+    this.#view.u64[at + 1] = noTag;
+    // Other address spaces may hold the page as a global one; they get it anew.
+    const slot = this.#slot;
+    for (const [pcid, other] of this.#slotOfPcid) if (other !== slot) this.#slotOfPcid.delete(pcid);
+    this.onTranslationsChanged();
+  }
+
+  /** Whether the page tables, or the TLB from an earlier state of them, may map `linear` by a large page. */
+  #isInLargePage(linear: bigint): boolean {
+    return this.#largeRegions.has(Number(linear >> 21n)) || this.#largeRegions.has(-1 - Number(linear >> 30n));
+  }
+
+  /** Takes back the right to write to a page of linear memory without coming here, because code was decoded from it. */
+  protectCodePage(offset: number): void {
+    const view = this.#view;
+    const page = Math.floor(offset / pageSizeBytes);
+    const first = view.base + state.tlbOffset;
+    for (let entry = 0; entry < state.tlbEntries; entry++) {
+      const at = first + entry * state.tlbEntrySizeBytes;
+      const low = view.u32[(at + 8) >>> 2];
+      const addend = view.u32[(at + 16) >>> 2];
+      if ((((low & ~0xfff) + addend) >>> 12) === page) view.u64[(at + 8) >>> 3] = noTag;
+    }
+  }
+
+  #entryAt(linearLow: number): number {
+    return this.#view.base + state.tlbOffset + ((linearLow >>> 12) & (state.tlbEntries - 1)) * state.tlbEntrySizeBytes;
+  }
+
+  #isCanonical(linear: bigint): boolean {
+    const shift = this.#view.get64(state.canonicalShift);
+    return BigInt.asIntN(Number(64n - shift), linear) === BigInt.asIntN(64, linear);
+  }
+
+  #raise(vector: number, errorCode: number): void {
+    this.#view.set32(state.exceptionVector, vector);
+    this.#view.set32(state.exceptionErrorCode, errorCode);
+  }
+
+  /**
+   * Guest-physical address of one byte, or -1 after recording #PF. The page's rights stay in `walker`.
+   */
+  #translate(low: number, high: number, kind: AccessKind, isUser: boolean, isImplicit: boolean): number {
+    this.counters.walks++;
+    const { walker } = this;
+    if (walker.translate(low, high, kind, this.paging, isUser, isImplicit)) return walker.physical;
+    this.#raise(Vector.PF, walker.errorCode);
+    const at = (this.#view.base + state.cr2.offset) >>> 2;
+    this.#view.u32[at] = low;
+    this.#view.u32[at + 1] = high;
+    return -1;
+  }
+
+  /** Physical address of code at a linear address for the current privilege; -1 after recording the fault. */
+  translateFetch(linear: bigint): number {
+    if (this.#is64 && !this.#isCanonical(linear)) {
+      this.#raise(Vector.GP, 0);
+      return -1;
+    }
+    return this.#translate(Number(linear & 0xffff_ffffn), Number(linear >> 32n), "fetch", this.#cpl === 3, false);
+  }
+
+  /** Enters the page just walked into the TLB when generated code may reach it by itself. */
+  #fill(low: number, high: number, physical: number): void {
+    const view = this.#view;
+    const context = view.get32(state.tlbContext);
+    if ((context & 3) === ContextPrivilege.userAligned) return;
+    const readAt = this.#memory.readable(physical - (low & 0xfff));
+    if (readAt === 0) return;
+    if (this.watch?.pageIsWatched((BigInt(high) << 32n) | BigInt(low))) return;
+    const writeAt = this.#memory.writable(physical - (low & 0xfff));
+    const mayWrite = this.walker.mayWrite && writeAt === readAt && !this.#memory.isCode(readAt);
+    const at = this.#entryAt(low);
+    const tagLow = ((low & ~0xfff) | context) >>> 0;
+    const words = view.u32;
+    words[at >>> 2] = tagLow;
+    words[(at >>> 2) + 1] = high;
+    words[(at >>> 2) + 2] = mayWrite ? tagLow : 0xffff_ffff;
+    words[(at >>> 2) + 3] = mayWrite ? high : 0xffff_ffff;
+    if (this.walker.isLargePage) {
+      this.#largeRegions.add(high * 2048 + (low >>> 21));
+      this.#largeRegions.add(-1 - (high * 4 + (low >>> 30)));
+    }
+    words[(at >>> 2) + 4] = (readAt - (low & ~0xfff)) >>> 0;
+  }
+
+  #stackFault(flags: number): boolean {
+    if (flags & AccessFlag.stackSegment) return true;
+    return (flags & AccessFlag.operandSegment) !== 0 &&
+      this.#view.u8[this.#view.get32(state.currentRecord) + RecordField.segment] === Segment.SS;
+  }
+
+  /** Checks that come before translation: canonical address, alignment. False after recording the fault. */
+  #admit(linear: bigint, sizeBytes: number, flags: number): boolean {
+    if (this.#is64 && (!this.#isCanonical(linear) || !this.#isCanonical(BigInt.asUintN(64, linear + BigInt(sizeBytes - 1))))) {
+      this.#raise(this.#stackFault(flags) ? Vector.SS : Vector.GP, 0);
+      return false;
+    }
+    const alignment = Math.min(sizeBytes, 8);
+    if ((this.#view.get32(state.tlbContext) & 3) === ContextPrivilege.userAligned && Number(linear & 7n) % alignment !== 0) {
+      this.#raise(Vector.AC, 0);
+      return false;
+    }
+    return true;
+  }
+
+  /** Generated code's load of up to 16 bytes at `slowAddress` into scratch 15. 1 after a fault. */
+  slowLoad(sizeBytes: number, flags: number): number {
+    this.counters.slowLoads++;
+    const view = this.#view;
+    const linear = view.get64(state.slowAddress);
+    if (!this.#admit(linear, sizeBytes, flags)) return 1;
+    const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
+    const kind: AccessKind = flags & AccessFlag.write ? "write" : "read";
+    const isUser = this.#cpl === 3;
+    const target = view.base + scratchValue.offset;
+    const first = this.#translate(low, high, kind, isUser, false);
+    if (first < 0) return 1;
+    const inPage = pageSizeBytes - (low & 0xfff);
+    if (sizeBytes <= inPage) {
+      this.#fill(low, high, first);
+      this.#copyOut(first, target, sizeBytes);
+    } else {
+      const second = this.#translateNext(low, high, inPage, kind, isUser);
+      if (second < 0) return 1;
+      this.#copyOut(first, target, inPage);
+      this.#copyOut(second, target + inPage, sizeBytes - inPage);
+    }
+    this.watch?.accessed(linear, sizeBytes, kind === "write");
+    return 0;
+  }
+
+  /** Translation of the following page's first byte. */
+  #translateNext(low: number, high: number, inPage: number, kind: AccessKind, isUser: boolean): number {
+    const nextLow = (low + inPage) >>> 0;
+    const nextHigh = nextLow < low ? (this.#is64 ? (high + 1) >>> 0 : 0) : high;
+    return this.#translate(nextLow, nextHigh, kind, isUser, false);
+  }
+
+  #copyOut(physical: number, target: number, sizeBytes: number): void {
+    const bytes = this.#view.u8;
+    const at = this.#memory.readable(physical);
+    if (at !== 0) {
+      for (let i = 0; i < sizeBytes; i++) bytes[target + i] = bytes[at + i];
+      return;
+    }
+    for (let done = 0; done < sizeBytes;) {
+      const step = accessSize(physical + done, sizeBytes - done);
+      const value = this.#memory.bus.read(physical + done, step);
+      for (let i = 0; i < step; i++) bytes[target + done + i] = (value >>> (i * 8)) & 0xff;
+      done += step;
+    }
+  }
+
+  #copyIn(physical: number, source: number, sizeBytes: number): void {
+    const bytes = this.#view.u8;
+    const at = this.#memory.writable(physical);
+    if (at !== 0) {
+      this.#memory.announceWrite(at, sizeBytes);
+      for (let i = 0; i < sizeBytes; i++) bytes[at + i] = bytes[source + i];
+      return;
+    }
+    for (let done = 0; done < sizeBytes;) {
+      const step = accessSize(physical + done, sizeBytes - done);
+      let value = 0;
+      for (let i = 0; i < step; i++) value |= bytes[source + done + i] << (i * 8);
+      this.#memory.bus.write(physical + done, step, value >>> 0);
+      done += step;
+    }
+  }
+
+  slowStore(sizeBytes: number, flags: number): number {
+    this.counters.slowStores++;
+    const view = this.#view;
+    const linear = view.get64(state.slowAddress);
+    if (!this.#admit(linear, sizeBytes, flags)) return 1;
+    const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
+    const isUser = this.#cpl === 3;
+    const source = view.base + scratchValue.offset;
+    const first = this.#translate(low, high, "write", isUser, false);
+    if (first < 0) return 1;
+    const inPage = pageSizeBytes - (low & 0xfff);
+    if (sizeBytes <= inPage) {
+      this.#fill(low, high, first);
+      this.#copyIn(first, source, sizeBytes);
+    } else {
+      const second = this.#translateNext(low, high, inPage, "write", isUser);
+      if (second < 0) return 1;
+      this.#copyIn(first, source, inPage);
+      this.#copyIn(second, source + inPage, sizeBytes - inPage);
+    }
+    this.watch?.accessed(linear, sizeBytes, true);
+    return 0;
+  }
+
+  /** Checks up to a few hundred bytes at `slowAddress` for writing. */
+  slowCheckWrite(sizeBytes: number, flags: number): number {
+    const linear = this.#view.get64(state.slowAddress);
+    if (!this.#admit(linear, sizeBytes, flags)) return 1;
+    return this.probe(linear, sizeBytes, "write") ? 0 : 1;
+  }
+
+  /** Legacy segmentation's full check of the offset in `slowAddress`. `segment` -1: the record's. */
+  segmentCheck(segment: number, sizeBytes: number, isWrite: number): number {
+    const view = this.#view;
+    const number = segment >= 0 ? segment : view.u8[view.get32(state.currentRecord) + RecordField.segment];
+    return this.linear(number, view.get64(state.slowAddress), sizeBytes, isWrite ? "write" : "read") === undefined ? 1 : 0;
+  }
+
+  linear(segment: number, offset: bigint, sizeBytes: number, intent: "read" | "write"): bigint | undefined {
+    const view = this.#view;
+    const fields = state.segments[segment];
+    const base = view.get64(fields.base);
+    if (this.#is64) {
+      const linear = BigInt.asUintN(64, segment >= Segment.FS ? base + offset : offset);
+      if (this.#isCanonical(linear) && this.#isCanonical(BigInt.asUintN(64, linear + BigInt(Math.max(sizeBytes, 1) - 1)))) return linear;
+      this.#raise(segment === Segment.SS ? Vector.SS : Vector.GP, 0);
+      return undefined;
+    }
+    if (!this.#withinSegment(segment, Number(offset & 0xffff_ffffn), Math.max(sizeBytes, 1), intent)) {
+      this.#raise(segment === Segment.SS ? Vector.SS : Vector.GP, 0);
+      return undefined;
+    }
+    return BigInt.asUintN(32, base + offset);
+  }
+
+  /** SDM volume 3, "Limit Checking" and "Type Checking", for data accesses outside of 64-bit mode. */
+  #withinSegment(segment: number, offset: number, sizeBytes: number, intent: "read" | "write"): boolean {
+    const view = this.#view;
+    const fields = state.segments[segment];
+    const attributes = view.get32(fields.attributes);
+    const limit = view.get32(fields.limit);
+    const isUnusable = (attributes & 0x1_0000) !== 0 || (attributes & 0x80) === 0;
+    if (isUnusable) return false;
+    const last = offset + sizeBytes - 1;
+    const isCode = (attributes & 8) !== 0;
+    const readWriteBit = (attributes & 2) !== 0;
+    const isRealMode = (view.get32(state.cr0) & 1) === 0;
+    if (!isRealMode && (intent === "write" ? isCode || !readWriteBit : isCode && !readWriteBit)) return false;
+    if (!isCode && (attributes & 4) !== 0) {
+      const upper = attributes & 0x4000 ? 0xffff_ffff : 0xffff;
+      return offset > limit && last <= upper;
+    }
+    return last <= limit;
+  }
+
+  // --- ProcessorMemory: what routines use --------------------------------------------------------------------------
+
+  #isUser(privilege: Privilege | undefined): boolean {
+    return privilege !== "supervisor" && this.#cpl === 3;
+  }
+
+  load(linear: bigint, sizeBytes: 1 | 2 | 4 | 8, privilege?: Privilege): bigint | undefined {
+    if (!this.#copyLinear(linear, sizeBytes, "read", privilege)) return undefined;
+    const at = this.#view.base + scratchValue.offset;
+    return this.#view.u64[at >>> 3] & sizeMasks[sizeBytes];
+  }
+
+  store(linear: bigint, sizeBytes: 1 | 2 | 4 | 8, value: bigint, privilege?: Privilege): boolean {
+    this.#view.set64(scratchValue, BigInt.asUintN(64, value));
+    return this.#copyLinear(linear, sizeBytes, "write", privilege);
+  }
+
+  #copyLinear(linear: bigint, sizeBytes: number, kind: "read" | "write", privilege: Privilege | undefined): boolean {
+    if (this.#is64 && !this.#isCanonical(linear)) {
+      this.#raise(Vector.GP, 0);
+      return false;
+    }
+    const isUser = this.#isUser(privilege), isImplicit = privilege === "supervisor";
+    const low = Number(linear & 0xffff_ffffn), high = this.#is64 ? Number(linear >> 32n) : 0;
+    const area = this.#view.base + scratchValue.offset;
+    const first = this.#translate(low, high, kind, isUser, isImplicit);
+    if (first < 0) return false;
+    const inPage = Math.min(sizeBytes, pageSizeBytes - (low & 0xfff));
+    const second = inPage < sizeBytes ? this.#translateNext(low, high, inPage, kind, isUser) : 0;
+    if (second < 0) return false;
+    if (kind === "read") {
+      this.#copyOut(first, area, inPage);
+      if (inPage < sizeBytes) this.#copyOut(second, area + inPage, sizeBytes - inPage);
+    } else {
+      this.#copyIn(first, area, inPage);
+      if (inPage < sizeBytes) this.#copyIn(second, area + inPage, sizeBytes - inPage);
+    }
+    if (privilege !== "supervisor") this.watch?.accessed(linear, sizeBytes, kind === "write");
+    return true;
+  }
+
+  probe(linear: bigint, sizeBytes: number, intent: "read" | "write", privilege?: Privilege): boolean {
+    const isUser = this.#isUser(privilege);
+    for (let done = 0; done < sizeBytes;) {
+      const at = BigInt.asUintN(this.#is64 ? 64 : 32, linear + BigInt(done));
+      if (this.#is64 && !this.#isCanonical(at)) {
+        this.#raise(Vector.GP, 0);
+        return false;
+      }
+      const low = Number(at & 0xffff_ffffn);
+      if (this.#translate(low, Number(at >> 32n), intent, isUser, privilege === "supervisor") < 0) return false;
+      done += pageSizeBytes - (low & 0xfff);
+    }
+    return true;
+  }
+}
+
+const sizeMasks = { 1: 0xffn, 2: 0xffffn, 4: 0xffff_ffffn, 8: 0xffff_ffff_ffff_ffffn } as const;
+
+/** Largest naturally aligned access that fits. */
+function accessSize(address: number, sizeBytes: number): 1 | 2 | 4 {
+  if (sizeBytes >= 4 && address % 4 === 0) return 4;
+  return sizeBytes >= 2 && address % 2 === 0 ? 2 : 1;
+}

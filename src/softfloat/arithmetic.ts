@@ -27,7 +27,8 @@ export function addExact(a: Exact, b: Exact): Exact | undefined {
     smallSignificand = small.significand << BigInt(small.exponent - exponent);
   }
   const sum =
-    (large.negative ? -largeSignificand : largeSignificand) + (small.negative ? -smallSignificand : smallSignificand);
+    (large.negative ? -largeSignificand : largeSignificand) +
+    (small.negative ? -smallSignificand : smallSignificand);
   if (sum === 0n) return undefined;
   return sum < 0n
     ? { negative: true, significand: -sum, exponent }
@@ -82,4 +83,3 @@ export function compareFinite(a: Unpacked, b: Unpacked): number {
           : 1;
   return a.negative ? -magnitude : magnitude;
 }
-

@@ -6,18 +6,28 @@
  *
  * **Environments**: `simdEnvironment(mxcsr)` and `x87Environment(controlWord)` make a plain mutable object. Operations OR the
  * exceptions they raise into `environment.exceptions`, in the bit order of MXCSR and the status word (`invalidMask` …
- * `precisionMask`); the caller clears it before an instruction and merges it into MXCSR or FSW afterwards. Results assume the
- * masked response, except that an unmasked x87 overflow or underflow delivers the bias-adjusted result.
+ * `precisionMask`). The caller clears it before each instruction, merges
+ * `settledExceptions(environment.exceptions, environment.masks)` into MXCSR or FSW afterwards, and faults if one of those is
+ * unmasked. Results are the masked responses, except that an unmasked x87 overflow or underflow gives the bias-adjusted result.
  *
- * **SSE** `f32…`/`f64…`: Add, Subtract, Multiply, Divide, SquareRoot, Minimum, Maximum, Compare, ComparePredicate,
- * RoundToIntegral, MultiplyAdd, FromInteger, ToInt32, ToInt64, `f32ToF64`, `f64ToF32`. For a packed instruction run every element
- * with one environment, then `settledExceptions(environment.exceptions, environment.masks)` gives the flags to merge; if any of
- * them is unmasked, raise #XM and write no result.
+ * **SSE** `f32…`/`f64…`: `Add Subtract Multiply Divide (a, b, env)`, `SquareRoot(a, env)`, `Minimum Maximum(a, b, env)`,
+ * `Compare(a, b, signalling, env)` → `Ordering`, `ComparePredicate(a, b, predicate0to31, env)` → boolean,
+ * `RoundToIntegral(a, rounding, suppressPrecision, env)`, `MultiplyAdd(a, b, c, negateProduct, negateAddend, env)`,
+ * `FromInteger(value, env)`, `ToInt32 ToInt64(a, rounding, env)`, `f32ToF64`, `f64ToF32`, `f32Reciprocal(a)`,
+ * `f32ReciprocalSquareRoot(a)`. A packed instruction runs every element with one environment and settles once; if it faults it
+ * writes no result.
  *
- * **x87** `f80…`: Add, Subtract, Multiply, Divide (the reversed forms exchange operands), SquareRoot, Compare, Examine,
- * Absolute, ChangeSign, FromF32/F64/Integer/Bcd, ToF32/F64/Integer/Bcd (then `storeIsSuppressed`). After an operation
- * `environment.roundedUp` is C1. If an unmasked exception of `preComputationMask` was raised, no result is written.
- * Stack underflow and overflow, and empty registers, are the caller's.
+ * **NaN order of MultiplyAdd**: the first NaN of a, b, c wins. Processors take for dest, src2, src3 of VFMADD132 (a, b, c) =
+ * (dest, src3, src2), for 213 (src2, dest, src3), for 231 (src2, src3, dest).
+ *
+ * **x87** `f80…`: `Add Subtract Multiply Divide(a, b, env)` (reversed forms exchange the operands), `SquareRoot(a, env)`,
+ * `Compare(a, b, signalling, env)`, `Examine Absolute ChangeSign(a)`, `Remainder(a, b, isNearest, env)` (FPREM, FPREM1),
+ * `RoundToIntegral(a, env)`, `Scale(a, b, env)`, `Extract(a, env)`, `Constant(name, rounding)`, `FromF32 FromF64(bits, env)`,
+ * `FromInteger FromBcd(value)`, `ToF32 ToF64 ToBcd(a, env)`, `ToInteger(a, width, rounding, env)`,
+ * `ExponentialMinusOne(a, env)`, `Logarithm LogarithmPlusOne Arctangent(st0, st1, env)`, `Sine Cosine Tangent SineAndCosine(a, env)`.
+ * After an operation `environment.roundedUp` is C1. An unmasked exception of `preComputationMask` means that no register is
+ * written, popped or pushed, save that FLD m32/m64 still pushes under an unmasked denormal; after a store ask
+ * `storeIsSuppressed(env)`. Stack faults and empty registers are the caller's.
  */
 
 export type { RoundingMode, SimdEnvironment, X87Environment } from "./environment.ts";
@@ -41,7 +51,14 @@ export {
 export * from "./simd.ts";
 export type { Ordering } from "./simd-arithmetic.ts";
 export { orderedEqual, orderedGreater, orderedLess, unordered } from "./simd-arithmetic.ts";
-export { f80Add, f80Compare, f80Divide, f80Multiply, f80SquareRoot, f80Subtract } from "./x87-arithmetic.ts";
+export {
+  f80Add,
+  f80Compare,
+  f80Divide,
+  f80Multiply,
+  f80SquareRoot,
+  f80Subtract,
+} from "./x87-arithmetic.ts";
 export {
   f80FromBcd,
   f80FromF32,

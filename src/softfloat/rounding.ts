@@ -2,7 +2,14 @@
 
 import { bitLength } from "./bits.ts";
 import type { RoundingMode } from "./environment.ts";
-import { overflowMask, precisionMask, roundDown, roundNearest, roundUp, underflowMask } from "./environment.ts";
+import {
+  overflowMask,
+  precisionMask,
+  roundDown,
+  roundNearest,
+  roundUp,
+  underflowMask,
+} from "./environment.ts";
 import type { Exact } from "./unpacked.ts";
 
 /** The range and precision that a result is rounded into. */
@@ -68,7 +75,11 @@ export interface Multiple {
 }
 
 /** Rounds an exact magnitude to a multiple of 2^unitExponent. */
-export function roundToMultiple(value: Exact, unitExponent: number, rounding: RoundingMode): Multiple {
+export function roundToMultiple(
+  value: Exact,
+  unitExponent: number,
+  rounding: RoundingMode,
+): Multiple {
   let shift = unitExponent - value.exponent;
   if (shift <= 0) {
     return { quotient: value.significand << BigInt(-shift), inexact: false, roundedUp: false };
@@ -82,7 +93,13 @@ export function roundToMultiple(value: Exact, unitExponent: number, rounding: Ro
   }
   const quotient = significand >> BigInt(shift);
   const remainder = significand - (quotient << BigInt(shift));
-  const away = roundsAway(rounding, value.negative, (quotient & 1n) !== 0n, remainder, 1n << BigInt(shift - 1));
+  const away = roundsAway(
+    rounding,
+    value.negative,
+    (quotient & 1n) !== 0n,
+    remainder,
+    1n << BigInt(shift - 1),
+  );
   return { quotient: away ? quotient + 1n : quotient, inexact: remainder !== 0n, roundedUp: away };
 }
 

@@ -1,6 +1,13 @@
 /** SSE scalar arithmetic on binary32 and binary64: results and MXCSR exceptions (SDM vol. 1, 11.5 and appendix E). */
 
-import { addExact, compareFinite, divideExact, multiplyExact, squareRootExact, toExact } from "./arithmetic.ts";
+import {
+  addExact,
+  compareFinite,
+  divideExact,
+  multiplyExact,
+  squareRootExact,
+  toExact,
+} from "./arithmetic.ts";
 import type { RoundingMode, SimdEnvironment } from "./environment.ts";
 import {
   denormalMask,
@@ -25,7 +32,11 @@ import type { Exact, Unpacked } from "./unpacked.ts";
 import { isNan, kindFinite, kindInfinity, kindSignallingNan, kindZero } from "./unpacked.ts";
 
 /** Unpacks an operand, as zero if it is a denormal under DAZ. */
-export function operand(format: BinaryFormat, bits: bigint, environment: SimdEnvironment): Unpacked {
+export function operand(
+  format: BinaryFormat,
+  bits: bigint,
+  environment: SimdEnvironment,
+): Unpacked {
   const value = unpackBinary(format, bits);
   return value.denormal && environment.denormalsAreZero
     ? { kind: kindZero, negative: value.negative, denormal: false, exponent: 0, significand: 0n }
@@ -33,10 +44,16 @@ export function operand(format: BinaryFormat, bits: bigint, environment: SimdEnv
 }
 
 /** Rounds and packs, unless an unmasked pre-computation exception of this element already suppresses the result. */
-export function deliver(format: BinaryFormat, value: Exact, raised: number, environment: SimdEnvironment): bigint {
+export function deliver(
+  format: BinaryFormat,
+  value: Exact,
+  raised: number,
+  environment: SimdEnvironment,
+): bigint {
   const rounded = roundInto(value, format, environment);
   environment.exceptions |= raised;
-  if ((raised & preComputationMask & ~environment.masks) === 0) environment.exceptions |= rounded.exceptions;
+  if ((raised & preComputationMask & ~environment.masks) === 0)
+    environment.exceptions |= rounded.exceptions;
   return packRounded(format, rounded);
 }
 
@@ -45,8 +62,13 @@ function invalid(format: BinaryFormat, environment: SimdEnvironment): bigint {
   return packIndefinite(format);
 }
 
-function nanResult(format: BinaryFormat, operands: readonly Unpacked[], environment: SimdEnvironment): bigint {
-  if (operands.some((value) => value.kind === kindSignallingNan)) environment.exceptions |= invalidMask;
+function nanResult(
+  format: BinaryFormat,
+  operands: readonly Unpacked[],
+  environment: SimdEnvironment,
+): bigint {
+  if (operands.some((value) => value.kind === kindSignallingNan))
+    environment.exceptions |= invalidMask;
   return firstNan(format, operands) ?? packIndefinite(format);
 }
 
@@ -54,7 +76,12 @@ function denormalFlag(a: Unpacked, b?: Unpacked): number {
   return a.denormal || (b?.denormal ?? false) ? denormalMask : 0;
 }
 
-function addUnpacked(format: BinaryFormat, a: Unpacked, b: Unpacked, environment: SimdEnvironment): bigint {
+function addUnpacked(
+  format: BinaryFormat,
+  a: Unpacked,
+  b: Unpacked,
+  environment: SimdEnvironment,
+): bigint {
   if (isNan(a) || isNan(b)) return nanResult(format, [a, b], environment);
   if (a.kind === kindInfinity || b.kind === kindInfinity) {
     if (a.kind === b.kind && a.negative !== b.negative) return invalid(format, environment);
@@ -66,7 +93,12 @@ function addUnpacked(format: BinaryFormat, a: Unpacked, b: Unpacked, environment
     const negative = a.negative === b.negative ? a.negative : environment.rounding === roundDown;
     return packZero(format, negative);
   }
-  const sum = a.kind === kindZero ? toExact(b) : b.kind === kindZero ? toExact(a) : addExact(toExact(a), toExact(b));
+  const sum =
+    a.kind === kindZero
+      ? toExact(b)
+      : b.kind === kindZero
+        ? toExact(a)
+        : addExact(toExact(a), toExact(b));
   if (sum === undefined) {
     environment.exceptions |= raised;
     return packZero(format, environment.rounding === roundDown);
@@ -74,17 +106,37 @@ function addUnpacked(format: BinaryFormat, a: Unpacked, b: Unpacked, environment
   return deliver(format, sum, raised, environment);
 }
 
-export function add(format: BinaryFormat, aBits: bigint, bBits: bigint, environment: SimdEnvironment): bigint {
-  return addUnpacked(format, operand(format, aBits, environment), operand(format, bBits, environment), environment);
+export function add(
+  format: BinaryFormat,
+  aBits: bigint,
+  bBits: bigint,
+  environment: SimdEnvironment,
+): bigint {
+  return addUnpacked(
+    format,
+    operand(format, aBits, environment),
+    operand(format, bBits, environment),
+    environment,
+  );
 }
 
-export function subtract(format: BinaryFormat, aBits: bigint, bBits: bigint, environment: SimdEnvironment): bigint {
+export function subtract(
+  format: BinaryFormat,
+  aBits: bigint,
+  bBits: bigint,
+  environment: SimdEnvironment,
+): bigint {
   const b = operand(format, bBits, environment);
   const subtrahend = isNan(b) ? b : { ...b, negative: !b.negative };
   return addUnpacked(format, operand(format, aBits, environment), subtrahend, environment);
 }
 
-export function multiply(format: BinaryFormat, aBits: bigint, bBits: bigint, environment: SimdEnvironment): bigint {
+export function multiply(
+  format: BinaryFormat,
+  aBits: bigint,
+  bBits: bigint,
+  environment: SimdEnvironment,
+): bigint {
   const a = operand(format, aBits, environment);
   const b = operand(format, bBits, environment);
   if (isNan(a) || isNan(b)) return nanResult(format, [a, b], environment);
@@ -101,12 +153,20 @@ export function multiply(format: BinaryFormat, aBits: bigint, bBits: bigint, env
   return deliver(format, multiplyExact(a, b), denormalFlag(a, b), environment);
 }
 
-export function divide(format: BinaryFormat, aBits: bigint, bBits: bigint, environment: SimdEnvironment): bigint {
+export function divide(
+  format: BinaryFormat,
+  aBits: bigint,
+  bBits: bigint,
+  environment: SimdEnvironment,
+): bigint {
   const a = operand(format, aBits, environment);
   const b = operand(format, bBits, environment);
   if (isNan(a) || isNan(b)) return nanResult(format, [a, b], environment);
   const negative = a.negative !== b.negative;
-  if ((a.kind === kindInfinity && b.kind === kindInfinity) || (a.kind === kindZero && b.kind === kindZero)) {
+  if (
+    (a.kind === kindInfinity && b.kind === kindInfinity) ||
+    (a.kind === kindZero && b.kind === kindZero)
+  ) {
     return invalid(format, environment);
   }
   const raised = denormalFlag(a, b);
@@ -126,7 +186,11 @@ export function divide(format: BinaryFormat, aBits: bigint, bBits: bigint, envir
   return deliver(format, divideExact(a, b), raised, environment);
 }
 
-export function squareRoot(format: BinaryFormat, bits: bigint, environment: SimdEnvironment): bigint {
+export function squareRoot(
+  format: BinaryFormat,
+  bits: bigint,
+  environment: SimdEnvironment,
+): bigint {
   const a = operand(format, bits, environment);
   if (isNan(a)) return nanResult(format, [a], environment);
   if (a.kind === kindZero) return packZero(format, a.negative);
@@ -163,7 +227,8 @@ export function minimumOrMaximum(
   }
   environment.exceptions |= denormalFlag(a, b);
   const order = compareOrdered(a, b);
-  if (wantsMaximum ? order > 0 : order < 0) return a.kind === kindZero ? packZero(format, a.negative) : aBits;
+  if (wantsMaximum ? order > 0 : order < 0)
+    return a.kind === kindZero ? packZero(format, a.negative) : aBits;
   return second;
 }
 
@@ -201,25 +266,39 @@ const predicateTruth: readonly number[] = (() => {
   const less = 1 << orderedLess;
   const greater = 1 << orderedGreater;
   const nan = 1 << unordered;
-  const base = [equal, less, less | equal, nan, less | greater | nan, greater | equal | nan, greater | nan, 7];
-  const second = [equal | nan, less | nan, less | equal | nan, 0, less | greater, greater | equal, greater, 15];
+  const base = [
+    equal,
+    less,
+    less | equal,
+    nan,
+    less | greater | nan,
+    greater | equal | nan,
+    greater | nan,
+    7,
+  ];
+  const second = [
+    equal | nan,
+    less | nan,
+    less | equal | nan,
+    0,
+    less | greater,
+    greater | equal,
+    greater,
+    15,
+  ];
   return [...base, ...second];
 })();
 /** Bit p is set if predicate p signals for quiet NaNs: LT, LE, NLT, NLE, NGE, NGT, GE, GT. */
 const signallingPredicates = 0x6666;
 
-/** CMPSS, CMPPS and their VEX forms: whether predicate 0–31 holds. */
-export function comparePredicate(
-  format: BinaryFormat,
-  aBits: bigint,
-  bBits: bigint,
-  predicate: number,
-  environment: SimdEnvironment,
-): boolean {
-  const base = predicate & 15;
-  const signalling = ((signallingPredicates >>> base) & 1) !== (predicate >>> 4);
-  const ordering = compare(format, aBits, bBits, signalling, environment);
-  return ((predicateTruth[base] >>> ordering) & 1) !== 0;
+/** Whether predicate 0–31 of CMPSS, CMPPS and their VEX forms signals for quiet NaNs. */
+export function predicateSignals(predicate: number): boolean {
+  return ((signallingPredicates >>> (predicate & 15)) & 1) !== ((predicate >>> 4) & 1);
+}
+
+/** Whether a predicate is true of an ordering. */
+export function predicateHolds(predicate: number, ordering: Ordering): boolean {
+  return ((predicateTruth[predicate & 15] >>> ordering) & 1) !== 0;
 }
 
 /** ROUNDSS: to an integral value; `suppressPrecision` is immediate bit 3. */
@@ -256,7 +335,8 @@ export function fusedMultiplyAdd(
   const c = operand(format, cBits, environment);
   if (isNan(a) || isNan(b)) return nanResult(format, [a, b, c], environment);
   const invalidProduct =
-    (a.kind === kindInfinity && b.kind === kindZero) || (a.kind === kindZero && b.kind === kindInfinity);
+    (a.kind === kindInfinity && b.kind === kindZero) ||
+    (a.kind === kindZero && b.kind === kindInfinity);
   if (isNan(c)) return nanResult(format, [c], environment);
   if (invalidProduct) return invalid(format, environment);
   const productNegative = (a.negative !== b.negative) !== negateProduct;
@@ -302,7 +382,11 @@ export function convertFormat(
 }
 
 /** A signed integer of any width to the format (CVTSI2SS and relatives). */
-export function fromInteger(format: BinaryFormat, value: bigint, environment: SimdEnvironment): bigint {
+export function fromInteger(
+  format: BinaryFormat,
+  value: bigint,
+  environment: SimdEnvironment,
+): bigint {
   if (value === 0n) return packZero(format, false);
   const exact = { negative: value < 0n, significand: value < 0n ? -value : value, exponent: 0 };
   return deliver(format, exact, 0, environment);

@@ -4,7 +4,14 @@ import type { Rounded, Target } from "./rounding.ts";
 import { targetF32, targetF64 } from "./rounding.ts";
 import { bitLength } from "./bits.ts";
 import type { Unpacked } from "./unpacked.ts";
-import { isNan, kindFinite, kindInfinity, kindQuietNan, kindSignallingNan, kindZero } from "./unpacked.ts";
+import {
+  isNan,
+  kindFinite,
+  kindInfinity,
+  kindQuietNan,
+  kindSignallingNan,
+  kindZero,
+} from "./unpacked.ts";
 
 /** An interchange format with an implicit leading bit, as bit fields of a bigint. */
 export interface BinaryFormat extends Target {
@@ -41,7 +48,14 @@ export function unpackBinary(format: BinaryFormat, bits: bigint): Unpacked {
   const biased = Number(bits >> format.fractionBits) & format.exponentMask;
   const fraction = (bits & format.fractionMask) << format.alignment;
   if (biased === format.exponentMask) {
-    if (fraction === 0n) return { kind: kindInfinity, negative, denormal: false, exponent: 0, significand: integerBit };
+    if (fraction === 0n)
+      return {
+        kind: kindInfinity,
+        negative,
+        denormal: false,
+        exponent: 0,
+        significand: integerBit,
+      };
     const kind = (fraction & quietBit) !== 0n ? kindQuietNan : kindSignallingNan;
     return { kind, negative, denormal: false, exponent: 0, significand: integerBit | fraction };
   }
@@ -54,7 +68,8 @@ export function unpackBinary(format: BinaryFormat, bits: bigint): Unpacked {
       significand: integerBit | fraction,
     };
   }
-  if (fraction === 0n) return { kind: kindZero, negative, denormal: false, exponent: 0, significand: 0n };
+  if (fraction === 0n)
+    return { kind: kindZero, negative, denormal: false, exponent: 0, significand: 0n };
   const shift = 64 - bitLength(fraction);
   return {
     kind: kindFinite,
@@ -65,8 +80,15 @@ export function unpackBinary(format: BinaryFormat, bits: bigint): Unpacked {
   };
 }
 
-function assemble(format: BinaryFormat, negative: boolean, biased: number, fraction: bigint): bigint {
-  return ((negative ? 1n : 0n) << format.signBit) | (BigInt(biased) << format.fractionBits) | fraction;
+function assemble(
+  format: BinaryFormat,
+  negative: boolean,
+  biased: number,
+  fraction: bigint,
+): bigint {
+  return (
+    ((negative ? 1n : 0n) << format.signBit) | (BigInt(biased) << format.fractionBits) | fraction
+  );
 }
 
 export function packZero(format: BinaryFormat, negative: boolean): bigint {
@@ -84,8 +106,16 @@ export function packIndefinite(format: BinaryFormat): bigint {
 
 export function packRounded(format: BinaryFormat, value: Rounded): bigint {
   if (value.infinite) return packInfinity(format, value.negative);
-  const biased = (value.significand & integerBit) === 0n ? 0 : (value.exponent + format.bias) & format.exponentMask;
-  return assemble(format, value.negative, biased, (value.significand >> format.alignment) & format.fractionMask);
+  const biased =
+    (value.significand & integerBit) === 0n
+      ? 0
+      : (value.exponent + format.bias) & format.exponentMask;
+  return assemble(
+    format,
+    value.negative,
+    biased,
+    (value.significand >> format.alignment) & format.fractionMask,
+  );
 }
 
 /** The NaN with its quiet bit set, its payload truncated to the format. */

@@ -12,14 +12,25 @@ import {
 import type { Target } from "./rounding.ts";
 import { roundInto, targetOfPrecision } from "./rounding.ts";
 import type { Ordering } from "./simd-arithmetic.ts";
-import { compareOrdered, orderedEqual, orderedGreater, orderedLess, unordered } from "./simd-arithmetic.ts";
+import {
+  compareOrdered,
+  orderedEqual,
+  orderedGreater,
+  orderedLess,
+  unordered,
+} from "./simd-arithmetic.ts";
 import type { Exact, Unpacked } from "./unpacked.ts";
 import { isNan, kindInfinity, kindSignallingNan, kindUnsupported, kindZero } from "./unpacked.ts";
 import type { F80 } from "./x87-format.ts";
 import { f80Indefinite, f80Infinity, f80Zero, packF80, quietF80, unpackF80 } from "./x87-format.ts";
 
 /** Rounds into `target`, unless an unmasked pre-computation exception suppresses the result. */
-export function deliverF80(value: Exact, target: Target, raised: number, environment: X87Environment): F80 {
+export function deliverF80(
+  value: Exact,
+  target: Target,
+  raised: number,
+  environment: X87Environment,
+): F80 {
   environment.exceptions |= raised;
   const rounded = roundInto(value, target, {
     rounding: environment.rounding,
@@ -39,7 +50,11 @@ export function invalidF80(environment: X87Environment): F80 {
 }
 
 /** The answer to a NaN or unsupported operand, or undefined if there is none. */
-export function specialF80(a: Unpacked, b: Unpacked | undefined, environment: X87Environment): F80 | undefined {
+export function specialF80(
+  a: Unpacked,
+  b: Unpacked | undefined,
+  environment: X87Environment,
+): F80 | undefined {
   if (a.kind === kindUnsupported || b?.kind === kindUnsupported) return invalidF80(environment);
   const aNan = isNan(a);
   const bNan = b !== undefined && isNan(b);
@@ -68,7 +83,12 @@ function addUnpacked(a: Unpacked, b: Unpacked, environment: X87Environment): F80
   if (a.kind === kindZero && b.kind === kindZero) {
     return f80Zero(a.negative === b.negative ? a.negative : environment.rounding === roundDown);
   }
-  const sum = a.kind === kindZero ? toExact(b) : b.kind === kindZero ? toExact(a) : addExact(toExact(a), toExact(b));
+  const sum =
+    a.kind === kindZero
+      ? toExact(b)
+      : b.kind === kindZero
+        ? toExact(a)
+        : addExact(toExact(a), toExact(b));
   if (sum === undefined) {
     environment.exceptions |= raised;
     return f80Zero(environment.rounding === roundDown);
@@ -90,7 +110,8 @@ export function f80Subtract(a: F80, b: F80, environment: X87Environment): F80 {
   const left = unpackF80(a);
   const right = unpackF80(b);
   return (
-    specialF80(left, right, environment) ?? addUnpacked(left, { ...right, negative: !right.negative }, environment)
+    specialF80(left, right, environment) ??
+    addUnpacked(left, { ...right, negative: !right.negative }, environment)
   );
 }
 
@@ -112,7 +133,12 @@ export function f80Multiply(a: F80, b: F80, environment: X87Environment): F80 {
     environment.exceptions |= raised;
     return f80Zero(negative);
   }
-  return deliverF80(multiplyExact(left, right), targetOfPrecision(environment.precision), raised, environment);
+  return deliverF80(
+    multiplyExact(left, right),
+    targetOfPrecision(environment.precision),
+    raised,
+    environment,
+  );
 }
 
 /** FDIV: a ÷ b. FDIVR is the same with its operands exchanged. */
@@ -139,7 +165,12 @@ export function f80Divide(a: F80, b: F80, environment: X87Environment): F80 {
     environment.exceptions |= raised;
     return f80Zero(negative);
   }
-  return deliverF80(divideExact(left, right), targetOfPrecision(environment.precision), raised, environment);
+  return deliverF80(
+    divideExact(left, right),
+    targetOfPrecision(environment.precision),
+    raised,
+    environment,
+  );
 }
 
 /** FSQRT. */
@@ -160,7 +191,12 @@ export function f80SquareRoot(a: F80, environment: X87Environment): F80 {
 }
 
 /** FCOM, FCOMI and FTST (`signalling`: every NaN is invalid), FUCOM and FUCOMI (only signalling NaNs are). */
-export function f80Compare(a: F80, b: F80, signalling: boolean, environment: X87Environment): Ordering {
+export function f80Compare(
+  a: F80,
+  b: F80,
+  signalling: boolean,
+  environment: X87Environment,
+): Ordering {
   environment.roundedUp = false;
   const left = unpackF80(a);
   const right = unpackF80(b);

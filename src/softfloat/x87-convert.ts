@@ -71,7 +71,8 @@ export function f80FromInteger(value: bigint): F80 {
 /** FBLD: `bits` is the 80-bit memory image. Digits above nine are undefined by the manual and taken at their value. */
 export function f80FromBcd(bits: bigint): F80 {
   let magnitude = 0n;
-  for (let digit = 17; digit >= 0; digit--) magnitude = magnitude * 10n + ((bits >> BigInt(4 * digit)) & 15n);
+  for (let digit = 17; digit >= 0; digit--)
+    magnitude = magnitude * 10n + ((bits >> BigInt(4 * digit)) & 15n);
   const negative = ((bits >> 79n) & 1n) !== 0n;
   return magnitude === 0n ? f80Zero(negative) : f80FromInteger(negative ? -magnitude : magnitude);
 }
@@ -113,7 +114,10 @@ export function f80ToF64(value: F80, environment: X87Environment): bigint {
 
 /** Whether an unmasked invalid, overflow or underflow exception keeps a store (FST, FIST, FBSTP) from writing memory. */
 export function storeIsSuppressed(environment: X87Environment): boolean {
-  return (environment.exceptions & ~environment.masks & (invalidMask | overflowMask | underflowMask)) !== 0;
+  return (
+    (environment.exceptions & ~environment.masks & (invalidMask | overflowMask | underflowMask)) !==
+    0
+  );
 }
 
 /** The rounded integer, or undefined with invalid raised if it is outside of −limitBelow … limitAbove. */

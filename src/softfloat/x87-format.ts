@@ -43,7 +43,8 @@ export function unpackF80(value: F80): Unpacked {
   const biased = value.signExponent & biasedExponentMask;
   const hasIntegerBit = (significand & integerBit) !== 0n;
   if (biased === 0) {
-    if (significand === 0n) return { kind: kindZero, negative, denormal: false, exponent: 0, significand };
+    if (significand === 0n)
+      return { kind: kindZero, negative, denormal: false, exponent: 0, significand };
     const shift = hasIntegerBit ? 0 : 64 - bitLength(significand);
     return {
       kind: kindFinite,
@@ -53,7 +54,8 @@ export function unpackF80(value: F80): Unpacked {
       significand: significand << BigInt(shift),
     };
   }
-  if (!hasIntegerBit) return { kind: kindUnsupported, negative, denormal: false, exponent: 0, significand };
+  if (!hasIntegerBit)
+    return { kind: kindUnsupported, negative, denormal: false, exponent: 0, significand };
   if (biased === biasedExponentMask) {
     const kind =
       significand === integerBit
@@ -63,18 +65,30 @@ export function unpackF80(value: F80): Unpacked {
           : kindSignallingNan;
     return { kind, negative, denormal: false, exponent: 0, significand };
   }
-  return { kind: kindFinite, negative, denormal: false, exponent: biased - exponentBias, significand };
+  return {
+    kind: kindFinite,
+    negative,
+    denormal: false,
+    exponent: biased - exponentBias,
+    significand,
+  };
 }
 
 export function packF80(value: Rounded): F80 {
   if (value.infinite) return f80Infinity(value.negative);
-  const biased = (value.significand & integerBit) === 0n ? 0 : (value.exponent + exponentBias) & biasedExponentMask;
+  const biased =
+    (value.significand & integerBit) === 0n
+      ? 0
+      : (value.exponent + exponentBias) & biasedExponentMask;
   return { significand: value.significand, signExponent: (value.negative ? signMask : 0) | biased };
 }
 
 /** The NaN with its quiet bit set. */
 export function quietF80(nan: Unpacked): F80 {
-  return { significand: nan.significand | quietBit | integerBit, signExponent: nan.negative ? 0xffff : 0x7fff };
+  return {
+    significand: nan.significand | quietBit | integerBit,
+    signExponent: nan.negative ? 0xffff : 0x7fff,
+  };
 }
 
 /** FABS: clears the sign of any pattern; raises nothing. */

@@ -2,7 +2,13 @@
 
 import { toExact } from "./arithmetic.ts";
 import type { X87Environment } from "./environment.ts";
-import { denormalMask, divideByZeroMask, preComputationMask, precisionMask, roundZero } from "./environment.ts";
+import {
+  denormalMask,
+  divideByZeroMask,
+  preComputationMask,
+  precisionMask,
+  roundZero,
+} from "./environment.ts";
 import { roundToMultiple, targetF80 } from "./rounding.ts";
 import type { Unpacked } from "./unpacked.ts";
 import { kindInfinity, kindZero } from "./unpacked.ts";
@@ -34,7 +40,10 @@ function reduce(
   let quotient = dividend / divisor;
   let remainder = dividend - quotient * divisor;
   let { negative } = a;
-  if (isNearest && (2n * remainder > divisor || (2n * remainder === divisor && (quotient & 1n) !== 0n))) {
+  if (
+    isNearest &&
+    (2n * remainder > divisor || (2n * remainder === divisor && (quotient & 1n) !== 0n))
+  ) {
     quotient += 1n;
     remainder = divisor - remainder;
     negative = !negative;
@@ -45,21 +54,35 @@ function reduce(
     return { result: f80Zero(a.negative), complete: true, quotient: low };
   }
   const exact = { negative, significand: remainder, exponent: unit - 63 };
-  return { result: deliverF80(exact, targetF80, raised, environment), complete: true, quotient: low };
+  return {
+    result: deliverF80(exact, targetF80, raised, environment),
+    complete: true,
+    quotient: low,
+  };
 }
 
 /**
  * FPREM (truncating quotient) and, if `isNearest`, FPREM1: one reduction step by at most 63 bits. An unmasked
  * pre-computation exception leaves the conditions clear, as for a complete reduction with a quotient of 0.
  */
-export function f80Remainder(a: F80, b: F80, isNearest: boolean, environment: X87Environment): PartialRemainder {
+export function f80Remainder(
+  a: F80,
+  b: F80,
+  isNearest: boolean,
+  environment: X87Environment,
+): PartialRemainder {
   environment.roundedUp = false;
   const step = reductionStep(a, b, isNearest, environment);
   const isSuppressed = (environment.exceptions & preComputationMask & ~environment.masks) !== 0;
   return isSuppressed ? { result: step.result, complete: true, quotient: 0 } : step;
 }
 
-function reductionStep(a: F80, b: F80, isNearest: boolean, environment: X87Environment): PartialRemainder {
+function reductionStep(
+  a: F80,
+  b: F80,
+  isNearest: boolean,
+  environment: X87Environment,
+): PartialRemainder {
   const dividend = unpackF80(a);
   const divisor = unpackF80(b);
   const special = specialF80(dividend, divisor, environment);
@@ -74,7 +97,11 @@ function reductionStep(a: F80, b: F80, isNearest: boolean, environment: X87Envir
   }
   const difference = dividend.exponent - divisor.exponent;
   if (divisor.kind === kindInfinity || difference < -1) {
-    return { result: deliverF80(toExact(dividend), targetF80, raised, environment), complete: true, quotient: 0 };
+    return {
+      result: deliverF80(toExact(dividend), targetF80, raised, environment),
+      complete: true,
+      quotient: 0,
+    };
   }
   if (difference < 64) return reduce(dividend, divisor, isNearest, raised, environment);
   // The processor takes off a multiple of 32 bits, so that fewer than 64 remain for the next steps.
@@ -90,7 +117,11 @@ function reductionStep(a: F80, b: F80, isNearest: boolean, environment: X87Envir
     significand: remainder,
     exponent: dividend.exponent - step - 63,
   };
-  return { result: deliverF80(exact, targetF80, raised, environment), complete: false, quotient: 0 };
+  return {
+    result: deliverF80(exact, targetF80, raised, environment),
+    complete: false,
+    quotient: 0,
+  };
 }
 
 /** FRNDINT. */
@@ -122,7 +153,8 @@ export function f80Scale(a: F80, b: F80, environment: X87Environment): F80 {
   if (special !== undefined) return special;
   const raised = denormalFlag(value, scale);
   if (scale.kind === kindInfinity) {
-    if (scale.negative ? value.kind === kindInfinity : value.kind === kindZero) return invalidF80(environment);
+    if (scale.negative ? value.kind === kindInfinity : value.kind === kindZero)
+      return invalidF80(environment);
     environment.exceptions |= raised;
     return scale.negative ? f80Zero(value.negative) : f80Infinity(value.negative);
   }
@@ -132,7 +164,10 @@ export function f80Scale(a: F80, b: F80, environment: X87Environment): F80 {
   }
   let shift = 0;
   if (scale.kind !== kindZero) {
-    shift = scale.exponent > 20 ? scaleLimit : Number(roundToMultiple(toExact(scale), 0, roundZero).quotient);
+    shift =
+      scale.exponent > 20
+        ? scaleLimit
+        : Number(roundToMultiple(toExact(scale), 0, roundZero).quotient);
     if (scale.negative) shift = -shift;
   }
   const exact = toExact(value);
@@ -158,7 +193,10 @@ export function f80Extract(a: F80, environment: X87Environment): Extracted {
   }
   if (value.denormal) environment.exceptions |= denormalMask;
   return {
-    significand: { significand: value.significand, signExponent: (value.negative ? 0x8000 : 0) | exponentBias },
+    significand: {
+      significand: value.significand,
+      signExponent: (value.negative ? 0x8000 : 0) | exponentBias,
+    },
     exponent: f80FromInteger(BigInt(value.exponent)),
   };
 }

@@ -115,7 +115,11 @@ function sineOfRemainder(r: Exact): Exact {
 }
 
 function cosineOfRemainder(r: Exact): Exact {
-  return { negative: false, significand: factorialSeries(squareFixed(r), 1n), exponent: -seriesBits };
+  return {
+    negative: false,
+    significand: factorialSeries(squareFixed(r), 1n),
+    exponent: -seriesBits,
+  };
 }
 
 function negated(value: Exact): Exact {
@@ -180,7 +184,11 @@ function logarithmOfRatio(n: Exact, d: Exact): Exact {
     significand: t.significand * factor,
     exponent: t.exponent - seriesBits + 1,
   };
-  return quotientOf(numerator, { negative: false, significand: lnTwoFixed, exponent: -constantBits });
+  return quotientOf(numerator, {
+    negative: false,
+    significand: lnTwoFixed,
+    exponent: -constantBits,
+  });
 }
 
 /** Above √2 a significand is taken from the next power of two, so that no logarithm cancels. */
@@ -195,7 +203,11 @@ export function binaryLogarithm(argument: Unpacked): Exact | undefined {
   const whole: Exact = { negative: power < 0, significand: BigInt(Math.abs(power)), exponent: 0 };
   if (difference === 0n) return power === 0 ? undefined : whole;
   const fraction = logarithmOfRatio(
-    { negative: difference < 0n, significand: difference < 0n ? -difference : difference, exponent: 0 },
+    {
+      negative: difference < 0n,
+      significand: difference < 0n ? -difference : difference,
+      exponent: 0,
+    },
     { negative: false, significand: argument.significand + unit, exponent: 0 },
   );
   return power === 0 ? fraction : addExact(whole, fraction);
@@ -222,7 +234,11 @@ export function binaryLogarithmPlusOne(argument: Unpacked): Exact | undefined {
   const whole: Exact = { negative: power < 0, significand: BigInt(Math.abs(power)), exponent: 0 };
   if (difference === 0n) return power === 0 ? undefined : whole;
   const fraction = logarithmOfRatio(
-    { negative: difference < 0n, significand: difference < 0n ? -difference : difference, exponent: 0 },
+    {
+      negative: difference < 0n,
+      significand: difference < 0n ? -difference : difference,
+      exponent: 0,
+    },
     { negative: false, significand: sum.significand + base, exponent: 0 },
   );
   return power === 0 ? fraction : addExact(whole, fraction);
@@ -239,7 +255,11 @@ function arctangentOfRatio(ratio: Exact): Exact {
     doublings++;
   }
   const factor = oddReciprocalSeries(squareFixed(t), true);
-  return { negative: false, significand: t.significand * factor, exponent: t.exponent - seriesBits + doublings };
+  return {
+    negative: false,
+    significand: t.significand * factor,
+    exponent: t.exponent - seriesBits + doublings,
+  };
 }
 
 function fixedSquareRoot(value: bigint): bigint {
@@ -256,7 +276,11 @@ const pi: Exact = { negative: false, significand: piFixed, exponent: -constantBi
 export const halfPi: Exact = { ...pi, exponent: -constantBits - 1 };
 export const quarterPi: Exact = { ...pi, exponent: -constantBits - 2 };
 export const wholePi: Exact = pi;
-export const threeQuarterPi: Exact = { ...pi, significand: 3n * piFixed, exponent: -constantBits - 2 };
+export const threeQuarterPi: Exact = {
+  ...pi,
+  significand: 3n * piFixed,
+  exponent: -constantBits - 2,
+};
 
 /** The angle of the point (x, y), with the sign of y. */
 export function arctangentOfPoint(y: Unpacked, x: Unpacked): Exact {

@@ -6,7 +6,12 @@
 
 import { toExact } from "./arithmetic.ts";
 import type { X87Environment } from "./environment.ts";
-import { divideByZeroMask, preComputationMask, precisionMask, underflowMask } from "./environment.ts";
+import {
+  divideByZeroMask,
+  preComputationMask,
+  precisionMask,
+  underflowMask,
+} from "./environment.ts";
 import { targetF80 } from "./rounding.ts";
 import type { Exact, Unpacked } from "./unpacked.ts";
 import { kindFinite, kindInfinity, kindZero } from "./unpacked.ts";
@@ -32,7 +37,8 @@ export function f80ExponentialMinusOne(a: F80, environment: X87Environment): F80
   const special = specialF80(value, undefined, environment);
   if (special !== undefined) return special;
   if (value.kind === kindZero) return a;
-  if (value.kind === kindInfinity) return value.negative ? { ...f80Constant("1", 0), signExponent: 0xbfff } : a;
+  if (value.kind === kindInfinity)
+    return value.negative ? { ...f80Constant("1", 0), signExponent: 0xbfff } : a;
   const raised = denormalFlag(value);
   if (value.exponent >= 0) {
     const isMinusOne = value.negative && value.exponent === 0 && value.significand === 1n << 63n;
@@ -107,11 +113,21 @@ export function f80LogarithmPlusOne(x: F80, y: F80, environment: X87Environment)
     environment.exceptions |= raised;
     return f80Infinity(factor.negative);
   }
-  if (argument.kind === kindZero) return scaledLogarithm(undefined, argument.negative, factor, raised, environment);
-  if (argument.negative && argument.exponent >= 0 && factor.kind === kindFinite) {
-    return deliverInexact(toExact(argument), raised, environment);
+  if (argument.kind === kindZero)
+    return scaledLogarithm(undefined, argument.negative, factor, raised, environment);
+  if (argument.negative && argument.exponent >= 0) {
+    const exact = toExact(argument);
+    return factor.kind === kindFinite
+      ? deliverInexact(exact, raised, environment)
+      : scaledLogarithm(exact, true, factor, raised, environment);
   }
-  return scaledLogarithm(series.binaryLogarithmPlusOne(argument), argument.negative, factor, raised, environment);
+  return scaledLogarithm(
+    series.binaryLogarithmPlusOne(argument),
+    argument.negative,
+    factor,
+    raised,
+    environment,
+  );
 }
 
 /** FPATAN: the angle of the point (x, y), with x in ST(0) and y in ST(1). */
@@ -157,7 +173,11 @@ export interface SineAndCosine {
 }
 
 /** The answer to an operand that no series is needed for; undefined for ordinary ones. */
-function trigonometricSpecial(a: F80, value: Unpacked, environment: X87Environment): Trigonometric | undefined {
+function trigonometricSpecial(
+  a: F80,
+  value: Unpacked,
+  environment: X87Environment,
+): Trigonometric | undefined {
   const special = specialF80(value, undefined, environment);
   if (special !== undefined) return { result: special, complete: true };
   if (value.kind === kindInfinity) return { result: invalidF80(environment), complete: true };
@@ -192,7 +212,8 @@ export function f80SineAndCosine(a: F80, environment: X87Environment): SineAndCo
   environment.roundedUp = false;
   const value = unpackF80(a);
   const special = trigonometricSpecial(a, value, environment);
-  if (special !== undefined) return { sine: special.result, cosine: special.result, complete: special.complete };
+  if (special !== undefined)
+    return { sine: special.result, cosine: special.result, complete: special.complete };
   if (value.kind === kindZero) return { sine: a, cosine: f80Constant("1", 0), complete: true };
   const exact = series.sineAndCosine(value);
   const raised = denormalFlag(value);
@@ -207,5 +228,8 @@ export function f80Tangent(a: F80, environment: X87Environment): Trigonometric {
   const special = trigonometricSpecial(a, value, environment);
   if (special !== undefined) return special;
   if (value.kind === kindZero) return { result: a, complete: true };
-  return { result: deliverInexact(series.tangent(value), denormalFlag(value), environment), complete: true };
+  return {
+    result: deliverInexact(series.tangent(value), denormalFlag(value), environment),
+    complete: true,
+  };
 }

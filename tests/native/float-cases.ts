@@ -56,7 +56,10 @@ function fraction(random: Random, width: number): bigint {
     case 6: {
       // Next to a tie of a format with fewer bits.
       const keep = bit();
-      return ((random.bits64() & mask & ~(keep - 1n)) | (keep >> 1n)) + BigInt(random.below(3) - 1) & mask;
+      return (
+        (((random.bits64() & mask & ~(keep - 1n)) | (keep >> 1n)) + BigInt(random.below(3) - 1)) &
+        mask
+      );
     }
     default:
       return random.bits64() & mask;
@@ -82,7 +85,9 @@ function exponent(random: Random, layout: Layout, near: number | undefined): num
       return clamp((near ?? bias) + random.below(9) - 4);
     case 7:
     case 8:
-      return clamp((near ?? bias) + random.below(2 * layout.fractionBits + 20) - layout.fractionBits - 10);
+      return clamp(
+        (near ?? bias) + random.below(2 * layout.fractionBits + 20) - layout.fractionBits - 10,
+      );
     case 9:
       return clamp(bias + random.below(80) - 8);
     default:
@@ -97,10 +102,14 @@ export function floatOperand(random: Random, layout: Layout, near?: bigint): big
   if (near !== undefined && random.below(16) === 0) {
     // The same magnitude or its neighbour.
     const width = BigInt(exponentBits + fractionBits + 1);
-    return BigInt.asUintN(Number(width), near + BigInt(random.below(3) - 1)) ^ (BigInt(random.below(2)) << (width - 1n));
+    return (
+      BigInt.asUintN(Number(width), near + BigInt(random.below(3) - 1)) ^
+      (BigInt(random.below(2)) << (width - 1n))
+    );
   }
   const sign = BigInt(random.below(2));
-  const nearExponent = near === undefined ? undefined : Number((near >> BigInt(fractionBits)) & exponentMask);
+  const nearExponent =
+    near === undefined ? undefined : Number((near >> BigInt(fractionBits)) & exponentMask);
   const biased = BigInt(exponent(random, layout, nearExponent));
   let significand = fraction(random, explicitInteger ? 63 : fractionBits);
   if (explicitInteger) {
@@ -113,7 +122,10 @@ export function floatOperand(random: Random, layout: Layout, near?: bigint): big
 
 /** A signed integer of `width` bits, as its unsigned pattern. */
 export function integerOperand(random: Random, width: number): bigint {
-  const value = random.below(3) === 0 ? random.bits64() : fraction(random, width) >> BigInt(random.below(width));
+  const value =
+    random.below(3) === 0
+      ? random.bits64()
+      : fraction(random, width) >> BigInt(random.below(width));
   return BigInt.asUintN(width, random.below(2) === 0 ? value : -value);
 }
 

@@ -1,7 +1,12 @@
 /** Every instruction that the oracle executes, with the operands it takes and our answer to it. */
 
 import * as soft from "../../src/softfloat/index.ts";
-import type { F80, RoundingMode, SimdEnvironment, X87Environment } from "../../src/softfloat/index.ts";
+import type {
+  F80,
+  RoundingMode,
+  SimdEnvironment,
+  X87Environment,
+} from "../../src/softfloat/index.ts";
 import type { Layout, Random } from "./float-cases.ts";
 import {
   floatOperand,
@@ -57,7 +62,10 @@ function simd(
         flags === (outcome.status & soft.allExceptionsMask) &&
         faults === outcome.faulted &&
         (faults || result === (outcome.results[0] & resultMask));
-      return { agrees, description: `${hex(result)} flags ${hex(flags)}${faults ? " faulted" : ""}` };
+      return {
+        agrees,
+        description: `${hex(result)} flags ${hex(flags)}${faults ? " faulted" : ""}`,
+      };
     },
   });
 }
@@ -65,18 +73,24 @@ function simd(
 function floats(layout: Layout, count: number): (random: Random) => bigint[] {
   return (random) => {
     const first = floatOperand(random, layout);
-    return Array.from({ length: count }, (_, index) => (index === 0 ? first : floatOperand(random, layout, first)));
+    return Array.from({ length: count }, (_, index) =>
+      index === 0 ? first : floatOperand(random, layout, first),
+    );
   };
 }
 
 /** Addends near the product's exponent, where fused results differ from twice rounded ones. */
 function fusedOperands(layout: Layout): (random: Random) => bigint[] {
   const exponentMask = 2 ** layout.exponentBits - 1;
-  const exponentOf = (value: bigint): number => Number(value >> BigInt(layout.fractionBits)) & exponentMask;
+  const exponentOf = (value: bigint): number =>
+    Number(value >> BigInt(layout.fractionBits)) & exponentMask;
   return (random) => {
     const a = floatOperand(random, layout);
     const b = floatOperand(random, layout, random.below(2) === 0 ? a : undefined);
-    const product = Math.min(Math.max(exponentOf(a) + exponentOf(b) - (exponentMask - 1) / 2, 0), exponentMask);
+    const product = Math.min(
+      Math.max(exponentOf(a) + exponentOf(b) - (exponentMask - 1) / 2, 0),
+      exponentMask,
+    );
     const c = floatOperand(random, layout, BigInt(product) << BigInt(layout.fractionBits));
     return [a, b, c];
   };
@@ -105,12 +119,27 @@ interface SimdSuite {
   readonly squareRoot: SimdEvaluation;
   readonly minimum: SimdEvaluation;
   readonly maximum: SimdEvaluation;
-  readonly compare: (a: bigint, b: bigint, signalling: boolean, environment: SimdEnvironment) => soft.Ordering;
-  readonly predicate: (a: bigint, b: bigint, predicate: number, environment: SimdEnvironment) => boolean;
+  readonly compare: (
+    a: bigint,
+    b: bigint,
+    signalling: boolean,
+    environment: SimdEnvironment,
+  ) => soft.Ordering;
+  readonly predicate: (
+    a: bigint,
+    b: bigint,
+    predicate: number,
+    environment: SimdEnvironment,
+  ) => boolean;
   readonly toInt32: (a: bigint, rounding: RoundingMode, environment: SimdEnvironment) => number;
   readonly toInt64: (a: bigint, rounding: RoundingMode, environment: SimdEnvironment) => bigint;
   readonly fromInteger: (value: bigint, environment: SimdEnvironment) => bigint;
-  readonly round: (a: bigint, rounding: RoundingMode, suppress: boolean, environment: SimdEnvironment) => bigint;
+  readonly round: (
+    a: bigint,
+    rounding: RoundingMode,
+    suppress: boolean,
+    environment: SimdEnvironment,
+  ) => bigint;
   readonly multiplyAdd: (
     a: bigint,
     b: bigint,
@@ -138,7 +167,8 @@ const single: SimdSuite = {
   toInt32: (a, rounding, e) => soft.f32ToInt32(Number(a), rounding, e),
   toInt64: (a, rounding, e) => soft.f32ToInt64(Number(a), rounding, e),
   fromInteger: (value, e) => BigInt(soft.f32FromInteger(value, e)),
-  round: (a, rounding, suppress, e) => BigInt(soft.f32RoundToIntegral(Number(a), rounding, suppress, e)),
+  round: (a, rounding, suppress, e) =>
+    BigInt(soft.f32RoundToIntegral(Number(a), rounding, suppress, e)),
   multiplyAdd: (a, b, c, negateProduct, negateAddend, e) =>
     BigInt(soft.f32MultiplyAdd(Number(a), Number(b), Number(c), negateProduct, negateAddend, e)),
 };
@@ -178,14 +208,26 @@ for (const suite of [single, double]) {
   simd(`max${suffix}`, base + 0x06, two, mask, suite.maximum);
   for (const signalling of [false, true]) {
     const name = `${signalling ? "" : "u"}comi${suffix}`;
-    simd(name, base + (signalling ? 0x08 : 0x07), two, compareFlagsMask, ([a, b], e) =>
-      compareFlags[suite.compare(a, b, signalling, e)],
+    simd(
+      name,
+      base + (signalling ? 0x08 : 0x07),
+      two,
+      compareFlagsMask,
+      ([a, b], e) => compareFlags[suite.compare(a, b, signalling, e)],
     );
   }
-  simd(`cvt${suffix}2si r32`, base + 0x0a, one, mask32, ([a], e) => BigInt(suite.toInt32(a, e.rounding, e)));
-  simd(`cvtt${suffix}2si r32`, base + 0x0b, one, mask32, ([a], e) => BigInt(suite.toInt32(a, soft.roundZero, e)));
-  simd(`cvt${suffix}2si r64`, base + 0x0c, one, mask64, ([a], e) => suite.toInt64(a, e.rounding, e));
-  simd(`cvtt${suffix}2si r64`, base + 0x0d, one, mask64, ([a], e) => suite.toInt64(a, soft.roundZero, e));
+  simd(`cvt${suffix}2si r32`, base + 0x0a, one, mask32, ([a], e) =>
+    BigInt(suite.toInt32(a, e.rounding, e)),
+  );
+  simd(`cvtt${suffix}2si r32`, base + 0x0b, one, mask32, ([a], e) =>
+    BigInt(suite.toInt32(a, soft.roundZero, e)),
+  );
+  simd(`cvt${suffix}2si r64`, base + 0x0c, one, mask64, ([a], e) =>
+    suite.toInt64(a, e.rounding, e),
+  );
+  simd(`cvtt${suffix}2si r64`, base + 0x0d, one, mask64, ([a], e) =>
+    suite.toInt64(a, soft.roundZero, e),
+  );
   for (const width of [32, 64]) {
     simd(
       `cvtsi2${suffix} r${width}`,
@@ -197,28 +239,44 @@ for (const suite of [single, double]) {
   }
   for (let predicate = 0; predicate < 32; predicate++) {
     const evaluate: SimdEvaluation = ([a, b], e) => allOnes(suite.predicate(a, b, predicate, e));
-    if (predicate < 8) simd(`cmp${suffix} ${predicate}`, base + 0x40 + predicate, two, mask, evaluate);
+    if (predicate < 8)
+      simd(`cmp${suffix} ${predicate}`, base + 0x40 + predicate, two, mask, evaluate);
     simd(`vcmp${suffix} ${predicate}`, base + 0x80 + predicate, two, mask, evaluate);
   }
   for (let immediate = 0; immediate < 16; immediate++) {
     simd(`round${suffix} ${immediate}`, base + 0x60 + immediate, two, mask, ([, b], e) =>
-      suite.round(b, (immediate & 4) !== 0 ? e.rounding : ((immediate & 3) as RoundingMode), (immediate & 8) !== 0, e),
+      suite.round(
+        b,
+        (immediate & 4) !== 0 ? e.rounding : ((immediate & 3) as RoundingMode),
+        (immediate & 8) !== 0,
+        e,
+      ),
     );
   }
   ["vfmadd", "vfmsub", "vfnmadd", "vfnmsub"].forEach((name, kind) => {
     // Factors and addend in the order in which a NaN among them is preferred.
     ["132", "213", "231"].forEach((form, index) => {
-      simd(`${name}${form}${suffix}`, base + 0xa0 + 3 * kind + index, fusedOperands(layout), mask, ([x, y, z], e) => {
-        const [a, b, c] = index === 0 ? [x, z, y] : index === 1 ? [y, x, z] : [y, z, x];
-        return suite.multiplyAdd(a, b, c, kind >= 2, (kind & 1) !== 0, e);
-      });
+      simd(
+        `${name}${form}${suffix}`,
+        base + 0xa0 + 3 * kind + index,
+        fusedOperands(layout),
+        mask,
+        ([x, y, z], e) => {
+          const [a, b, c] = index === 0 ? [x, z, y] : index === 1 ? [y, x, z] : [y, z, x];
+          return suite.multiplyAdd(a, b, c, kind >= 2, (kind & 1) !== 0, e);
+        },
+      );
     });
   });
 }
 simd("cvtss2sd", 0x009, floats(layoutF32, 2), mask64, ([, b], e) => soft.f32ToF64(Number(b), e));
 simd("cvtsd2ss", 0x109, floats(layoutF64, 2), mask32, ([, b], e) => BigInt(soft.f64ToF32(b, e)));
-simd("rcpss", 0x010, floats(layoutF32, 2), mask32, ([, b]) => BigInt(soft.f32Reciprocal(Number(b))));
-simd("rsqrtss", 0x011, floats(layoutF32, 2), mask32, ([, b]) => BigInt(soft.f32ReciprocalSquareRoot(Number(b))));
+simd("rcpss", 0x010, floats(layoutF32, 2), mask32, ([, b]) =>
+  BigInt(soft.f32Reciprocal(Number(b))),
+);
+simd("rsqrtss", 0x011, floats(layoutF32, 2), mask32, ([, b]) =>
+  BigInt(soft.f32ReciprocalSquareRoot(Number(b))),
+);
 
 /** Packed forms: every element in one environment, whose flags settle once. */
 for (const [name, number, operation] of [
@@ -278,7 +336,10 @@ function x87(
   floatOperations.push({
     name,
     number,
-    generate: (random) => ({ control: randomControlWord(random), operands: generateOperands(random) }),
+    generate: (random) => ({
+      control: randomControlWord(random),
+      operands: generateOperands(random),
+    }),
     evaluate(operands, control, outcome) {
       const environment = soft.x87Environment(control);
       const answer = evaluate(operands, environment);
@@ -286,7 +347,8 @@ function x87(
       const agrees =
         flags === (outcome.status & soft.allExceptionsMask) &&
         (answer.conditions & answer.conditionsMask) === (outcome.status & answer.conditionsMask) &&
-        (answer.result === undefined || answer.result === (outcome.results[0] & (answer.resultMask ?? mask80))) &&
+        (answer.result === undefined ||
+          answer.result === (outcome.results[0] & (answer.resultMask ?? mask80))) &&
         (answer.second === undefined || answer.second === (outcome.results[1] & mask80));
       const description =
         `${hex(answer.result ?? 0n)} ${hex(answer.second ?? 0n)} flags ${hex(flags)} ` +
@@ -314,7 +376,9 @@ function x87Binary(
   operation: (a: F80, b: F80, environment: X87Environment) => F80,
   operands: (random: Random) => bigint[] = twoF80,
 ): void {
-  x87(name, number, operands, ([a, b], e) => registerAnswer(a, operation(toF80(a), toF80(b), e), e));
+  x87(name, number, operands, ([a, b], e) =>
+    registerAnswer(a, operation(toF80(a), toF80(b), e), e),
+  );
 }
 
 x87Binary("fadd", 0x200, soft.f80Add);
@@ -340,12 +404,20 @@ x87("fxam", 0x20f, twoF80, ([a]) => {
   return {
     result: a,
     conditions:
-      sign | (examined & 1 ? c0Mask : 0) | (examined & 2 ? c2Mask : 0) | (examined & 4 ? c3Mask : 0),
+      sign |
+      (examined & 1 ? c0Mask : 0) |
+      (examined & 2 ? c2Mask : 0) |
+      (examined & 4 ? c3Mask : 0),
     conditionsMask: c0Mask | c1Mask | c2Mask | c3Mask,
   };
 });
 
-const compareConditions: Record<soft.Ordering, number> = { 0: c3Mask, 1: c0Mask, 2: 0, 3: c0Mask | c2Mask | c3Mask };
+const compareConditions: Record<soft.Ordering, number> = {
+  0: c3Mask,
+  1: c0Mask,
+  2: 0,
+  3: c0Mask | c2Mask | c3Mask,
+};
 const compareMask = c0Mask | c1Mask | c2Mask | c3Mask;
 for (const [name, number, signalling] of [
   ["fcom", 0x207, true],
@@ -368,7 +440,12 @@ for (const [name, number, signalling] of [
     // A suppressed comparison leaves EFLAGS as they happened to be.
     return isSuppressed
       ? { conditions: 0, conditionsMask: c1Mask }
-      : { result: compareFlags[ordering], resultMask: compareFlagsMask, conditions: 0, conditionsMask: c1Mask };
+      : {
+          result: compareFlags[ordering],
+          resultMask: compareFlagsMask,
+          conditions: 0,
+          conditionsMask: c1Mask,
+        };
   });
 }
 
@@ -378,15 +455,20 @@ function loadAnswer(before: bigint, result: F80, environment: X87Environment): X
   return { result: suppressed ? before : fromF80(result), ...c1(environment) };
 }
 
-x87("fld m32", 0x230, floats(layoutF32, 1), ([a], e) => loadAnswer(a, soft.f80FromF32(Number(a), e), e));
+x87("fld m32", 0x230, floats(layoutF32, 1), ([a], e) =>
+  loadAnswer(a, soft.f80FromF32(Number(a), e), e),
+);
 x87("fld m64", 0x231, floats(layoutF64, 1), ([a], e) => loadAnswer(a, soft.f80FromF64(a, e), e));
 for (const [number, width] of [
   [0x232, 64],
   [0x235, 32],
   [0x236, 16],
 ] as const) {
-  x87(`fild m${width}`, number, (random) => [integerOperand(random, width)], ([a], e) =>
-    loadAnswer(a, soft.f80FromInteger(BigInt.asIntN(width, a)), e),
+  x87(
+    `fild m${width}`,
+    number,
+    (random) => [integerOperand(random, width)],
+    ([a], e) => loadAnswer(a, soft.f80FromInteger(BigInt.asIntN(width, a)), e),
   );
 }
 x87(
@@ -421,7 +503,11 @@ for (const [name, number, width, truncates] of [
   ["fisttp m64", 0x248, 64, true],
 ] as const) {
   x87(name, number, twoF80, ([a], e) =>
-    storeAnswer(soft.f80ToInteger(toF80(a), width, truncates ? soft.roundZero : e.rounding, e), width, e),
+    storeAnswer(
+      soft.f80ToInteger(toF80(a), width, truncates ? soft.roundZero : e.rounding, e),
+      width,
+      e,
+    ),
   );
 }
 
@@ -432,7 +518,10 @@ for (const [name, number, isNearest] of [
   x87(name, number, twoF80, ([a, b], e) => {
     const { result, complete, quotient } = soft.f80Remainder(toF80(a), toF80(b), isNearest, e);
     const conditions =
-      (complete ? 0 : c2Mask) | (quotient & 4 ? c0Mask : 0) | (quotient & 2 ? c3Mask : 0) | (quotient & 1 ? c1Mask : 0);
+      (complete ? 0 : c2Mask) |
+      (quotient & 4 ? c0Mask : 0) |
+      (quotient & 2 ? c3Mask : 0) |
+      (quotient & 1 ? c1Mask : 0);
     return { ...registerAnswer(a, result, e), conditions, conditionsMask: compareMask };
   });
 }
@@ -440,7 +529,9 @@ x87Binary("frndint", 0x20c, (a, _b, e) => soft.f80RoundToIntegral(a, e));
 x87Binary("fscale", 0x20d, soft.f80Scale, (random) => {
   const [a, b] = twoF80(random);
   // Half of the scales are integers that may just leave the range.
-  return random.below(2) === 0 ? [a, b] : [a, fromF80(soft.f80FromInteger(BigInt(random.below(140_000) - 70_000)))];
+  return random.below(2) === 0
+    ? [a, b]
+    : [a, fromF80(soft.f80FromInteger(BigInt(random.below(140_000) - 70_000)))];
 });
 x87("fxtract", 0x20e, twoF80, ([a, b], e) => {
   const { significand, exponent } = soft.f80Extract(toF80(a), e);
@@ -459,7 +550,8 @@ x87("fxtract", 0x20e, twoF80, ([a, b], e) => {
 function ordinal(bits: bigint): bigint {
   const biased = (bits >> 64n) & 0x7fffn;
   const significand = bits & mask64;
-  const magnitude = ((biased === 0n ? significand >> 63n : biased) << 63n) | (significand & (mask64 >> 1n));
+  const magnitude =
+    ((biased === 0n ? significand >> 63n : biased) << 63n) | (significand & (mask64 >> 1n));
   return (bits >> 79n) & 1n ? -magnitude : magnitude;
 }
 
@@ -482,7 +574,10 @@ function transcendental(
   floatOperations.push({
     name,
     number,
-    generate: (random) => ({ control: randomControlWord(random), operands: generateOperands(random) }),
+    generate: (random) => ({
+      control: randomControlWord(random),
+      operands: generateOperands(random),
+    }),
     evaluate(operands, control, outcome) {
       const environment = soft.x87Environment(control);
       const { results, complete } = evaluate(toF80(operands[0]), toF80(operands[1]), environment);
@@ -511,7 +606,9 @@ function mostly(random: Random, ordinary: () => bigint): bigint {
 }
 
 const angles = (random: Random): bigint[] => [
-  mostly(random, () => operandWithin(random, random.below(2) === 0 ? -3 : -70, random.below(2) === 0 ? 5 : 64)),
+  mostly(random, () =>
+    operandWithin(random, random.below(2) === 0 ? -3 : -70, random.below(2) === 0 ? 5 : 64),
+  ),
   floatOperand(random, layoutF80),
 ];
 const nearOne = 0x3fffn << 64n;
@@ -529,7 +626,9 @@ transcendental(
     mostly(random, () =>
       random.below(2) === 0
         ? operandWithin(random, -20, 20) & ((1n << 79n) - 1n)
-        : (nearOne | (1n << 63n)) + (random.bits64() >> BigInt(2 + random.below(60))) - (BigInt(random.below(2)) << 65n),
+        : (nearOne | (1n << 63n)) +
+          (random.bits64() >> BigInt(2 + random.below(60))) -
+          (BigInt(random.below(2)) << 65n),
     ),
     mostly(random, () => operandWithin(random, -20, 20)),
   ],
@@ -538,7 +637,10 @@ transcendental(
 transcendental(
   "fyl2xp1",
   0x21b,
-  (random) => [mostly(random, () => operandWithin(random, -70, 1)), mostly(random, () => operandWithin(random, -20, 20))],
+  (random) => [
+    mostly(random, () => operandWithin(random, -70, 1)),
+    mostly(random, () => operandWithin(random, -20, 20)),
+  ],
   (a, b, e) => ({ results: [soft.f80LogarithmPlusOne(a, b, e)], complete: true }),
 );
 transcendental(
@@ -569,7 +671,15 @@ transcendental("fptan", 0x21c, angles, (a, b, e) => {
   return { results: [isNan ? result : soft.f80Constant("1", 0), result], complete };
 });
 (["1", "l2t", "l2e", "pi", "lg2", "ln2", "z"] as const).forEach((constant) => {
-  const number = { "1": 0x213, pi: 0x214, l2t: 0x215, l2e: 0x216, lg2: 0x217, ln2: 0x218, z: 0x212 }[constant];
+  const number = {
+    "1": 0x213,
+    pi: 0x214,
+    l2t: 0x215,
+    l2e: 0x216,
+    lg2: 0x217,
+    ln2: 0x218,
+    z: 0x212,
+  }[constant];
   x87(`fld${constant}`, number, twoF80, (_operands, e) => ({
     result: fromF80(soft.f80Constant(constant, e.rounding)),
     conditions: 0,

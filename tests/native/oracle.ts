@@ -42,7 +42,9 @@ export class FloatOracle {
     this.#directory = mkdtempSync(join(tmpdir(), "float-oracle-"));
     this.#program = join(this.#directory, "float-oracle");
     const source = fileURLToPath(new URL("float-oracle.c", import.meta.url));
-    const build = spawnSync("gcc", ["-O1", "-Wall", "-mno-red-zone", "-o", this.#program, source], { encoding: "utf8" });
+    const build = spawnSync("gcc", ["-O1", "-Wall", "-mno-red-zone", "-o", this.#program, source], {
+      encoding: "utf8",
+    });
     if (build.status !== 0) throw new Error(`gcc failed:\n${build.stderr}`);
   }
 
@@ -57,14 +59,20 @@ export class FloatOracle {
         input.writeBigUInt64LE(operand >> 64n, base + 16 + 16 * slot);
       });
     });
-    const child = spawnSync(this.#program, { input, maxBuffer: cases.length * outcomeBytes + 4096 });
+    const child = spawnSync(this.#program, {
+      input,
+      maxBuffer: cases.length * outcomeBytes + 4096,
+    });
     if (child.status !== 0 || child.stdout.length !== cases.length * outcomeBytes) {
-      throw new Error(`the oracle ended with ${child.status ?? child.signal} after ${child.stdout.length} bytes`);
+      throw new Error(
+        `the oracle ended with ${child.status ?? child.signal} after ${child.stdout.length} bytes`,
+      );
     }
     return cases.map((_, index) => {
       const base = index * outcomeBytes;
       const result = (slot: number): bigint =>
-        child.stdout.readBigUInt64LE(base + 16 * slot) | (child.stdout.readBigUInt64LE(base + 16 * slot + 8) << 64n);
+        child.stdout.readBigUInt64LE(base + 16 * slot) |
+        (child.stdout.readBigUInt64LE(base + 16 * slot + 8) << 64n);
       return {
         results: [result(0), result(1)],
         status: child.stdout.readUInt32LE(base + 32),

@@ -16,7 +16,10 @@ const only = process.env["SOFTFLOAT_ONLY"] ?? "";
 const reason = oracleUnavailable();
 
 /** Runs seeded cases of one operation; returns descriptions of the first mismatches and their number. */
-function mismatches(oracle: FloatOracle, operation: FloatOperation): { count: number; first: string[] } {
+function mismatches(
+  oracle: FloatOracle,
+  operation: FloatOperation,
+): { count: number; first: string[] } {
   const random = new Random(seed * 65536 + operation.number);
   const first: string[] = [];
   let count = 0;
@@ -43,19 +46,24 @@ function mismatches(oracle: FloatOracle, operation: FloatOperation): { count: nu
   return { count, first };
 }
 
-describe.skipIf(reason !== undefined)(`softfloat against the processor${reason ? ` (skipped: ${reason})` : ""}`, () => {
-  let oracle: FloatOracle;
-  beforeAll(() => {
-    oracle = new FloatOracle();
-  });
-  afterAll(() => oracle?.[Symbol.dispose]());
-
-  for (const operation of floatOperations) {
-    if (!operation.name.includes(only)) continue;
-    it(operation.name, { timeout: 3_600_000 }, () => {
-      const { count, first } = mismatches(oracle, operation);
-      const replay = `SOFTFLOAT_SEED=${seed} SOFTFLOAT_CASES=${caseCount} SOFTFLOAT_ONLY='${operation.name}' npx vitest run tests/native/softfloat.test.ts`;
-      expect(count === 0 ? "" : `${count} mismatches; replay: ${replay}\n${first.join("\n")}`).toBe("");
+describe.skipIf(reason !== undefined)(
+  `softfloat against the processor${reason ? ` (skipped: ${reason})` : ""}`,
+  () => {
+    let oracle: FloatOracle;
+    beforeAll(() => {
+      oracle = new FloatOracle();
     });
-  }
-});
+    afterAll(() => oracle?.[Symbol.dispose]());
+
+    for (const operation of floatOperations) {
+      if (!operation.name.includes(only)) continue;
+      it(operation.name, { timeout: 3_600_000 }, () => {
+        const { count, first } = mismatches(oracle, operation);
+        const replay = `SOFTFLOAT_SEED=${seed} SOFTFLOAT_CASES=${caseCount} SOFTFLOAT_ONLY='${operation.name}' npx vitest run tests/native/softfloat.test.ts`;
+        expect(
+          count === 0 ? "" : `${count} mismatches; replay: ${replay}\n${first.join("\n")}`,
+        ).toBe("");
+      });
+    }
+  },
+);

@@ -21,7 +21,9 @@ function measure(operation: number, base: number): number[] {
     const bits = Number(results[0] & 0xffff_ffffn);
     const value = (bits - 0x3f00_0000) / 2048;
     if (!Number.isInteger(value) || value < 0 || value > 4095) {
-      throw new Error(`operand ${index} gives ${bits.toString(16)}, which is not 12 bits in [0.5, 1)`);
+      throw new Error(
+        `operand ${index} gives ${bits.toString(16)}, which is not 12 bits in [0.5, 1)`,
+      );
     }
     return value;
   });

@@ -63,6 +63,10 @@ export class Mmu implements ProcessorMemory {
     this.clear();
   }
 
+  get physical(): PhysicalMemory {
+    return this.#memory;
+  }
+
   /** Takes over privilege and mode; `paging` has been brought up to date by the caller. */
   updateContext(cpl: number, is64: boolean, alignmentChecked: boolean): void {
     this.#cpl = cpl;

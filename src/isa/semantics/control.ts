@@ -96,15 +96,15 @@ function loop(name: string, opcode: string, holds: (cpu: Cpu) => Bits<1> | undef
   });
 }
 
-const jcxz = instruction({
-  name: "jrcxz", encodings: ["E3 cb f64 Jb"],
+const jcxz = ([["jcxz", "a16"], ["jecxz", "a32"], ["jrcxz", "a64"]] as const).map(([name, size]) => instruction({
+  name, encodings: [`E3 cb f64 ${size} Jb`],
   execute<W extends IntegerWidth>({ cpu, variant }: Context<W>) {
     when(cpu.gpr(Register.RCX, variant.addressSize).read().isZero(), () => jumpRelative(cpu, variant));
   },
-});
+}));
 
 export const control: readonly InstructionDefinition[] = [
   ...jcc, jmp, call, ret,
   loop("loopne", "E0", (cpu) => cpu.zf.read().xor(1)), loop("loope", "E1", (cpu) => cpu.zf.read()), loop("loop", "E2", () => undefined),
-  jcxz,
+  ...jcxz,
 ];

@@ -33,15 +33,14 @@ const movsx = instruction({
 });
 
 const movsxd = instruction({
-  name: "movsxd", encodings: ["63 /r o64 Gv,Ed"],
+  name: "movsxd", encodings: ["63 /r o64 Gv,Ez"],
   execute({ dst, src, width }) {
-    const value = src.read() as Bits as Bits<32>;
-    dst.write(width === 64 ? value.sext(64) as Bits as Bits<typeof width> : value.trunc(width));
+    dst.write((src.read() as Bits).sext(width));
   },
 });
 
 const movbe = instruction({
-  name: "movbe", feature: "movbe", encodings: ["NP 0F 38 F0 /r Gv,Mv", "NP 0F 38 F1 /r Mv,Gv", "66 0F 38 F0 /r Gv,Mv", "66 0F 38 F1 /r Mv,Gv"],
+  name: "movbe", feature: "movbe", encodings: ["NFx 0F 38 F0 /r Gv,Mv", "NFx 0F 38 F1 /r Mv,Gv"],
   execute({ dst, src }) {
     dst.write(swapBytes(src.read()));
   },
@@ -185,7 +184,7 @@ const convertAcross = instruction({
 });
 
 const xlat = instruction({
-  name: "xlat", encodings: ["D7"],
+  name: "xlatb", encodings: ["D7"],
   execute({ cpu, variant }) {
     const size = variant.addressSize;
     const base = cpu.gpr(Register.RBX, size).read() as Bits<Width>;

@@ -1,0 +1,446 @@
+/** One soft processor: architectural state, MMU, decoded code and interpreter, run until something outside is needed. */
+import { Status, type Routine } from "../ir/index.ts";
+import { Segment, Vector, type InstructionDefinition } from "../isa/definition.ts";
+import { Decoder } from "../isa/decode.ts";
+import { FlagMask } from "../isa/flags.ts";
+import type { CpuModel, Processor, ProcessorBus } from "../isa/processor.ts";
+import { StateView } from "../isa/state-view.ts";
+import * as state from "../isa/state.ts";
+import {
+  debugControlReset, debugStatusReset, hasDataBreakpoints, hasInstructionBreakpoints, matchData, matchInstruction, raiseDebugStatus,
+} from "../isa/system/debug.ts";
+import { deliverEvent, deliverRecordedException } from "../isa/system/exceptions.ts";
+import { Activity, Cr0Mask, Cr4Mask, EferMask, hasRealModeSegments, is64BitMode, SegmentAttribute } from "../isa/system/mode.ts";
+import { loadSegmentCache } from "../isa/system/segments.ts";
+import { CodeCache, codeModeNumber, handlerFormOf, type CodeMode } from "./code-cache.ts";
+import type { HandlerForm } from "./handler.ts";
+import { Interpreter, RunResult } from "./interpreter.ts";
+import { Mmu } from "./mmu.ts";
+import type { PagingMode } from "./page-walk.ts";
+import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
+import { RecordField } from "./record.ts";
+import type { WasmMemory } from "./web-assembly.ts";
+
+/** The processor's interrupt inputs: local APIC and, through it, the PIC. */
+export interface InterruptInput {
+  /** A maskable interrupt waits; cheap, asked often. */
+  hasInterrupt(): boolean;
+  /** Its vector, taken; -1 when it has gone away (spurious vectors are the controller's matter). */
+  acknowledge(): number;
+}
+
+/** Why the processor stopped running. */
+export type StopReason =
+  /** The instruction budget is used up. */
+  | "budget"
+  /** HLT: nothing happens until an interrupt. */
+  | "halted"
+  /** Triple fault. */
+  | "shutdown"
+  /** The caller asked for it by `requestStop`. */
+  | "stopped";
+
+export interface SoftProcessorOptions {
+  readonly memory: WasmMemory;
+  readonly physical: PhysicalMemory;
+  /** Offset of the processor's state area, a multiple of 64 KiB. */
+  readonly stateOffset: number;
+  /** Range of linear memory for decoded code. */
+  readonly codeStart: number;
+  readonly codeEnd: number;
+  readonly instructions: readonly InstructionDefinition[];
+  readonly model: CpuModel;
+  readonly bus: ProcessorBus;
+  readonly interrupts: InterruptInput;
+  /** Machine code of instructions, one per element, to inline into the dispatch loop (64-bit mode). */
+  readonly hotInstructions?: readonly Uint8Array[];
+}
+
+const noException = 0xffff_ffff;
+const trapFlag: number = FlagMask.TF;
+const resetVector = 0xfff0n;
+
+export class SoftProcessor implements Processor {
+  readonly state: StateView;
+  readonly memory: Mmu;
+  readonly bus: ProcessorBus;
+  readonly model: CpuModel;
+  readonly msrs: Map<number, bigint> = new Map();
+  readonly interpreter: Interpreter;
+  readonly code: CodeCache;
+  readonly #interrupts: InterruptInput;
+  readonly #decoder: Decoder<InstructionDefinition>;
+  #mode: CodeMode = { code: 16, stack: 16, isRealOrVirtual8086: true, single: false };
+  #nmiPending = false;
+  #stopRequested = false;
+  /** Data breakpoints hit by the instruction that runs. */
+  #dataHits = 0;
+  #breakpointsArmed = false;
+  /** Instructions retired before the current slice, and the slice's budget. */
+  #retired = 0;
+  #slice = 0;
+  /** Value of `retired` when an interrupt shadow was cast. */
+  #shadowAt = -1;
+  /** Translation-relevant control bits at the last look. */
+  #pagingKey = "";
+
+  constructor(options: SoftProcessorOptions) {
+    this.state = new StateView(options.memory.buffer, options.stateOffset);
+    this.memory = new Mmu(this.state, options.physical);
+    this.bus = options.bus;
+    this.model = options.model;
+    this.#interrupts = options.interrupts;
+    this.#decoder = new Decoder(options.instructions, {
+      hasFeature: (name) => options.model.hasFeature(name), vendor: options.model.vendor === "amd" ? "amd" : "intel",
+    });
+    const hot = this.#hotForms(options.hotInstructions ?? []);
+    this.interpreter = new Interpreter(options.memory, options.stateOffset, {
+      slowLoad: (size, flags) => this.memory.slowLoad(size, flags),
+      slowStore: (size, flags) => this.memory.slowStore(size, flags),
+      slowCheckWrite: (size, flags) => this.memory.slowCheckWrite(size, flags),
+      segmentCheck: (segment, size, intent) => this.memory.segmentCheck(segment, size, intent),
+      runRoutine: (routine) => this.#runRoutine(routine),
+      findBlock: () => this.#findBlock(),
+    }, hot);
+    this.code = new CodeCache({
+      memory: options.physical, interpreter: this.interpreter, decoder: this.#decoder,
+      arenaStart: options.codeStart, arenaEnd: options.codeEnd,
+      onProtect: (offset) => this.memory.protectCodePage(offset),
+      onFlush: () => this.#clearJumpCache(),
+    });
+    options.physical.onRemap = () => this.#forgetTranslations();
+    this.memory.onTranslationsChanged = () => this.#translationsChanged();
+    this.reset();
+  }
+
+  #hotForms(examples: readonly Uint8Array[]): HandlerForm[] {
+    return examples.flatMap((bytes) => {
+      const decoded = this.#decoder.decode(bytes, 0, 64);
+      return decoded.kind === "instruction" ? [handlerFormOf(decoded, { code: 64, stack: 64 })] : [];
+    });
+  }
+
+  /** Instructions retired since power-on. */
+  get retired(): number {
+    const running = this.#slice === 0 ? 0 : this.#slice - (this.state.get32(state.budget) | 0);
+    return this.#retired + running;
+  }
+
+  /** Like `retired`, but exact while a routine or slow path of an instruction runs. */
+  get retiredBeforeCurrent(): number {
+    const record = this.state.get32(state.currentRecord);
+    return this.retired + (record === 0 ? 0 : this.state.u8[record + RecordField.count] - 1);
+  }
+
+  /** Power-on or RESET: SDM volume 3, "Processor State After Reset". INIT keeps x87, SSE state and most MSRs. */
+  reset(kind: "reset" | "init" = "reset"): void {
+    const s = this.state;
+    for (const field of state.gpr) s.set64(field, 0n);
+    const signature = this.model.cpuid(1, 0).eax;
+    s.set64(state.gpr[2], BigInt(signature >>> 0));
+    s.set64(state.zero, 0n);
+    s.set64(state.rip, resetVector);
+    s.set64(state.flagsResult, 1n);
+    s.set32(state.flagsAux, 0x100);
+    s.set32(state.systemFlags, 0);
+    const cache = s.get32(state.cr0) & (Cr0Mask.CD | Cr0Mask.NW);
+    s.set64(state.cr0, BigInt((kind === "reset" ? Cr0Mask.CD | Cr0Mask.NW : cache) | Cr0Mask.ET) & 0xffff_ffffn);
+    for (const field of [state.cr2, state.cr3, state.cr4, state.efer]) s.set64(field, 0n);
+    s.set32(state.cpl, 0);
+    for (let index = 0; index < 8; index++) {
+      const isCode = index === Segment.CS;
+      loadSegmentCache(s, index, isCode ? 0xf000 : 0, {
+        base: isCode ? 0xffff_0000n : 0n, limit: 0xffff,
+        attributes: index === Segment.LDTR ? 0x82 : index === Segment.TR ? 0x8b : isCode ? 0x9b : 0x93,
+      });
+    }
+    for (const base of [state.gdtrBase, state.idtrBase]) s.set64(base, 0n);
+    for (const limit of [state.gdtrLimit, state.idtrLimit]) s.set32(limit, 0xffff);
+    for (let index = 0; index < 4; index++) s.set64(state.dr[index], 0n);
+    s.set64(state.dr[6], debugStatusReset);
+    s.set64(state.dr[7], debugControlReset);
+    s.set32(state.exceptionVector, noException);
+    s.set32(state.interruptShadow, 0);
+    s.set32(state.nmiBlocked, 0);
+    s.set32(state.activity, Activity.active);
+    s.set32(state.currentRecord, 0);
+    if (kind === "reset") this.#resetExtendedState();
+    this.#nmiPending = false;
+    this.#pagingKey = "";
+    this.#clearJumpCache();
+    this.modeChanged();
+  }
+
+  #resetExtendedState(): void {
+    const s = this.state;
+    for (const field of [...state.xmm, ...state.x87]) {
+      const at = (s.base + field.offset) >>> 3;
+      s.u64[at] = 0n;
+      s.u64[at + 1] = 0n;
+    }
+    s.set16(state.x87Control, 0x40);
+    for (const field of [state.x87Status, state.x87Tag, state.x87Opcode, state.x87InstructionSelector, state.x87DataSelector]) s.set16(field, 0);
+    s.set16(state.x87Tag, 0xff);
+    s.set64(state.x87InstructionPointer, 0n);
+    s.set64(state.x87DataPointer, 0n);
+    s.set32(state.mxcsr, 0x1f80);
+    s.set64(state.xcr0, 1n);
+    s.set32(state.pkru, 0);
+    s.set64(state.pat, 0x0007_0406_0007_0406n);
+    for (const field of [
+      state.star, state.lstar, state.cstar, state.fmask, state.kernelGsBase, state.sysenterCs, state.sysenterEsp, state.sysenterEip,
+      state.tscAux,
+    ]) s.set64(field, 0n);
+    this.msrs.clear();
+  }
+
+  raise(vector: number, errorCode?: number): Status {
+    this.state.set32(state.exceptionVector, vector);
+    this.state.set32(state.exceptionErrorCode, errorCode ?? 0);
+    return Status.Fault;
+  }
+
+  currentRip(): bigint {
+    return this.#ripAt(RecordField.start);
+  }
+
+  nextRip(): bigint {
+    return this.#ripAt(RecordField.next);
+  }
+
+  #ripAt(field: number): bigint {
+    const record = this.state.get32(state.currentRecord);
+    if (record === 0) return this.state.get64(state.rip);
+    const sum = this.state.get64(state.ripBase) + BigInt(this.state.u16[(record + field) >>> 1]);
+    return BigInt.asUintN(this.#mode.code === 64 ? 64 : 32, sum);
+  }
+
+  modeChanged(): void {
+    const s = this.state;
+    const cs = s.get32(state.segments[Segment.CS].attributes);
+    const is64 = is64BitMode(s);
+    const code = is64 ? 64 : cs & SegmentAttribute.big ? 32 : 16;
+    const stack = is64 ? 64 : s.get32(state.segments[Segment.SS].attributes) & SegmentAttribute.big ? 32 : 16;
+    this.#breakpointsArmed = hasInstructionBreakpoints(s);
+    this.memory.watch = hasDataBreakpoints(s)
+      ? { pageIsWatched: (linear) => matchData(s, linear & ~0xfffn, pageSizeBytes, "write") !== 0, accessed: (linear, size, isWrite) => {
+        this.#dataHits |= matchData(s, linear, size, isWrite ? "write" : "read");
+      } }
+      : undefined;
+    const single = (s.get32(state.systemFlags) & trapFlag) !== 0 || this.#breakpointsArmed || this.memory.watch !== undefined;
+    this.#mode = { code, stack, isRealOrVirtual8086: hasRealModeSegments(s), single };
+    s.set64(state.fetchBase, is64 ? 0n : s.get64(state.segments[Segment.CS].base));
+    s.set64(state.canonicalShift, s.get32(state.cr4) & Cr4Mask.LA57 ? 7n : 16n);
+    this.#updateExtensionFaults();
+    this.#updatePaging();
+    const cpl = s.get32(state.cpl);
+    const isAligned = (s.get32(state.cr0) & Cr0Mask.AM) !== 0 && (s.get32(state.systemFlags) & FlagMask.AC) !== 0;
+    this.memory.updateContext(cpl, is64, isAligned);
+    this.#updateCodeKey();
+  }
+
+  #updateExtensionFaults(): void {
+    const s = this.state;
+    const cr0 = s.get32(state.cr0);
+    const taskSwitched = cr0 & Cr0Mask.TS ? Vector.NM : 0;
+    s.set32(state.simdFault, cr0 & Cr0Mask.EM || !(s.get32(state.cr4) & Cr4Mask.OSFXSR) ? Vector.UD : taskSwitched);
+    s.set32(state.mmxFault, cr0 & Cr0Mask.EM ? Vector.UD : taskSwitched);
+  }
+
+  #updateCodeKey(): void {
+    const context = this.state.get32(state.tlbContext);
+    this.state.set32(state.codeKey, (context << 6) | codeModeNumber(this.#mode));
+  }
+
+  #translationsChanged(): void {
+    this.#clearJumpCache();
+    this.#updateCodeKey();
+  }
+
+  #forgetTranslations(): void {
+    this.memory.clear();
+    this.modeChanged();
+    this.#clearJumpCache();
+  }
+
+  #clearJumpCache(): void {
+    const first = (this.state.base + state.jumpCacheOffset) >>> 3;
+    this.state.u64.fill(0xffff_ffff_ffff_ffffn, first, first + (state.jumpCacheEntries * state.jumpCacheEntrySizeBytes) / 8);
+  }
+
+  #updatePaging(): void {
+    const s = this.state;
+    const { paging } = this.memory;
+    const cr0 = s.get32(state.cr0), cr4 = s.get32(state.cr4), efer = s.get32(state.efer);
+    const mode: PagingMode = !(cr0 & Cr0Mask.PG) ? "none" : !(cr4 & Cr4Mask.PAE) ? "legacy"
+      : !(efer & EferMask.LMA) ? "pae" : cr4 & Cr4Mask.LA57 ? "level5" : "level4";
+    const cr3 = s.get64(state.cr3);
+    paging.mode = mode;
+    paging.root = mode === "legacy" ? Number(cr3 & 0xffff_f000n) : Number(cr3 & 0x000f_ffff_ffff_f000n);
+    paging.writeProtect = (cr0 & Cr0Mask.WP) !== 0;
+    paging.noExecute = (efer & EferMask.NXE) !== 0;
+    paging.pageSizeExtension = (cr4 & Cr4Mask.PSE) !== 0;
+    paging.globalPages = (cr4 & Cr4Mask.PGE) !== 0;
+    paging.smep = (cr4 & Cr4Mask.SMEP) !== 0;
+    paging.smap = (cr4 & Cr4Mask.SMAP) !== 0;
+    paging.alignmentCheck = (s.get32(state.systemFlags) & FlagMask.AC) !== 0;
+    paging.protectionKeys = (cr4 & Cr4Mask.PKE) !== 0;
+    paging.physicalAddressBits = this.model.physicalAddressBits;
+    paging.gigabytePages = this.model.hasFeature("pdpe1gb");
+    const pkru = s.get32(state.pkru);
+    // CR3 alone is the business of whoever writes it: a write flushes by its own rules, even of the same value.
+    const key = `${mode} ${cr0 & (Cr0Mask.WP | Cr0Mask.PG)} ${cr4} ${efer} ${paging.protectionKeys ? pkru : 0} ${mode === "pae" ? cr3 : 0}`;
+    paging.pkru = pkru;
+    if (key === this.#pagingKey) return;
+    this.#pagingKey = key;
+    if (mode === "pae") this.#loadPageDirectoryPointers(Number(cr3 & 0xffff_ffe0n));
+    this.memory.flush({ keepGlobal: false });
+    if (this.memory.watch !== undefined) this.memory.clear();
+  }
+
+  #loadPageDirectoryPointers(address: number): void {
+    const bytes = new Uint8Array(32);
+    this.physical.readRange(address, bytes);
+    this.memory.paging.pdpte.set(new Uint32Array(bytes.buffer));
+  }
+
+  get physical(): PhysicalMemory {
+    return this.memory.physical;
+  }
+
+  #runRoutine(routine: Routine): number {
+    const status = (routine.run as (p: Processor) => Status)(this);
+    const s = this.state;
+    if (s.get32(state.interruptShadow) !== 0 && this.#shadowAt < 0) this.#shadowAt = this.retiredBeforeCurrent;
+    if (this.#interrupts.hasInterrupt() && (s.get32(state.systemFlags) & FlagMask.IF) !== 0) this.attend();
+    return status;
+  }
+
+  #findBlock(): number {
+    const s = this.state;
+    const rip = s.get64(state.rip);
+    const base = s.get64(state.fetchBase);
+    const is64 = this.#mode.code === 64;
+    const linear = BigInt.asUintN(is64 ? 64 : 32, rip + base);
+    const limit = BigInt(s.get32(state.segments[Segment.CS].limit));
+    if (!is64 && rip > limit) {
+      this.raise(Vector.GP, 0);
+      return 0;
+    }
+    const physical = this.memory.translateFetch(linear);
+    if (physical < 0) return 0;
+    const left = limit - rip + 1n;
+    const record = this.code.find({
+      physical,
+      nextPage: () => this.memory.translateFetch(BigInt.asUintN(is64 ? 64 : 32, (linear & ~0xfffn) + 0x1000n)),
+      bytesToLimit: is64 || left > 0x1_0000n ? 0x1_0000 : Number(left),
+    }, this.#mode);
+    if (record === 0) return 0;
+    const low = Number(linear & 0xffff_ffffn);
+    const entry = s.base + state.jumpCacheOffset +
+      (((low ^ Number((linear >> 12n) & 0xffff_ffffn)) & (state.jumpCacheEntries - 1)) * state.jumpCacheEntrySizeBytes);
+    s.u64[entry >>> 3] = rip + base;
+    s.u32[(entry + 8) >>> 2] = s.get32(state.codeKey);
+    s.u32[(entry + 12) >>> 2] = record;
+    return record;
+  }
+
+  /** Makes generated code return at the next block, so that `run` looks at interrupts and requests. */
+  attend(): void {
+    const budget = this.state.get32(state.budget) | 0;
+    if (budget <= 0 || this.#slice === 0) return;
+    this.#slice -= budget;
+    this.state.set32(state.budget, 0);
+  }
+
+  requestStop(): void {
+    this.#stopRequested = true;
+    this.attend();
+  }
+
+  signalNmi(): void {
+    this.#nmiPending = true;
+    this.attend();
+  }
+
+  /** Runs until a stop reason; retires at most `maximumInstructions` and at most a block more. */
+  run(maximumInstructions: number): StopReason {
+    const s = this.state;
+    const end = this.#retired + maximumInstructions;
+    for (;;) {
+      if (this.#stopRequested) {
+        this.#stopRequested = false;
+        return "stopped";
+      }
+      if (s.get32(state.activity) === Activity.shutdown) return "shutdown";
+      this.#expireShadow();
+      if (!this.#deliverPending()) return "shutdown";
+      if (s.get32(state.activity) === Activity.halted) return "halted";
+      if (this.#retired >= end) return "budget";
+      const wantsAttention = this.#nmiPending ||
+        (this.#interrupts.hasInterrupt() && (s.get32(state.systemFlags) & FlagMask.IF) !== 0);
+      const budget = this.#mode.single || wantsAttention ? 1 : end - this.#retired;
+      if (!this.#step(budget)) return "shutdown";
+    }
+  }
+
+  /** A shadow covers exactly the instruction after the one that cast it. */
+  #expireShadow(): void {
+    const s = this.state;
+    if (s.get32(state.interruptShadow) === 0) return void (this.#shadowAt = -1);
+    if (this.#retired <= this.#shadowAt + 1) return;
+    s.set32(state.interruptShadow, 0);
+    this.#shadowAt = -1;
+  }
+
+  /** Interrupts between two instructions. False: delivery ended in a triple fault. */
+  #deliverPending(): boolean {
+    const s = this.state;
+    const isHalted = s.get32(state.activity) === Activity.halted;
+    const shadow = isHalted ? 0 : s.get32(state.interruptShadow);
+    if (this.#nmiPending && s.get32(state.nmiBlocked) === 0 && (shadow & 2) === 0) {
+      this.#nmiPending = false;
+      s.set32(state.currentRecord, 0);
+      return deliverEvent(this, { vector: Vector.NMI, kind: "nmi" });
+    }
+    if (shadow !== 0 || !this.#interrupts.hasInterrupt() || (s.get32(state.systemFlags) & FlagMask.IF) === 0) return true;
+    const vector = this.#interrupts.acknowledge();
+    if (vector < 0) return true;
+    s.set32(state.currentRecord, 0);
+    return deliverEvent(this, { vector, kind: "external" });
+  }
+
+  /** Runs one slice of generated code and delivers what it raised. False after a triple fault. */
+  #step(budget: number): boolean {
+    const s = this.state;
+    const wasTraced = (s.get32(state.systemFlags) & trapFlag) !== 0;
+    this.#dataHits = 0;
+    if (this.#breakpointsArmed) {
+      const hit = matchInstruction(s, BigInt.asUintN(64, s.get64(state.rip) + s.get64(state.fetchBase)));
+      if (hit !== 0) {
+        s.set32(state.currentRecord, 0);
+        raiseDebugStatus(this, hit);
+        return deliverRecordedException(this);
+      }
+    }
+    const hadResume = (s.get32(state.systemFlags) & FlagMask.RF) !== 0;
+    this.#slice = Math.min(budget, 0x7fff_0000);
+    s.set32(state.budget, this.#slice);
+    const result = this.interpreter.run();
+    this.#retired += this.#slice - (s.get32(state.budget) | 0);
+    this.#slice = 0;
+    if (result === RunResult.Fault) {
+      if (s.get32(state.currentRecord) !== 0) s.set64(state.rip, this.currentRip());
+      const delivered = deliverRecordedException(this);
+      s.set32(state.currentRecord, 0);
+      return delivered;
+    }
+    s.set32(state.currentRecord, 0);
+    if (hadResume) s.set32(state.systemFlags, s.get32(state.systemFlags) & ~FlagMask.RF);
+    const conditions = this.#dataHits | (wasTraced ? 0x4000 : 0);
+    if (conditions === 0) return true;
+    raiseDebugStatus(this, conditions);
+    return deliverRecordedException(this);
+  }
+}
+

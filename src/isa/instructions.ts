@@ -1,0 +1,12 @@
+/** The whole instruction set: every family, in one list. */
+import type { InstructionDefinition } from "./definition.ts";
+import { arithmetic } from "./semantics/arithmetic.ts";
+import { control } from "./semantics/control.ts";
+import { decimal } from "./semantics/decimal.ts";
+import { logic } from "./semantics/logic.ts";
+import { movement } from "./semantics/movement.ts";
+import { strings } from "./semantics/strings.ts";
+
+export const instructions: readonly InstructionDefinition[] = [
+  ...arithmetic, ...logic, ...movement, ...control, ...strings, ...decimal,
+];

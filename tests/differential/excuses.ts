@@ -78,21 +78,6 @@ function isWithinOneUnit(left: string, right: string): boolean {
   return distance >= -1n && distance <= 1n;
 }
 
-const approximationOpcodes: ReadonlySet<number> = new Set([0x52, 0x53]);
-/** Two values, each off by at most 1.5 * 2^-12. */
-const approximationTolerance = 3.01 * 2 ** -12;
-
-function isCloseVector(left: string, right: string): boolean {
-  const lanes = (text: string): Float32Array => {
-    const words = Array.from({ length: 4 }, (_, lane) => Number((BigInt(text) >> BigInt(32 * lane)) & 0xffff_ffffn));
-    return new Float32Array(Uint32Array.from(words).buffer);
-  };
-  const other = lanes(right);
-  return lanes(left).every((value, lane) =>
-    Object.is(value, other[lane]) || Math.abs(value - other[lane]) <= Math.abs(value) * approximationTolerance,
-  );
-}
-
 export const excuses: readonly Excuse[] = [
   {
     name: "flags the manual leaves undefined",
@@ -124,12 +109,6 @@ export const excuses: readonly Excuse[] = [
       const status = (batch: ResultBatch): number => batch.fxsave(index)[FxsaveOffset.fsw + 1] & ~2;
       return status(host) === status(ours) && host.fxsave(index)[FxsaveOffset.fsw] === ours.fxsave(index)[FxsaveOffset.fsw];
     },
-  },
-  {
-    name: "approximation with a relative error of at most 1.5 * 2^-12",
-    source: "SDM volume 2, RCPPS, RCPSS, RSQRTPS, RSQRTSS",
-    appliesTo: ({ encoding }) => encoding.map === OpcodeMap["0F"] && approximationOpcodes.has(encoding.opcode),
-    covers: ({ difference }) => difference.field.startsWith("xmm") && isCloseVector(difference.host, difference.ours),
   },
 ];
 

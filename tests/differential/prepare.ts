@@ -147,14 +147,14 @@ function specialOf(form: Form): Special | undefined {
     case O(0xff):
       if (digit === 2 || digit === 4) return { finish: setNearTarget };
       return digit === 3 || digit === 5
-        ? { operandBytes: operandBytes + 2, finish: (scene) => pokeFar(scene, scene.target, operandBytes, 2) }
+        ? { operandBytes: operandBytes + 2, finish: pokeFarOperand }
         : undefined;
     case O(0x8e): case OF(0x00): case OF(0x02): case OF(0x03): case O(0x63):
       return bits === 64 && opcodeOf(form) === O(0x63) ? undefined : { finish: setSelectorOperand };
     case O(0x07): case O(0x17): case O(0x1f): case OF(0xa1): case OF(0xa9):
       return { finish: (scene) => scene.pokeValue(scene.stackTop(), scene.selector(), 2) };
     case O(0xc4): case O(0xc5): case OF(0xb2): case OF(0xb4): case OF(0xb5):
-      return { operandBytes: operandBytes + 2, finish: (scene) => scene.pokeValue(scene.target + operandBytes, scene.selector(), 2) };
+      return { operandBytes: operandBytes + 2, finish: pokeSelectors };
     case O(0xc0): case O(0xc1): case O(0xd2): case O(0xd3): case OF(0xa4): case OF(0xa5): case OF(0xac): case OF(0xad):
       return { immediate: countImmediate, finish: setCount };
     case OF(0xa3): case OF(0xab): case OF(0xb3): case OF(0xbb):
@@ -253,6 +253,20 @@ function pokeFar(scene: Scene, linear: number, offsetBytes: number, selectorByte
   const offset = isPageBased ? pageOffset : pageOffset + 0x1000_0000n;
   scene.pokeValue(linear, scene.random.chance(90) ? offset : scene.branchTarget(false), offsetBytes);
   scene.pokeValue(linear + offsetBytes, selector, selectorBytes);
+}
+
+/** AMD reads m16:32 even with REX.W: the selector stands in both places then. */
+function pokeFarOperand(scene: Scene): void {
+  const operandBytes = scene.form.operandSize / 8;
+  pokeFar(scene, scene.target, operandBytes, 2);
+  if (operandBytes === 8) scene.pokeValue(scene.target + 4, codeSelector(scene), 2);
+}
+
+function pokeSelectors(scene: Scene): void {
+  const operandBytes = scene.form.operandSize / 8;
+  const selector = scene.selector();
+  scene.pokeValue(scene.target + operandBytes, selector, 2);
+  if (operandBytes === 8) scene.pokeValue(scene.target + 4, selector, 2);
 }
 
 function codePageOffset({ form }: Scene): number {

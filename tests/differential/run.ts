@@ -1,0 +1,227 @@
+/** The differential test itself: makes cases, runs them on the host's processor and on ours, and collects what differs. */
+import type { InstructionDefinition } from "../../src/isa/definition.ts";
+import { Comparer } from "./compare.ts";
+import type { Difference } from "./compare.ts";
+import type { Form } from "./forms.ts";
+import { CaseGenerator } from "./generate.ts";
+import { CaseBatch, Outcome, recordBytes, RecordOffset, ResultBatch } from "./layout.ts";
+import type { CodeBits, ProcessorUnderTest } from "./layout.ts";
+import { NativeProcessor } from "./native-processor.ts";
+import type { HostFeatures } from "./native-processor.ts";
+import type { Skipped } from "./native/build.ts";
+import { familyOf, selectForms } from "./select.ts";
+
+export interface DifferentialOptions {
+  readonly seed: number;
+  /** How many cases in all, at least; every form gets the same number. */
+  readonly cases: number;
+  /** This case number only. */
+  readonly onlyCase: number | undefined;
+  readonly codeSizes: readonly CodeBits[];
+  /** A form's key, or an expression to find in it. */
+  readonly filter: RegExp | string | undefined;
+  readonly definitions: readonly InstructionDefinition[];
+  /** Makes our processors for a code size and the host's vendor and features. */
+  processors(bits: CodeBits, host: HostFeatures): Promise<readonly ProcessorUnderTest[]>;
+  progress?(done: number, total: number, mismatches: number): void;
+}
+
+export interface Mismatch {
+  readonly processor: string;
+  readonly form: string;
+  readonly caseNumber: number;
+  /** The instruction's bytes, hexadecimal. */
+  readonly bytes: string;
+  readonly codeBits: CodeBits;
+  readonly differences: readonly Difference[];
+  /** Command that runs this case alone. */
+  readonly replay: string;
+}
+
+export interface FamilyCount {
+  readonly name: string;
+  forms: number;
+  cases: number;
+  mismatches: number;
+}
+
+export interface DifferentialReport {
+  readonly seed: number;
+  readonly host: string;
+  readonly processors: readonly string[];
+  readonly cases: number;
+  readonly mismatchCount: number;
+  readonly families: readonly FamilyCount[];
+  /** Cases per form. */
+  readonly forms: Readonly<Record<string, number>>;
+  readonly notRun: readonly { readonly form: string; readonly reason: string }[];
+  /** How many cases each rule excused. */
+  readonly excused: Readonly<Record<string, number>>;
+  /** The first few of each form. */
+  readonly mismatches: readonly Mismatch[];
+}
+
+const batchCapacity = 2048;
+const mismatchesKeptPerForm = 2;
+
+/** Runs the test; `skipped` says why the host's processor cannot be asked. */
+export async function runDifferential(options: DifferentialOptions): Promise<DifferentialReport | Skipped> {
+  const run = new DifferentialRun(options);
+  return run.run();
+}
+
+class DifferentialRun {
+  private readonly options: DifferentialOptions;
+  private readonly generator: CaseGenerator;
+  private readonly families = new Map<string, FamilyCount>();
+  private readonly countByForm = new Map<string, number>();
+  private readonly notRun: { form: string; reason: string }[] = [];
+  private readonly excused = new Map<string, number>();
+  private readonly mismatches: Mismatch[] = [];
+  private readonly keptByForm = new Map<string, number>();
+  private readonly processorNames = new Set<string>();
+  private mismatchCount = 0;
+  private done = 0;
+  private total = 0;
+  private host = "";
+
+  constructor(options: DifferentialOptions) {
+    this.options = options;
+    this.generator = new CaseGenerator(options.seed);
+  }
+
+  async run(): Promise<DifferentialReport | Skipped> {
+    const { codeSizes, definitions, filter, cases, onlyCase } = this.options;
+    const natives: NativeProcessor[] = [];
+    try {
+      for (const bits of codeSizes) {
+        const native = await NativeProcessor.build(bits, batchCapacity);
+        if ("skipped" in native) return native;
+        natives.push(native);
+      }
+      const selections = natives.map((native) => selectForms(definitions, native.bits, native.features, filter));
+      const formCount = selections.reduce((sum, { forms }) => sum + forms.length, 0);
+      const casesPerForm = onlyCase === undefined ? Math.ceil(cases / Math.max(formCount, 1)) : 1;
+      this.total = casesPerForm * formCount;
+      for (const [index, native] of natives.entries()) {
+        this.host = native.features.vendor;
+        this.notRun.push(...selections[index].notRun.map(({ form, reason }) => ({ form: form.key, reason })));
+        await this.runCodeSize(native, selections[index].forms, casesPerForm);
+      }
+    } finally {
+      for (const native of natives) native.close();
+    }
+    return this.report();
+  }
+
+  private async runCodeSize(native: NativeProcessor, forms: readonly Form[], casesPerForm: number): Promise<void> {
+    const { bits, features } = native;
+    const processors = await this.options.processors(bits, features);
+    for (const { name } of processors) this.processorNames.add(name);
+    const comparer = new Comparer(bits);
+    const batch = new CaseBatch(bits, batchCapacity);
+    const hostResults = new ResultBatch(bits, batchCapacity);
+    const ourResults = new ResultBatch(bits, batchCapacity);
+    const owners: { form: Form; caseNumber: number }[] = [];
+    const flush = async (): Promise<void> => {
+      await native.run(batch, hostResults);
+      for (const processor of processors) {
+        runOurs(processor, batch, ourResults);
+        for (const [index, { form, caseNumber }] of owners.entries()) {
+          const { differences, excused } = comparer.compare(form, batch, index, hostResults, ourResults);
+          for (const rule of excused) this.excused.set(rule, (this.excused.get(rule) ?? 0) + 1);
+          if (differences.length > 0) this.addMismatch(processor.name, form, caseNumber, batch, index, differences);
+        }
+      }
+      this.done += batch.count;
+      batch.count = 0;
+      owners.length = 0;
+      this.options.progress?.(this.done, this.total, this.mismatchCount);
+    };
+    for (const form of forms) this.countForm(form, casesPerForm);
+    const first = this.options.onlyCase ?? 0;
+    for (let caseNumber = first; caseNumber < first + casesPerForm; caseNumber++) {
+      for (const form of forms) {
+        this.generator.append(form, caseNumber, batch);
+        owners.push({ form, caseNumber });
+        if (batch.count === batchCapacity) await flush();
+      }
+    }
+    if (batch.count > 0) await flush();
+  }
+
+  private countForm(form: Form, cases: number): void {
+    this.countByForm.set(form.key, cases);
+    const family = this.familyCount(form);
+    family.forms++;
+    family.cases += cases;
+  }
+
+  private familyCount(form: Form): FamilyCount {
+    const name = familyOf(form);
+    const known = this.families.get(name);
+    if (known) return known;
+    const made: FamilyCount = { name, forms: 0, cases: 0, mismatches: 0 };
+    this.families.set(name, made);
+    return made;
+  }
+
+  private addMismatch(
+    processor: string, form: Form, caseNumber: number, batch: CaseBatch, index: number, differences: readonly Difference[],
+  ): void {
+    this.mismatchCount++;
+    this.familyCount(form).mismatches++;
+    const kept = this.keptByForm.get(form.key) ?? 0;
+    if (kept >= mismatchesKeptPerForm) return;
+    this.keptByForm.set(form.key, kept + 1);
+    const { seed } = this.options;
+    this.mismatches.push({
+      processor,
+      form: form.key,
+      caseNumber,
+      codeBits: form.bits,
+      bytes: Buffer.from(batch.instruction(index)).toString("hex"),
+      differences,
+      replay: `npm run test:differential -- --seed ${seed} --bits ${form.bits} --form '${form.key}' --case ${caseNumber}`,
+    });
+  }
+
+  private report(): DifferentialReport {
+    const { seed } = this.options;
+    return {
+      seed,
+      host: this.host,
+      processors: [...this.processorNames],
+      cases: this.done,
+      mismatchCount: this.mismatchCount,
+      families: [...this.families.values()],
+      forms: Object.fromEntries(this.countByForm),
+      notRun: this.notRun,
+      excused: Object.fromEntries(this.excused),
+      mismatches: this.mismatches,
+    };
+  }
+}
+
+/** A processor of ours that throws has lost the case, not the test: the batch runs again one by one. */
+function runOurs(processor: ProcessorUnderTest, batch: CaseBatch, results: ResultBatch): void {
+  results.count = batch.count;
+  try {
+    processor.run(batch, results);
+  } catch {
+    const single = new CaseBatch(batch.bits, 1);
+    const singleResult = new ResultBatch(batch.bits, 1);
+    for (let index = 0; index < batch.count; index++) {
+      const start = index * recordBytes;
+      single.bytes.set(batch.bytes.subarray(start, start + recordBytes));
+      single.count = 1;
+      try {
+        processor.run(single, singleResult);
+      } catch {
+        singleResult.bytes.fill(0);
+        singleResult.bytes[RecordOffset.outcome] = Outcome.rejected;
+      }
+      results.bytes.set(singleResult.bytes, start);
+    }
+  }
+}

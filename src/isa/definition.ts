@@ -79,6 +79,7 @@ export class Operand<W extends Width = Width> {
       case "memory":
         return load(this.width, "operand", this.offset());
       case "immediate":
+      case "far":
         return new Bits<W>(recorder().emit({ op: "immediate" }, this.width));
       default:
         invariant(false, `operand ${this.form.kind} has no value to read`);

@@ -6,7 +6,8 @@ import { decimal } from "./semantics/decimal.ts";
 import { logic } from "./semantics/logic.ts";
 import { movement } from "./semantics/movement.ts";
 import { strings } from "./semantics/strings.ts";
+import { system } from "./semantics/system.ts";
 
 export const instructions: readonly InstructionDefinition[] = [
-  ...arithmetic, ...logic, ...movement, ...control, ...strings, ...decimal,
+  ...arithmetic, ...logic, ...movement, ...control, ...strings, ...decimal, ...system,
 ];

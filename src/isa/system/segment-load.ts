@@ -63,11 +63,13 @@ export function checkDataSegment(p: Processor, selector: number, vector: number 
 
 /**
  * Checks for SS at privilege level `cpl`; undefined after a fault. `vector` is #GP for instructions and #TS where the
- * selector comes from a TSS. Null is allowed only in 64-bit mode below level 3.
+ * selector comes from a TSS. Null is allowed only when 64-bit code is to run (`isFor64BitMode`) below level 3.
  */
-export function checkStackSegment(p: Processor, selector: number, cpl: number, vector: number): CheckedSegment | undefined {
+export function checkStackSegment(
+  p: Processor, selector: number, cpl: number, vector: number, isFor64BitMode: boolean = is64BitMode(p.state),
+): CheckedSegment | undefined {
   if (isNullSelector(selector)) {
-    if (is64BitMode(p.state) && cpl !== 3 && (selector & 3) === cpl) return { selector, segment: undefined };
+    if (isFor64BitMode && cpl !== 3 && (selector & 3) === cpl) return { selector, segment: undefined };
     p.raise(vector, 0);
     return undefined;
   }

@@ -1,0 +1,123 @@
+/** CLI, STI, PUSHF and POPF with IOPL, VME and PVI (SDM volume 1, "EFLAG Instructions"; volume 3, "Virtual Mode Extensions"). */
+import { Status, type Bits, when } from "../../ir/index.ts";
+import { constant, instruction, Vector, type Cpu, type InstructionDefinition } from "../definition.ts";
+import { FlagMask, hasSystemFlag, ioPrivilegeLevel, readFlags, writeFlags } from "../flags.ts";
+import { routine, type Processor } from "../processor.ts";
+import * as state from "../state.ts";
+import { restorableFlagsMask, writeVirtualInterruptFlag } from "../system/interrupt-return.ts";
+import { Cr4Mask, hasCr4, isProtectedMode, isVirtual8086 } from "../system/mode.ts";
+
+const ioplShift = 12;
+/** `interruptShadow` after STI. */
+const shadowBySti = 1;
+
+function systemFlags(cpu: Cpu): { read(): Bits<32>; write(value: Bits<32>): void } {
+  return cpu.field<32>(state.systemFlags);
+}
+
+/** CPL above IOPL: never in real-address mode, whose CPL is 0. */
+function lacksPrivilege(cpu: Cpu, flags: Bits<32>): Bits<1> {
+  return flags.shr(ioplShift).and(3).ltU(cpu.field<32>(state.cpl).read());
+}
+
+/** Whether CLI and STI above IOPL reach VIF in the place of IF. */
+function hasVirtualInterruptFlag({ state: view }: Processor): boolean {
+  if (!isProtectedMode(view)) return false;
+  if (isVirtual8086(view)) return hasCr4(view, Cr4Mask.VME);
+  return hasCr4(view, Cr4Mask.PVI) && view.get32(state.cpl) === 3;
+}
+
+const virtualCli = routine("cli with VIF", (p) => {
+  if (!hasVirtualInterruptFlag(p)) return p.raise(Vector.GP, 0);
+  writeFlags(p.state, 0, FlagMask.VIF);
+  return Status.Next;
+});
+
+const virtualSti = routine("sti with VIF", (p) => {
+  if (!hasVirtualInterruptFlag(p) || hasSystemFlag(p.state, FlagMask.VIP)) return p.raise(Vector.GP, 0);
+  writeFlags(p.state, FlagMask.VIF, FlagMask.VIF);
+  return Status.Next;
+});
+
+const cli = instruction({
+  name: "cli", encodings: ["FA"], notDifferential: "privileged",
+  execute({ cpu }) {
+    const flags = systemFlags(cpu);
+    const old = flags.read();
+    when(lacksPrivilege(cpu, old), () => void cpu.call(virtualCli), () => flags.write(old.and(~FlagMask.IF >>> 0)));
+  },
+});
+
+const sti = instruction({
+  name: "sti", encodings: ["FB"], notDifferential: "privileged", endsBlock: true,
+  execute({ cpu }) {
+    const flags = systemFlags(cpu);
+    const old = flags.read();
+    when(lacksPrivilege(cpu, old), () => void cpu.call(virtualSti), () => {
+      flags.write(old.or(FlagMask.IF));
+      when(old.and(FlagMask.IF).isZero(), () => cpu.field<32>(state.interruptShadow).write(constant(32, shadowBySti)));
+    });
+  },
+});
+
+/** PUSHF's image in virtual-8086 mode below IOPL 3: VIF in the place of IF, and an IOPL of 3. */
+const virtualPushf = routine("pushf with VIF", (p) => {
+  const { state: view } = p;
+  if (!hasCr4(view, Cr4Mask.VME) || view.argument32(0) !== 16) return p.raise(Vector.GP, 0);
+  const flags = readFlags(view);
+  const image = (flags & ~FlagMask.IF) | FlagMask.IOPL | ((flags & FlagMask.VIF) !== 0 ? FlagMask.IF : 0);
+  view.result32(0, image);
+  return Status.Next;
+});
+
+/** All status flags at their places in RFLAGS, and the system flags except RF and VM. */
+function flagsImage(cpu: Cpu): Bits<32> {
+  const status: readonly (readonly [Bits<1>, number])[] = [
+    [cpu.pf.read(), 2], [cpu.af.read(), 4], [cpu.zf.read(), 6], [cpu.sf.read(), 7], [cpu.of.read(), 11],
+  ];
+  const visible = systemFlags(cpu).read().and(~(FlagMask.RF | FlagMask.VM) >>> 0).or(FlagMask.fixed);
+  return status.reduce((image, [bit, position]) => image.or(bit.zext(32).shl(position)), visible.or(cpu.cf.read().zext(32)));
+}
+
+const pushf = instruction({
+  name: "pushf", names: { 16: "pushf", 32: "pushfd", 64: "pushfq" }, encodings: ["9C d64"],
+  execute({ cpu, variant }) {
+    const size = variant.operandSize;
+    const push = (image: Bits<32>): void => cpu.push(size === 64 ? image.zext(64) : image.trunc(size));
+    if (variant.long) return push(flagsImage(cpu));
+    const flags = systemFlags(cpu).read();
+    const isVirtualized = flags.and(FlagMask.VM).ne(0).and(flags.and(FlagMask.IOPL).ne(FlagMask.IOPL));
+    when(isVirtualized, () => {
+      const [image] = cpu.call(virtualPushf, [constant(32, size)], [32]);
+      push(image);
+    }, () => push(flagsImage(cpu)));
+  },
+});
+
+const popFlags = routine("popf", (p) => {
+  const { state: view } = p;
+  const flags = view.argument32(0);
+  const size = view.argument32(1) as 16 | 32 | 64;
+  const cpl = view.get32(state.cpl);
+  const isUnprivileged8086 = isVirtual8086(view) && ioPrivilegeLevel(view) < 3;
+  const isVirtualized = size === 16 && hasVirtualInterruptFlag(p) && ioPrivilegeLevel(view) < cpl;
+  if (isUnprivileged8086 && !isVirtualized) return p.raise(Vector.GP, 0);
+  if (isVirtualized && isVirtual8086(view) && !writeVirtualInterruptFlag(p, flags)) return p.raise(Vector.GP, 0);
+  // POPF clears RF and leaves VM, VIF and VIP as they are.
+  const mask = restorableFlagsMask(p, cpl, size) & ~(FlagMask.VIF | FlagMask.VIP);
+  writeFlags(view, flags & ~FlagMask.RF, mask | FlagMask.RF);
+  p.modeChanged();
+  return Status.Next;
+});
+
+const popf = instruction({
+  name: "popf", names: { 16: "popf", 32: "popfd", 64: "popfq" }, encodings: ["9D d64"], endsBlock: true,
+  execute({ cpu, variant }) {
+    const size = variant.operandSize;
+    const flags = cpu.peek(size) as Bits;
+    cpu.call(popFlags, [flags.width === 64 ? flags.trunc(32) : flags.zext(32), constant(32, size)]);
+    cpu.writeStackPointer(cpu.stackOffset(cpu.stackPointer().add(size / 8)));
+  },
+});
+
+export const interruptFlag: readonly InstructionDefinition[] = [cli, sti, pushf, popf];

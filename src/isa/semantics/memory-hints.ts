@@ -1,0 +1,86 @@
+/** Translation and cache control, fences, prefetches and hints: SDM volume 1, "System Instructions" and "Cacheability Control". */
+import { Status } from "../../ir/index.ts";
+import {
+  instruction, linearAddress, load, Vector, type InstructionDefinition,
+} from "../definition.ts";
+import { routine } from "../processor.ts";
+import * as state from "../state.ts";
+import { invalidatePage, invalidateProcessContext } from "../system/control-registers.ts";
+import { requirePrivilegeZero } from "./privilege.ts";
+
+const invalidatePageRoutine = routine("invlpg", (p) => invalidatePage(p, p.state.argument64(0)));
+
+const invlpg = instruction({
+  name: "invlpg", encodings: ["0F 01 /7 M"], notDifferential: "privileged", endsBlock: true,
+  execute({ cpu, dst }) {
+    cpu.call(invalidatePageRoutine, [linearAddress("operand", dst.offset())]);
+  },
+});
+
+const invalidateContextRoutine = routine("invpcid", (p) =>
+  invalidateProcessContext(p, p.state.argument64(0), p.state.argument64(1), p.state.argument64(2)));
+
+const invpcid = instruction({
+  name: "invpcid", feature: "invpcid", encodings: ["66 0F 38 82 /r i64 Gd,Mdq", "66 0F 38 82 /r o64 Gq,Mdq"],
+  notDifferential: "privileged", endsBlock: true,
+  execute({ cpu, dst, src }) {
+    requirePrivilegeZero(cpu);
+    const at = src.offset();
+    cpu.call(invalidateContextRoutine, [dst.read().zext(64), load(64, "operand", at), load(64, "operand", at.add(8))]);
+  },
+});
+
+const privilegedRoutine = routine("write back caches", (p) =>
+  p.state.get32(state.cpl) === 0 ? Status.Next : p.raise(Vector.GP, 0));
+
+/** There are no caches to write back. */
+const cacheControl = [["invd", "0F 08"], ["wbinvd", "NFx 0F 09"]].map(([name, encoding]) => instruction({
+  name, encodings: [encoding], notDifferential: "privileged",
+  execute({ cpu }) {
+    cpu.call(privilegedRoutine);
+  },
+}));
+
+/** CLFLUSH and its kin fault as a load of one byte does, and do nothing else. */
+const lineFlushes = [
+  ["clflush", "clflush", "NP 0F AE /7 Mb"], ["clflushopt", "clflushopt", "66 0F AE /7 Mb"], ["clwb", "clwb", "66 0F AE /6 Mb"],
+].map(([name, feature, encoding]) => instruction({
+  name, feature, encodings: [encoding],
+  execute({ dst }) {
+    load(8, "operand", dst.offset());
+  },
+}));
+
+/** Memory is accessed in program order, so that fences have nothing to wait for. */
+function withoutEffect(name: string, encodings: readonly string[], feature?: string): InstructionDefinition {
+  return instruction({ name, encodings, ...(feature === undefined ? {} : { feature }), execute() {} });
+}
+
+const fences = [
+  withoutEffect("lfence", ["NP 0F AE /5 mod3"], "sse2"), withoutEffect("mfence", ["NP 0F AE /6 mod3"], "sse2"),
+  withoutEffect("sfence", ["NP 0F AE /7 mod3"], "sse"),
+];
+
+const prefetches = [
+  withoutEffect("prefetchnta", ["0F 18 /0 Mb"]), withoutEffect("prefetcht0", ["0F 18 /1 Mb"]),
+  withoutEffect("prefetcht1", ["0F 18 /2 Mb"]), withoutEffect("prefetcht2", ["0F 18 /3 Mb"]),
+  withoutEffect("prefetch", ["0F 0D /0 Mb"]), withoutEffect("prefetchw", ["0F 0D /1 Mb"]),
+];
+
+/** Opcodes set aside for hints: executed as NOP where a processor does not know them. */
+const hintNops = [
+  withoutEffect("nop", [
+    "0F 1F /r Ev", "0F 19 /r Ev", "0F 1A /r Ev", "0F 1B /r Ev", "0F 1C /r Ev", "0F 1D /r Ev", "0F 1E /r Ev",
+    "0F 18 /4 Ev", "0F 18 /5 Ev", "0F 18 /6 Ev", "0F 18 /7 Ev",
+  ]),
+];
+
+const serialize = instruction({
+  name: "serialize", feature: "serialize", encodings: ["NP 0F 01 E8"], endsBlock: true, execute() {},
+});
+
+const pause = withoutEffect("pause", ["F3 90"]);
+
+export const memoryHints: readonly InstructionDefinition[] = [
+  invlpg, invpcid, ...cacheControl, ...lineFlushes, ...fences, ...prefetches, ...hintNops, serialize, pause,
+];

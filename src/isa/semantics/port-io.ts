@@ -1,0 +1,94 @@
+/** IN, OUT, INS and OUTS: SDM volume 1, "Input/Output". */
+import type { Bits } from "../../ir/index.ts";
+import {
+  checkWrite, constant, instruction, load, Register, Segment, store, type Cpu, type InstructionDefinition, type OperandWidth,
+} from "../definition.ts";
+import { routine } from "../processor.ts";
+import { checkPortAccess, readPort, writePort } from "../system/port-io.ts";
+import { repeated } from "./strings.ts";
+
+type PortWidth = 8 | 16 | 32;
+const notDifferential = "privileged";
+
+const checkRoutine = routine("check port", (p) => checkPortAccess(p, p.state.argument32(0), p.state.argument32(1)));
+const readRoutine = routine("read port", (p) => readPort(p, p.state.argument32(0), p.state.argument32(1)));
+const writeRoutine = routine("write port", (p) =>
+  writePort(p, p.state.argument32(0), p.state.argument32(1), p.state.argument32(2)));
+
+function sizeBytes(width: PortWidth): Bits<32> {
+  return constant(32, width / 8);
+}
+
+function checkPort(cpu: Cpu, port: Bits<32>, width: PortWidth): void {
+  cpu.call(checkRoutine, [port, sizeBytes(width)], []);
+}
+
+function readFrom(cpu: Cpu, port: Bits<32>, width: PortWidth): Bits<PortWidth> {
+  const [value] = cpu.call(readRoutine, [port, sizeBytes(width)], [32]);
+  return value.trunc(width);
+}
+
+function portInDx(cpu: Cpu): Bits<32> {
+  return cpu.gpr(Register.RDX, 16).read().zext(32);
+}
+
+const input = instruction({
+  name: "in", encodings: ["E4 ib AL,Ib", "E5 ib eAX,Ib", "EC AL,DX", "ED eAX,DX"], notDifferential,
+  execute({ cpu, dst, src }) {
+    const width = dst.width as OperandWidth as PortWidth;
+    const port = (src.read() as Bits).zext(32);
+    checkPort(cpu, port, width);
+    dst.write(readFrom(cpu, port, width) as Bits as never);
+  },
+});
+
+const output = instruction({
+  name: "out", encodings: ["E6 ib Ib,AL", "E7 ib Ib,eAX", "EE DX,AL", "EF DX,eAX"], notDifferential, endsBlock: true,
+  execute({ cpu, dst, src }) {
+    const width = src.width as OperandWidth as PortWidth;
+    const port = (dst.read() as Bits).zext(32);
+    checkPort(cpu, port, width);
+    cpu.call(writeRoutine, [port, sizeBytes(width), (src.read() as Bits).zext(32)]);
+  },
+});
+
+function inputString(name: string, names: InstructionDefinition["names"], encoding: string, isByte: boolean): InstructionDefinition {
+  return instruction({
+    name, names: names ?? {}, encodings: [encoding], notDifferential, endsBlock: true,
+    execute({ cpu, variant }) {
+      const width: PortWidth = isByte ? 8 : variant.operandSize === 16 ? 16 : 32;
+      repeated(cpu, width, variant, ({ pointer, advance }) => {
+        const port = portInDx(cpu);
+        const offset = pointer(Register.RDI);
+        checkPort(cpu, port, width);
+        checkWrite(Segment.ES, offset, width / 8);
+        store(Segment.ES, offset, readFrom(cpu, port, width));
+        advance(Register.RDI);
+        return undefined;
+      });
+    },
+  });
+}
+
+function outputString(name: string, names: InstructionDefinition["names"], encoding: string, isByte: boolean): InstructionDefinition {
+  return instruction({
+    name, names: names ?? {}, encodings: [encoding], notDifferential, endsBlock: true,
+    execute({ cpu, variant }) {
+      const width: PortWidth = isByte ? 8 : variant.operandSize === 16 ? 16 : 32;
+      repeated(cpu, width, variant, ({ pointer, advance }) => {
+        const port = portInDx(cpu);
+        checkPort(cpu, port, width);
+        const value = load(width, "operand", pointer(Register.RSI));
+        cpu.call(writeRoutine, [port, sizeBytes(width), value.zext(32)]);
+        advance(Register.RSI);
+        return undefined;
+      });
+    },
+  });
+}
+
+export const portIo: readonly InstructionDefinition[] = [
+  input, output,
+  inputString("insb", {}, "6C Yb,DX", true), inputString("ins", { 16: "insw", 32: "insd", 64: "insd" }, "6D Yz,DX", false),
+  outputString("outsb", {}, "6E DX,Xb", true), outputString("outs", { 16: "outsw", 32: "outsd", 64: "outsd" }, "6F DX,Xz", false),
+];

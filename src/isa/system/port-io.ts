@@ -1,0 +1,30 @@
+/** Permission to use I/O ports, and the accesses themselves (SDM volume 1, "Protected-Mode I/O"). */
+import { Status } from "../../ir/index.ts";
+import { Vector } from "../definition.ts";
+import { ioPrivilegeLevel } from "../flags.ts";
+import type { Processor } from "../processor.ts";
+import * as layout from "../state.ts";
+import { isProtectedMode, isVirtual8086 } from "./mode.ts";
+import { allowsPorts } from "./task-state.ts";
+
+/** #GP(0) unless IOPL or the I/O permission bitmap allows the ports. */
+export function checkPortAccess(p: Processor, port: number, sizeBytes: number): Status {
+  const { state } = p;
+  if (!isProtectedMode(state)) return Status.Next;
+  const hasPrivilege = state.get32(layout.cpl) <= ioPrivilegeLevel(state) && !isVirtual8086(state);
+  if (hasPrivilege) return Status.Next;
+  const isAllowed = allowsPorts(p, port, sizeBytes);
+  if (isAllowed === undefined) return Status.Fault;
+  return isAllowed ? Status.Next : p.raise(Vector.GP, 0);
+}
+
+/** The value is result 0. */
+export function readPort(p: Processor, port: number, sizeBytes: number): Status {
+  p.state.result32(0, p.bus.portRead(port, sizeBytes as 1 | 2 | 4) >>> 0);
+  return Status.Next;
+}
+
+export function writePort(p: Processor, port: number, sizeBytes: number, value: number): Status {
+  p.bus.portWrite(port, sizeBytes as 1 | 2 | 4, value);
+  return Status.Next;
+}

@@ -68,7 +68,10 @@ export interface DeviceContext {
 /** A device on the board. `state` is plain, JSON-serializable data (typed arrays allowed) that names its state in full. */
 export interface Device<State> {
   readonly state: State;
-  /** Platform reset (not power-on: battery-backed contents survive). */
+  /**
+   * Platform reset (not power-on: battery-backed contents survive). The board resets interrupt controllers
+   * last, when the devices have let go of their lines.
+   */
   reset(): void;
 }
 

@@ -81,6 +81,7 @@ export class PmBlock implements RegisterBlock, Device<PmState> {
 
   /** The user presses the power button. Whether the guest is set up to notice. */
   pressPowerButton(): boolean {
+    this.#collectTimerStatus();
     this.state.pm1Status |= Pm1Event.powerButtonMask;
     this.#update();
     return this.#isAcpiMode() && (this.state.pm1Enable & Pm1Event.powerButtonMask) !== 0;
@@ -88,6 +89,7 @@ export class PmBlock implements RegisterBlock, Device<PmState> {
 
   /** A general-purpose event, 0 to 63, happens. */
   raiseGpe(event: number): void {
+    this.#collectTimerStatus();
     this.state.gpe0[event >> 3] |= 1 << (event & 7);
     this.#update();
   }
@@ -101,6 +103,7 @@ export class PmBlock implements RegisterBlock, Device<PmState> {
   }
 
   write(offset: number, sizeBytes: AccessSize, value: number): void {
+    this.#collectTimerStatus();
     for (let byte = 0; byte < sizeBytes; byte++) this.#writeByte(offset + byte, (value >>> (8 * byte)) & 0xff);
     this.#update();
   }
@@ -117,13 +120,10 @@ export class PmBlock implements RegisterBlock, Device<PmState> {
       return;
     }
     state.apmControl = value;
+    this.#collectTimerStatus();
     if (value === ApmCommand.acpiEnable) state.pm1Control |= Pm1Control.sciEnableMask;
     else if (value === ApmCommand.acpiDisable) state.pm1Control &= ~Pm1Control.sciEnableMask;
     this.#update();
-  }
-
-  #ticks(): number {
-    return ticksAt(this.#ports.clock.nowNs(), pmTimerHertz);
   }
 
   #readWord(offset: number): number {
@@ -135,7 +135,7 @@ export class PmBlock implements RegisterBlock, Device<PmState> {
       case PmRegister.pm1Control:
         return state.pm1Control;
       case PmRegister.timer:
-        return this.#ticks() % timerModulus;
+        return ticksAt(this.#ports.clock.nowNs(), pmTimerHertz) % timerModulus;
       case PmRegister.smiEnable:
         return state.smiEnable;
       default: {
@@ -154,11 +154,9 @@ export class PmBlock implements RegisterBlock, Device<PmState> {
     const bits = value << shift;
     switch (offset & ~1) {
       case PmRegister.pm1Event:
-        this.#collectTimerStatus();
         state.pm1Status &= ~(bits & pm1StatusMask);
         return;
       case PmRegister.pm1Event + 2:
-        this.#collectTimerStatus();
         state.pm1Enable = ((state.pm1Enable & ~byteMask) | bits) & pm1EnableMask;
         return;
       case PmRegister.pm1Control:
@@ -192,23 +190,29 @@ export class PmBlock implements RegisterBlock, Device<PmState> {
   #collectTimerStatus(): void {
     const { state } = this;
     const nowNs = this.#ports.clock.nowNs();
-    const carries = (ns: number): number => Math.floor(ticksAt(ns, pmTimerHertz) / timerCarryTicks);
-    if (carries(nowNs) !== carries(state.checkedNs)) state.pm1Status |= Pm1Event.timerMask;
+    if (carriesAt(nowNs) !== carriesAt(state.checkedNs)) state.pm1Status |= Pm1Event.timerMask;
     state.checkedNs = nowNs;
   }
 
+  /** Drives the SCI and arms one timer for the carry that would raise it. */
   #update(): void {
     const { state } = this;
     this.#timer?.cancel();
     this.#timer = undefined;
-    this.#collectTimerStatus();
     let isEventPending = (state.pm1Status & state.pm1Enable) !== 0;
     for (let index = 0; index < gpe0StatusBytes; index++) {
       if (state.gpe0[index] & state.gpe0[index + gpe0StatusBytes]) isEventPending = true;
     }
     this.#ports.sci.set(isEventPending && this.#isAcpiMode());
     if (!this.#isAcpiMode() || !(state.pm1Enable & ~state.pm1Status & Pm1Event.timerMask)) return;
-    const carryTick = (Math.floor(this.#ticks() / timerCarryTicks) + 1) * timerCarryTicks;
-    this.#timer = this.#ports.clock.at(nsOfTick(carryTick, pmTimerHertz), () => this.#update());
+    const carryTick = (carriesAt(state.checkedNs) + 1) * timerCarryTicks;
+    this.#timer = this.#ports.clock.at(nsOfTick(carryTick, pmTimerHertz), () => {
+      this.#collectTimerStatus();
+      this.#update();
+    });
   }
+}
+
+function carriesAt(ns: number): number {
+  return Math.floor(ticksAt(ns, pmTimerHertz) / timerCarryTicks);
 }

@@ -1,6 +1,7 @@
 /** Delivery between APICs that live in one thread: matching, lowest-priority arbitration and EOI broadcast. */
 import { DeliveryMode, type InterruptMessage } from "../message.ts";
-import type { InterProcessorBus, LocalApic } from "./local-apic.ts";
+import type { LocalApic } from "./local-apic.ts";
+import type { InterProcessorBus } from "./state.ts";
 
 export class ApicBus implements InterProcessorBus {
   readonly #processors: LocalApic[] = [];

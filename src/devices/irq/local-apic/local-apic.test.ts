@@ -5,7 +5,8 @@ import { hammer, runUntil } from "../../testing/wires.ts";
 import { IoApic } from "../ioapic/ioapic.ts";
 import { decodeMessageSignal, isMessageAddress } from "../message.ts";
 import { ApicBus } from "./apic-bus.ts";
-import { LocalApic, type LocalApicState } from "./local-apic.ts";
+import { LocalApic } from "./local-apic.ts";
+import type { LocalApicState } from "./state.ts";
 
 /** The guest TSC runs at 2 GHz. */
 const tscPerNs = 2n;

@@ -2,7 +2,7 @@
  * Local APIC in xAPIC and x2APIC mode (Intel SDM volume 3, "Advanced Programmable Interrupt Controller").
  * One per processor; it knows the others only through the injected bus.
  */
-import type { AccessSize, Clock, Device, RegisterBlock } from "../../contract.ts";
+import type { AccessSize, Device, RegisterBlock } from "../../contract.ts";
 import { registerSlice } from "../../register-slice.ts";
 import { DeliveryMode, type InterruptMessage, messageTo } from "../message.ts";
 import {
@@ -11,6 +11,8 @@ import {
   ErrorStatus,
   firstX2ApicMsr,
   InterruptCommand,
+  isReadable,
+  isX2ApicValue,
   lastX2ApicMsr,
   Lvt,
   lvtCount,
@@ -20,109 +22,20 @@ import {
   tscDeadlineMsr,
   versionValue,
 } from "./registers.ts";
-import { ApicTimer, type ApicTimerState, resetApicTimerState } from "./timer.ts";
-import { addVector, emptyVectorSet, hasVector, highestVector, removeVector, type VectorSet } from "./vector-set.ts";
+import {
+  defaultBaseAddress,
+  initialRegisters,
+  lint0Index,
+  type LocalApicConfig,
+  type LocalApicPorts,
+  type LocalApicState,
+  resetLocalApicState,
+} from "./state.ts";
+import { ApicTimer } from "./timer.ts";
+import { addVector, hasVector, highestVector, removeVector } from "./vector-set.ts";
 
-/** The processor this APIC belongs to. */
-export interface LocalProcessor {
-  /** `hasInterrupt()` has changed. */
-  interruptPendingChanged(isPending: boolean): void;
-  nmi(): void;
-  smi(): void;
-  /** INIT arrived. The processor calls {@link LocalApic.initialize} when it obeys (VMX root operation blocks INIT). */
-  init(): void;
-  /** SIPI; ignored unless the processor waits for it. Execution starts at `vector << 12`. */
-  startUp(vector: number): void;
-  /** The INTA cycle of the external interrupt controller: its vector. */
-  acknowledgeExternal(): number;
-}
-
-/** What connects the local APICs with each other and with the I/O APICs. */
-export interface InterProcessorBus {
-  /** Delivers to every matching processor; `others` leaves out the one with index `sender`. */
-  send(message: InterruptMessage, sender: number): void;
-  /** A level-triggered interrupt is finished. */
-  broadcastEndOfInterrupt(vector: number): void;
-}
-
-export interface LocalApicPorts {
-  readonly clock: Clock;
-  readonly bus: InterProcessorBus;
-  readonly processor: LocalProcessor;
-  /** When the guest's TSC will have reached `tsc`, in clock nanoseconds. */
-  tscDeadlineToNs(tsc: bigint): number;
-  /** The base or mode of the memory-mapped registers has changed; undefined when they are not mapped. */
-  mappingChanged?(base: number | undefined): void;
-}
-
-export interface LocalApicConfig {
-  /** Initial APIC ID, up to 32 bits. */
-  readonly id: number;
-  readonly isBootProcessor: boolean;
-}
-
-export interface LocalApicState {
-  isEnabled: boolean;
-  isX2Apic: boolean;
-  baseAddress: number;
-  taskPriority: number;
-  logicalDestination: number;
-  destinationFormat: number;
-  spuriousVector: number;
-  errorStatus: number;
-  /** Errors since the last write to the error status register. */
-  pendingErrors: number;
-  commandLow: number;
-  commandHigh: number;
-  /** LVT entries: timer, thermal, performance, LINT0, LINT1, error. */
-  lvt: number[];
-  requests: VectorSet;
-  inService: VectorSet;
-  triggerModes: VectorSet;
-  /** Levels on LINT0 and LINT1. */
-  lintLevels: [boolean, boolean];
-  /** An ExtINT message has come and the external controller has not been acknowledged. */
-  isExternalPending: boolean;
-  timer: ApicTimerState;
-}
-
-const defaultBaseAddress = 0xfee0_0000;
 const x2ApicBroadcast = 0xffff_ffff;
-const lint0Index = Register.lvtLint0 - Register.lvtTimer;
 const errorIndex = Register.lvtError - Register.lvtTimer;
-
-/** Everything that INIT resets. */
-function initialRegisters(isBootProcessor: boolean) {
-  const lvt = Array.from({ length: lvtCount }, (): number => Lvt.maskedMask);
-  // Virtual wire mode, which firmware sets up on the boot processor; kernels that are booted without firmware rely on it.
-  if (isBootProcessor) lvt[lint0Index] = DeliveryMode.external << 8;
-  return {
-    taskPriority: 0,
-    logicalDestination: 0,
-    destinationFormat: 0xffff_ffff,
-    spuriousVector: 0xff,
-    errorStatus: 0,
-    pendingErrors: 0,
-    commandLow: 0,
-    commandHigh: 0,
-    lvt,
-    requests: emptyVectorSet(),
-    inService: emptyVectorSet(),
-    triggerModes: emptyVectorSet(),
-    isExternalPending: false,
-  };
-}
-
-export function resetLocalApicState(config: LocalApicConfig): LocalApicState {
-  return {
-    ...initialRegisters(config.isBootProcessor),
-    isEnabled: true,
-    isX2Apic: false,
-    baseAddress: defaultBaseAddress,
-    lintLevels: [false, false],
-    timer: resetApicTimerState(),
-  };
-}
 
 export class LocalApic implements RegisterBlock, Device<LocalApicState> {
   readonly state: LocalApicState;
@@ -603,40 +516,5 @@ export class LocalApic implements RegisterBlock, Device<LocalApicState> {
     if (isPending === this.#isPending) return;
     this.#isPending = isPending;
     this.#ports.processor.interruptPendingChanged(isPending);
-  }
-}
-
-function isReadable(register: number): boolean {
-  return (
-    register === Register.id ||
-    register === Register.version ||
-    (register >= Register.taskPriority && register <= Register.processorPriority) ||
-    (register >= Register.remoteRead && register <= Register.errorStatus) ||
-    (register >= Register.interruptCommandLow && register <= Register.currentCount) ||
-    register === Register.divideConfiguration
-  );
-}
-
-/** Whether `low` has no reserved bit set in an x2APIC register that can be written. */
-function isX2ApicValue(register: number, low: number): boolean {
-  if (register >= Register.lvtTimer && register <= Register.lvtError) {
-    // Read-only status bits may be written back.
-    return (low & ~(lvtWritableMasks[register - Register.lvtTimer] | 0x1000 | Lvt.remoteIrrMask)) === 0;
-  }
-  switch (register) {
-    case Register.taskPriority:
-    case Register.selfIpi:
-      return (low & ~0xff) === 0;
-    case Register.endOfInterrupt:
-    case Register.errorStatus:
-      return low === 0;
-    case Register.spuriousVector:
-      return (low & ~SpuriousVector.writableMask) === 0;
-    case Register.initialCount:
-      return true;
-    case Register.divideConfiguration:
-      return (low & ~0x0b) === 0;
-    default:
-      return false;
   }
 }

@@ -58,3 +58,39 @@ export const apicBaseMsr = 0x1b;
 export const tscDeadlineMsr = 0x6e0;
 export const firstX2ApicMsr = 0x800;
 export const lastX2ApicMsr = 0x8ff;
+
+/** Whether a register exists for reading, in xAPIC mode. */
+export function isReadable(register: number): boolean {
+  return (
+    register === Register.id ||
+    register === Register.version ||
+    (register >= Register.taskPriority && register <= Register.processorPriority) ||
+    (register >= Register.remoteRead && register <= Register.errorStatus) ||
+    (register >= Register.interruptCommandLow && register <= Register.currentCount) ||
+    register === Register.divideConfiguration
+  );
+}
+
+/** Whether `low` has no reserved bit set in an x2APIC register that can be written. */
+export function isX2ApicValue(register: number, low: number): boolean {
+  if (register >= Register.lvtTimer && register <= Register.lvtError) {
+    // Read-only status bits may be written back.
+    return (low & ~(lvtWritableMasks[register - Register.lvtTimer] | 0x1000 | Lvt.remoteIrrMask)) === 0;
+  }
+  switch (register) {
+    case Register.taskPriority:
+    case Register.selfIpi:
+      return (low & ~0xff) === 0;
+    case Register.endOfInterrupt:
+    case Register.errorStatus:
+      return low === 0;
+    case Register.spuriousVector:
+      return (low & ~SpuriousVector.writableMask) === 0;
+    case Register.initialCount:
+      return true;
+    case Register.divideConfiguration:
+      return (low & ~0x0b) === 0;
+    default:
+      return false;
+  }
+}

@@ -53,7 +53,9 @@ export class Pit implements ByteRegisters, Device<PitState> {
     const fresh = resetPitState();
     for (const [index, channel] of this.state.channels.entries()) Object.assign(channel, fresh.channels[index]);
     this.state.controlB = 0;
-    this.#channelZeroChanged(this.#tick());
+    this.state.interruptAtTick = undefined;
+    this.#setInterrupt(false);
+    this.#arm();
   }
 
   /** Ports 0x40 to 0x43. */

@@ -12,6 +12,15 @@ export interface InterruptRouter {
   setPin(device: number, pin: number, level: boolean): void;
   /** The ISA interrupt that the pin's PIRQ is wired to, for the Interrupt Line register. */
   isaInterrupt(device: number, pin: number): number;
+  /** The I/O APIC input, which is the global system interrupt, that the pin is wired to. */
+  ioApicPin(device: number, pin: number): number;
+}
+
+/** One line of ACPI's PCI routing table; `pin` is 0 for INTA#. */
+export interface InterruptRoute {
+  readonly device: number;
+  readonly pin: number;
+  readonly globalInterrupt: number;
 }
 
 /** Address ranges that {@link PciBus.assignResources} may give out; ends are exclusive. */
@@ -43,6 +52,17 @@ export class PciBus {
     for (let wire = 0; wire < this.#pinHolders.length; wire++) {
       if (this.#pinHolders[wire] > 0) router.setPin(wire >> 2, wire & 3, true);
     }
+  }
+
+  /** Where the pins of all devices lead with an I/O APIC. */
+  interruptRoutes(): InterruptRoute[] {
+    const router = this.#router;
+    if (router === undefined) return [];
+    return Array.from({ length: 4 * deviceCount }, (_, wire) => {
+      const device = wire >> 2;
+      const pin = wire & 3;
+      return { device, pin, globalInterrupt: router.ioApicPin(device, pin) };
+    });
   }
 
   /** Plugs a function in and returns its address. Fails with a user error when the bus is full. */

@@ -162,6 +162,14 @@ describe("interrupts", () => {
     expect(machine.levels[pin]).toBe(false);
   });
 
+  it("are described for ACPI", () => {
+    const { machine, lpc } = board();
+    const routes = machine.pci.interruptRoutes();
+    expect(routes).toHaveLength(128);
+    expect(routes[4 * 3 + 1]).toEqual({ device: 3, pin: 1, globalInterrupt: lpc.ioApicPin(3, 1) });
+    expect(routes.every(({ globalInterrupt }) => globalInterrupt >= 16 && globalInterrupt < 24)).toBe(true);
+  });
+
   it("follow the chipset's route registers for device 31", () => {
     const { machine, lpc, write } = board();
     expect(lpc.ioApicPin(0x1f, 0)).toBe(16);

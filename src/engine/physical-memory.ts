@@ -37,17 +37,16 @@ export class PhysicalMemory {
   }
 
   /**
-   * Puts pages of linear memory at a guest-physical range, or (`offset` undefined) gives the range to the bus.
-   * `readOnly` lets writes go to the bus; `writeOnly` reads.
+   * Puts pages of linear memory at a guest-physical range: `readOffset` answers reads, `writeOffset` takes writes;
+   * undefined gives that kind of access to the bus.
    */
-  map(address: number, sizeBytes: number, offset: number | undefined, access: "readWrite" | "readOnly" | "writeOnly" = "readWrite"): void {
+  map(address: number, sizeBytes: number, readOffset: number | undefined, writeOffset: number | undefined = readOffset): void {
     invariant(address % pageSizeBytes === 0 && sizeBytes % pageSizeBytes === 0, "memory is mapped by pages");
     const first = address / pageSizeBytes, count = sizeBytes / pageSizeBytes;
     if (first + count > this.#readMap.length) this.#grow(first + count);
     for (let page = 0; page < count; page++) {
-      const at = offset === undefined ? 0 : offset + page * pageSizeBytes;
-      this.#readMap[first + page] = access === "writeOnly" ? 0 : at;
-      this.#writeMap[first + page] = access === "readOnly" ? 0 : at;
+      this.#readMap[first + page] = readOffset === undefined ? 0 : readOffset + page * pageSizeBytes;
+      this.#writeMap[first + page] = writeOffset === undefined ? 0 : writeOffset + page * pageSizeBytes;
     }
     this.onRemap();
   }

@@ -1,0 +1,100 @@
+/** The seam between the machine and what executes its instructions: create processors, map memory, run until exit. */
+import type { CpuModel, ProcessorBus } from "../isa/processor.ts";
+
+/** Why `run` came back. */
+export type RunStop =
+  /** The instruction budget is used up, or somebody called `attend`. */
+  | "budget"
+  /** The processor waits for an interrupt. */
+  | "halted"
+  /** Triple fault or another shutdown: only a reset brings the processor back. */
+  | "shutdown"
+  /** `stop` was called. */
+  | "stopped";
+
+/** What a processor's local APIC, or a bare interrupt controller, offers it. */
+export interface InterruptSource {
+  hasInterrupt(): boolean;
+  /** Takes the interrupt: its vector, or -1 when it has gone. */
+  acknowledge(): number;
+}
+
+/** One virtual processor. All calls come from the thread that runs it, except where noted. */
+export interface VirtualProcessor {
+  readonly index: number;
+  /** Instructions retired since power-on; exact also while a device is being accessed. */
+  readonly retiredInstructions: number;
+  /** Retires at most `maximumInstructions` (and the rest of a block). */
+  run(maximumInstructions: number): RunStop;
+  /** Makes a running processor look at its inputs soon: an interrupt, a timer, a request came up. */
+  attend(): void;
+  /** Makes `run` return "stopped". */
+  stop(): void;
+  signalNmi(): void;
+  /** RESET, or INIT which keeps extended state and most MSRs. */
+  reset(kind: "reset" | "init"): void;
+  /** Leaves the wait for SIPI at `vector << 12`, real mode. */
+  startUp(vector: number): void;
+  readonly isWaitingForStartUp: boolean;
+  /** Puts architectural registers that a boot protocol defines in place; all others keep their values after reset. */
+  setBootState(state: BootState): void;
+}
+
+/** Initial registers of a boot protocol; addresses below 2^53. */
+export interface BootState {
+  readonly rip: number;
+  readonly rflags: number;
+  /** In register number order, RAX RCX RDX RBX RSP RBP RSI RDI R8 … R15. */
+  readonly general: readonly number[];
+  /** ES CS SS DS FS GS LDTR TR. */
+  readonly segments: readonly { selector: number; base: number; limit: number; attributes: number }[];
+  readonly gdtr: { base: number; limit: number };
+  readonly idtr: { base: number; limit: number };
+  readonly cr0: number;
+  readonly cr3: number;
+  readonly cr4: number;
+  readonly efer: number;
+}
+
+/** Where a range of guest-physical addresses lies in the machine's own memory. */
+export interface MemoryMapping {
+  readonly address: number;
+  readonly sizeBytes: number;
+  /** Offset within RAM and firmware storage for reads; undefined: reads go to the bus. */
+  readonly readOffset: number | undefined;
+  /** The same for writes. */
+  readonly writeOffset: number | undefined;
+}
+
+/** Memory-mapped devices. Sizes are 1, 2 or 4. */
+export interface MemoryBus {
+  read(address: number, sizeBytes: 1 | 2 | 4): number;
+  write(address: number, sizeBytes: 1 | 2 | 4, value: number): void;
+}
+
+export interface AcceleratorOptions {
+  /** Bytes of storage for RAM and firmware, a multiple of 64 KiB. */
+  readonly storageBytes: number;
+  readonly processorCount: number;
+  readonly memoryBus: MemoryBus;
+  readonly model: CpuModel;
+}
+
+/** One machine's worth of an accelerator. */
+export interface AcceleratorInstance {
+  /** RAM and firmware, addressed by the offsets of {@link MemoryMapping}. */
+  readonly storage: Uint8Array;
+  map(mapping: MemoryMapping): void;
+  createProcessor(index: number, bus: ProcessorBus, interrupts: InterruptSource): VirtualProcessor;
+  /** Copies out of guest-physical RAM; false when the range is not wholly RAM. */
+  readMemory(address: number, target: Uint8Array): boolean;
+  /** Copies into guest-physical RAM, voiding decoded code; false, and nothing written, when it is not wholly RAM. */
+  writeMemory(address: number, source: Uint8Array): boolean;
+}
+
+export interface Accelerator {
+  readonly name: "soft" | "kvm";
+  /** RAM and firmware together, at most. */
+  readonly maximumStorageBytes: number;
+  create(options: AcceleratorOptions): AcceleratorInstance;
+}

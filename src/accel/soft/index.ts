@@ -1,0 +1,137 @@
+/** The `soft` accelerator: our own processor. It needs nothing of the host but WebAssembly. */
+import { PhysicalMemory } from "../../engine/physical-memory.ts";
+import { hotInstructions } from "../../engine/hot-instructions.ts";
+import { SoftProcessor } from "../../engine/processor.ts";
+import { wasm, type WasmMemory } from "../../engine/web-assembly.ts";
+import { writeFlags, allFlagsMask } from "../../isa/flags.ts";
+import { instructions } from "../../isa/instructions.ts";
+import type { ProcessorBus } from "../../isa/processor.ts";
+import * as state from "../../isa/state.ts";
+import { Activity } from "../../isa/system/mode.ts";
+import { loadSegmentCache } from "../../isa/system/segments.ts";
+import type {
+  Accelerator, AcceleratorInstance, AcceleratorOptions, BootState, InterruptSource, MemoryMapping, RunStop, VirtualProcessor,
+} from "../contract.ts";
+
+const wasmPageBytes = 65_536;
+const maximumWasmPages = 65_536;
+/** The first page stays empty: offset 0 means "nothing here" throughout the engine. */
+const firstProcessorOffset = wasmPageBytes;
+const codeBytesPerProcessor = 48 << 20;
+
+/** Memory of the engine below the storage: state areas, then decoded code. */
+function engineBytes(processorCount: number): number {
+  return firstProcessorOffset + processorCount * (state.processorAreaSizeBytes + codeBytesPerProcessor);
+}
+
+class SoftVirtualProcessor implements VirtualProcessor {
+  readonly index: number;
+  readonly processor: SoftProcessor;
+
+  constructor(index: number, processor: SoftProcessor) {
+    this.index = index;
+    this.processor = processor;
+  }
+
+  get retiredInstructions(): number {
+    return this.processor.retiredBeforeCurrent;
+  }
+
+  get isWaitingForStartUp(): boolean {
+    return this.processor.state.get32(state.activity) === Activity.waitingForSipi;
+  }
+
+  run(maximumInstructions: number): RunStop {
+    return this.processor.run(maximumInstructions);
+  }
+
+  attend(): void {
+    this.processor.attend();
+  }
+
+  stop(): void {
+    this.processor.requestStop();
+  }
+
+  signalNmi(): void {
+    this.processor.signalNmi();
+  }
+
+  reset(kind: "reset" | "init"): void {
+    this.processor.reset(kind);
+  }
+
+  startUp(vector: number): void {
+    const { processor } = this;
+    loadSegmentCache(processor.state, 1, vector << 8, { base: BigInt(vector << 12), limit: 0xffff, attributes: 0x9b });
+    processor.state.set64(state.rip, 0n);
+    processor.state.set32(state.activity, Activity.active);
+    processor.modeChanged();
+  }
+
+  setBootState(boot: BootState): void {
+    const { processor } = this;
+    const s = processor.state;
+    boot.general.forEach((value, number) => s.set64(state.gpr[number], BigInt(value)));
+    s.set64(state.cr0, BigInt(boot.cr0));
+    s.set64(state.cr3, BigInt(boot.cr3));
+    s.set64(state.cr4, BigInt(boot.cr4));
+    s.set64(state.efer, BigInt(boot.efer));
+    boot.segments.forEach(({ selector, base, limit, attributes }, index) =>
+      loadSegmentCache(s, index, selector, { base: BigInt(base), limit, attributes }));
+    s.set64(state.gdtrBase, BigInt(boot.gdtr.base));
+    s.set32(state.gdtrLimit, boot.gdtr.limit);
+    s.set64(state.idtrBase, BigInt(boot.idtr.base));
+    s.set32(state.idtrLimit, boot.idtr.limit);
+    s.set64(state.rip, BigInt(boot.rip));
+    writeFlags(s, boot.rflags, allFlagsMask);
+    processor.modeChanged();
+  }
+}
+
+class SoftInstance implements AcceleratorInstance {
+  readonly storage: Uint8Array;
+  readonly physical: PhysicalMemory;
+  readonly #memory: WasmMemory;
+  readonly #options: AcceleratorOptions;
+  readonly #storageOffset: number;
+
+  constructor(options: AcceleratorOptions) {
+    this.#options = options;
+    this.#storageOffset = engineBytes(options.processorCount);
+    const pages = (this.#storageOffset + options.storageBytes) / wasmPageBytes;
+    this.#memory = new wasm.Memory({ initial: pages, maximum: pages, shared: true });
+    this.physical = new PhysicalMemory(this.#memory.buffer, options.memoryBus);
+    this.storage = new Uint8Array(this.#memory.buffer, this.#storageOffset, options.storageBytes);
+  }
+
+  map({ address, sizeBytes, readOffset, writeOffset }: MemoryMapping): void {
+    const place = (offset: number | undefined): number | undefined => offset === undefined ? undefined : this.#storageOffset + offset;
+    this.physical.map(address, sizeBytes, place(readOffset), place(writeOffset));
+  }
+
+  createProcessor(index: number, bus: ProcessorBus, interrupts: InterruptSource): VirtualProcessor {
+    const stateOffset = firstProcessorOffset + index * state.processorAreaSizeBytes;
+    const codeStart = firstProcessorOffset + this.#options.processorCount * state.processorAreaSizeBytes + index * codeBytesPerProcessor;
+    return new SoftVirtualProcessor(index, new SoftProcessor({
+      memory: this.#memory, physical: this.physical, stateOffset, codeStart, codeEnd: codeStart + codeBytesPerProcessor,
+      instructions, model: this.#options.model, bus, interrupts, hotInstructions,
+    }));
+  }
+
+  readMemory(address: number, target: Uint8Array): boolean {
+    if (!this.physical.isRam(address, target.length)) return false;
+    this.physical.readRange(address, target);
+    return true;
+  }
+
+  writeMemory(address: number, source: Uint8Array): boolean {
+    return this.physical.writeRange(address, source);
+  }
+}
+
+export const softAccelerator: Accelerator = {
+  name: "soft",
+  maximumStorageBytes: maximumWasmPages * wasmPageBytes - engineBytes(1),
+  create: (options) => new SoftInstance(options),
+};

@@ -1,0 +1,301 @@
+/** One machine: accelerator, board, processors and clock, with its lifecycle from power-on to its end. */
+import type { Accelerator, AcceleratorInstance, BootState, VirtualProcessor } from "../accel/contract.ts";
+import { UserError } from "../base/errors.ts";
+import { createAcpiFiles, layOutAcpiTables } from "../boot/acpi/layout.ts";
+import { generalRegisterNames, type BootImage } from "../boot/contract.ts";
+import { createMemoryMap, encodeE820, type MemoryMap } from "../boot/memory-map.ts";
+import { DispatchBus, memorySpaceBytes } from "../devices/bus.ts";
+import { VirtualClock } from "../devices/clock.ts";
+import type { GuestMemory } from "../devices/contract.ts";
+import { FwCfgItem } from "../devices/firmware/fw-cfg/fw-cfg.ts";
+import { LocalApic } from "../devices/irq/local-apic/index.ts";
+import type { Mapping } from "../devices/contract.ts";
+import { createCpuModel } from "../isa/models/index.ts";
+import type { CpuModel, ProcessorBus } from "../isa/processor.ts";
+import { Board } from "./board.ts";
+import type { MachineConfig, MachineEnd } from "./config.ts";
+
+/** What a slice of running came to. */
+export type SliceResult =
+  /** Goes on at once. */
+  | { readonly kind: "running" }
+  /** Every processor waits; nothing happens before `untilNs` of virtual time, unless input comes (undefined: never). */
+  | { readonly kind: "idle"; readonly untilNs: number | undefined }
+  | { readonly kind: "ended"; readonly end: MachineEnd };
+
+export const tscHertz = 1_000_000_000;
+const firmwareEnd = 0x1_0000_0000;
+const storageGranuleBytes = 0x1_0000;
+const lowFirmwareEnd = 0x10_0000;
+const lowFirmwareBytes = 0x2_0000;
+/** Instructions of one call into a processor in real-time mode, before its speed is known. */
+const firstSliceInstructions = 50_000;
+const sliceTargetNs = 2_000_000;
+
+export class Machine {
+  readonly clock: VirtualClock;
+  readonly board: Board;
+  readonly processors: readonly VirtualProcessor[];
+  readonly memoryMap: MemoryMap;
+  readonly model: CpuModel;
+  readonly #config: MachineConfig;
+  readonly #instance: AcceleratorInstance;
+  readonly #apics: LocalApic[] = [];
+  readonly #firmwareOffset: number;
+  #end: MachineEnd | undefined;
+  #pendingReset: "platform" | "processor" | undefined;
+  /** Virtual time that deterministic waiting skipped, beyond what instructions account for. */
+  #skippedNs = 0;
+  #sliceInstructions = firstSliceInstructions;
+  #tscOffset = 0n;
+  #bootImage: BootImage | undefined;
+
+  /** @throws UserError BAD_MEMORY_SIZE, BAD_CONFIG. */
+  constructor(config: MachineConfig, accelerator: Accelerator) {
+    this.#config = config;
+    this.memoryMap = createMemoryMap(config.memorySizeBytes);
+    const firmwareBytes = config.firmware?.image.length ?? 0;
+    if (firmwareBytes % storageGranuleBytes !== 0) {
+      throw new UserError("BAD_IMAGE", `the firmware image has ${firmwareBytes} bytes; it must be a multiple of 64 KiB`);
+    }
+    const storageBytes = config.memorySizeBytes + firmwareBytes;
+    if (storageBytes > accelerator.maximumStorageBytes) {
+      const maximumMib = Math.floor((accelerator.maximumStorageBytes - firmwareBytes) / 0x10_0000);
+      throw new UserError("BAD_MEMORY_SIZE", `${config.memorySizeBytes / 0x10_0000} MiB of memory is more than the ${accelerator.name} accelerator can give: at most ${maximumMib} MiB`);
+    }
+    const { clock } = config;
+    this.clock = new VirtualClock({
+      source: clock.mode === "real-time" ? () => clock.hostNowNs() : () => this.#instructionTimeNs(clock.nsPerInstruction),
+    });
+    this.model = createCpuModel(config.cpu, { tscFrequencyHz: tscHertz, apicId: 0, processors: 1 });
+    const memoryBus = new DispatchBus(memorySpaceBytes);
+    this.#instance = accelerator.create({ storageBytes, processorCount: 1, memoryBus, model: this.model });
+    this.#firmwareOffset = config.memorySizeBytes;
+    for (const { address, sizeBytes, ramOffset } of this.memoryMap.ram) {
+      this.#instance.map({ address, sizeBytes, readOffset: ramOffset, writeOffset: ramOffset });
+    }
+    this.#instance.map({ address: 0xa_0000, sizeBytes: 0x2_0000, readOffset: undefined, writeOffset: undefined });
+    this.board = new Board(config, {
+      instance: this.#instance, memory: this.guestMemory(), clock: this.clock, memoryMap: this.memoryMap,
+      firmwareOffset: (address) => this.#lowFirmwareOffset(address),
+      interruptOutput: { set: (level) => this.#apics[0]?.setLint(0, level) },
+      onEnd: (end) => this.#finish(end),
+      onReset: (kind) => this.#requestReset(kind),
+    }, memoryBus);
+    this.processors = [this.#createProcessor(0, memoryBus)];
+    this.#installFirmware();
+  }
+
+  /** Guest RAM as devices and debuggers reach it. */
+  guestMemory(): GuestMemory {
+    return {
+      sizeBytes: this.#config.memorySizeBytes,
+      read: (address, target) => this.#instance.readMemory(address, target),
+      write: (address, source) => this.#instance.writeMemory(address, source),
+    };
+  }
+
+  #instructionTimeNs(nsPerInstruction: number): number {
+    return (this.processors[0]?.retiredInstructions ?? 0) * nsPerInstruction + this.#skippedNs;
+  }
+
+  #createProcessor(index: number, memoryBus: DispatchBus): VirtualProcessor {
+    let mapping: Mapping | undefined;
+    let processor: VirtualProcessor | undefined;
+    const apic: LocalApic = new LocalApic({ id: index, isBootProcessor: index === 0 }, {
+      clock: this.clock,
+      bus: this.board.apicBus,
+      tscDeadlineToNs: (tsc) => Number(tsc - this.#tscOffset) * (1e9 / tscHertz),
+      mappingChanged: (base) => mapping?.relocate(base),
+      processor: {
+        interruptPendingChanged: (isPending) => {
+          if (isPending) processor?.attend();
+        },
+        nmi: () => processor?.signalNmi(),
+        smi: () => {},
+        init: () => {
+          apic.initialize();
+          processor?.reset("init");
+        },
+        startUp: (vector) => {
+          if (processor?.isWaitingForStartUp === true) processor.startUp(vector);
+        },
+        acknowledgeExternal: () => this.board.pic.acknowledge(),
+      },
+    });
+    mapping = memoryBus.map(apic.mappedBase(), 0x1000, apic, `local-apic@${index}`);
+    this.#apics.push(apic);
+    this.board.apicBus.attach(apic);
+    processor = this.#instance.createProcessor(index, this.#processorBus(apic), apic);
+    return processor;
+  }
+
+  #processorBus(apic: LocalApic): ProcessorBus {
+    const { ports } = this.board;
+    const random = new BigUint64Array(1);
+    return {
+      portRead: (port, sizeBytes) => ports.read(port, sizeBytes),
+      portWrite: (port, sizeBytes, value) => ports.write(port, sizeBytes, value),
+      timeStampCounter: () => BigInt(Math.floor(this.clock.nowNs())) + this.#tscOffset,
+      setTimeStampCounter: (value) => {
+        this.#tscOffset = value - BigInt(Math.floor(this.clock.nowNs()));
+        apic.tscChanged();
+      },
+      readMsr: (index) => LocalApic.ownsMsr(index) ? apic.readMsr(index) : undefined,
+      writeMsr: (index, value) => LocalApic.ownsMsr(index) ? apic.writeMsr(index, value) : "unknown",
+      taskPriority: () => apic.getCr8(),
+      setTaskPriority: (value) => apic.setCr8(value),
+      random64: () => {
+        this.#config.fillRandom(new Uint8Array(random.buffer));
+        return random[0];
+      },
+    };
+  }
+
+  // --- firmware ----------------------------------------------------------------------------------------------------
+
+  /** The last 128 KiB of the flash also appear below 1 MiB. */
+  #lowFirmwareOffset(address: number): number | undefined {
+    const size = this.#config.firmware?.image.length;
+    if (size === undefined || address < lowFirmwareEnd - Math.min(size, lowFirmwareBytes)) return undefined;
+    return this.#firmwareOffset + size - (lowFirmwareEnd - address);
+  }
+
+  #installFirmware(): void {
+    const { firmware } = this.#config;
+    if (firmware === undefined) return;
+    const { image } = firmware;
+    this.#instance.storage.set(image, this.#firmwareOffset);
+    this.#instance.map({ address: firmwareEnd - image.length, sizeBytes: image.length, readOffset: this.#firmwareOffset, writeOffset: undefined });
+    const { fwCfg } = this.board;
+    const word = (value: number): Uint8Array => {
+      const bytes = new Uint8Array(8);
+      new DataView(bytes.buffer).setBigUint64(0, BigInt(value), true);
+      return bytes;
+    };
+    fwCfg.addItem(FwCfgItem.ramSize, word(this.#config.memorySizeBytes));
+    fwCfg.addItem(FwCfgItem.processorCount, word(this.processors.length).subarray(0, 2));
+    fwCfg.addItem(FwCfgItem.maximumProcessors, word(this.processors.length).subarray(0, 2));
+    fwCfg.addItem(FwCfgItem.noGraphic, word(this.#config.devices.vga ? 0 : 1).subarray(0, 2));
+    fwCfg.addItem(FwCfgItem.bootMenu, word(0).subarray(0, 2));
+    const ram = this.memoryMap.ram.map(({ address, sizeBytes }) => ({ address, sizeBytes, kind: "ram" as const }));
+    fwCfg.addFile("etc/e820", encodeE820(ram));
+    fwCfg.addFile("etc/boot-fail-wait", word(0).subarray(0, 4));
+    for (const [name, bytes] of createAcpiFiles(this.board.describe(this.processors.length))) fwCfg.addFile(name, bytes);
+  }
+
+  /** ACPI tables for a boot without firmware: the address of the root pointer, tables written to memory. */
+  installAcpiTables(): number {
+    const { rsdpAddress, writes } = layOutAcpiTables(this.board.describe(this.processors.length));
+    for (const { address, bytes } of writes) this.#instance.writeMemory(address, bytes);
+    return rsdpAddress;
+  }
+
+  // --- boot --------------------------------------------------------------------------------------------------------
+
+  /** Puts a guest into memory and the boot processor at its first instruction. */
+  load(image: BootImage): void {
+    this.#bootImage = image;
+    for (const { address, bytes, sizeBytes } of image.writes) {
+      this.#instance.writeMemory(address, bytes);
+      if (sizeBytes > bytes.length) this.#instance.writeMemory(address + bytes.length, new Uint8Array(sizeBytes - bytes.length));
+    }
+    this.processors[0].setBootState(bootStateOf(image));
+  }
+
+  get bootImage(): BootImage | undefined {
+    return this.#bootImage;
+  }
+
+  // --- running -----------------------------------------------------------------------------------------------------
+
+  get end(): MachineEnd | undefined {
+    return this.#end;
+  }
+
+  get retiredInstructions(): number {
+    return this.processors.reduce((sum, processor) => sum + processor.retiredInstructions, 0);
+  }
+
+  #finish(end: MachineEnd): void {
+    this.#end ??= end;
+    for (const processor of this.processors) processor.stop();
+  }
+
+  #requestReset(kind: "platform" | "processor"): void {
+    if (this.#pendingReset !== "platform") this.#pendingReset = kind;
+    for (const processor of this.processors) processor.stop();
+  }
+
+  /** Runs for about `sliceTargetNs`, or until there is nothing to do. */
+  runSlice(): SliceResult {
+    if (this.#end !== undefined) return { kind: "ended", end: this.#end };
+    this.clock.advanceTo(this.clock.nowNs());
+    const [processor] = this.processors;
+    const startNs = this.clock.nowNs();
+    const before = processor.retiredInstructions;
+    const stop = processor.run(this.#budget(startNs));
+    if (this.#config.clock.mode === "real-time") this.#learnSpeed(processor.retiredInstructions - before, this.clock.nowNs() - startNs);
+    if (this.#end === undefined && stop === "shutdown") this.#finish({ kind: "triple-fault" });
+    if (this.#end !== undefined) return { kind: "ended", end: this.#end };
+    if (this.#pendingReset !== undefined) this.#reset();
+    if (stop !== "halted") return { kind: "running" };
+    return this.#idle();
+  }
+
+  #idle(): SliceResult {
+    const untilNs = this.clock.nextDeadlineNs();
+    const nowNs = this.clock.nowNs();
+    if (untilNs !== undefined && untilNs <= nowNs) return { kind: "running" };
+    if (this.#config.clock.mode === "deterministic" && untilNs !== undefined) {
+      this.#skippedNs += untilNs - nowNs;
+      return { kind: "running" };
+    }
+    return { kind: "idle", untilNs };
+  }
+
+  /** Instructions until the next timer, within a slice. */
+  #budget(nowNs: number): number {
+    const deadlineNs = this.clock.nextDeadlineNs();
+    const { clock } = this.#config;
+    if (clock.mode === "deterministic") {
+      const untilDeadline = deadlineNs === undefined ? Infinity : Math.ceil((deadlineNs - nowNs) / clock.nsPerInstruction);
+      return Math.max(1, Math.min(untilDeadline, 1_000_000));
+    }
+    if (deadlineNs === undefined) return this.#sliceInstructions;
+    const share = Math.max((deadlineNs - nowNs) / sliceTargetNs, 0.005);
+    return Math.max(500, Math.round(this.#sliceInstructions * Math.min(share, 1)));
+  }
+
+  /** A slice should take about its target time, whatever the host's speed. */
+  #learnSpeed(instructions: number, elapsedNs: number): void {
+    if (instructions < 1000 || elapsedNs < 10_000) return;
+    const wanted = instructions * (sliceTargetNs / elapsedNs);
+    this.#sliceInstructions = Math.round(Math.min(Math.max(0.8 * this.#sliceInstructions + 0.2 * wanted, 10_000), 4_000_000));
+  }
+
+  #reset(): void {
+    const kind = this.#pendingReset;
+    this.#pendingReset = undefined;
+    if (this.#config.firmware === undefined && kind === "platform") return this.#finish({ kind: "reset" });
+    if (this.#config.firmware === undefined) return this.#finish({ kind: "triple-fault" });
+    if (kind === "platform") {
+      this.board.reset();
+      for (const apic of this.#apics) apic.reset();
+    }
+    for (const processor of this.processors) processor.reset(kind === "platform" ? "reset" : "init");
+  }
+}
+
+function bootStateOf({ registers }: BootImage): BootState {
+  return {
+    rip: registers.rip, rflags: registers.rflags,
+    general: generalRegisterNames.map((name) => registers.general[name]),
+    segments: [
+      registers.es, registers.cs, registers.ss, registers.ds, registers.fs, registers.gs, registers.ldtr, registers.tr,
+    ],
+    gdtr: registers.gdtr, idtr: registers.idtr,
+    cr0: registers.cr0, cr3: registers.cr3, cr4: registers.cr4, efer: registers.efer,
+  };
+}
+

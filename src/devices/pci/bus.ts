@@ -29,7 +29,7 @@ export interface ResourceWindows {
   readonly io: { readonly start: number; readonly end: number };
 }
 
-export const defaultResourceWindows: ResourceWindows = {
+const defaultResourceWindows: ResourceWindows = {
   memory: { start: 0xc000_0000, end: 0xfec0_0000 },
   io: { start: 0xc000, end: 0x10000 },
 };

@@ -49,7 +49,6 @@ export const packetSignature = 0xeb14_0101;
 export const readyStatus = 0x50;
 const errorStatus = 0x51;
 export const abortError = 0x04;
-export const interfaceError = 0x84;
 export const uncorrectableError = 0x40;
 export const idNotFoundError = 0x10;
 

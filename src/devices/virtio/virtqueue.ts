@@ -35,7 +35,7 @@ export interface VirtqueueState {
   interruptedAt: number | undefined;
 }
 
-export function virtqueueResetState(size: number): VirtqueueState {
+function virtqueueResetState(size: number): VirtqueueState {
   return {
     size,
     isEnabled: false,

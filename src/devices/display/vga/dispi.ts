@@ -15,7 +15,7 @@ export const Dispi = {
   memory64KiB: 10,
 } as const;
 
-export const dispiEnabledMask = 0x01;
+const dispiEnabledMask = 0x01;
 const getCapabilitiesMask = 0x02;
 export const dac8BitMask = 0x20;
 const keepMemoryMask = 0x80;

@@ -7,10 +7,10 @@ import type { PciBus } from "../bus.ts";
 import { allOnes } from "../config-space.ts";
 import { PciFunction, type PciFunctionPorts, type PciFunctionState } from "../function.ts";
 
-export const pciExBarOffset = 0x60;
-export const pamOffset = 0x90;
-export const smramOffset = 0x9d;
-export const extendedSmramOffset = 0x9e;
+const pciExBarOffset = 0x60;
+const pamOffset = 0x90;
+const smramOffset = 0x9d;
+const extendedSmramOffset = 0x9e;
 const pamRegisterCount = 7;
 const pamWritableMask = 0x33;
 const pciExBarEnableMask = 1;

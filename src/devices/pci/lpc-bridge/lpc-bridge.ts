@@ -6,8 +6,8 @@ import type { IrqLine, Mapping, RegisterBlock } from "../../contract.ts";
 import type { InterruptRouter } from "../bus.ts";
 import { PciFunction, type PciFunctionPorts, type PciFunctionState } from "../function.ts";
 
-export const pmBaseOffset = 0x40;
-export const acpiControlOffset = 0x44;
+const pmBaseOffset = 0x40;
+const acpiControlOffset = 0x44;
 const pirqAToDOffset = 0x60;
 const pirqEToHOffset = 0x68;
 const gpioBaseOffset = 0x48;
@@ -18,7 +18,7 @@ const enablesOffset = 0x82;
 const generalPmConfigurationOffset = 0xa0;
 const firmwareHubOffset = 0xd0;
 const biosControlOffset = 0xdc;
-export const rootComplexBaseOffset = 0xf0;
+const rootComplexBaseOffset = 0xf0;
 
 const acpiEnableMask = 0x80;
 const sciSelectMask = 0x07;

@@ -3,32 +3,30 @@
 import { bitLength, integerSquareRoot } from "./bits.ts";
 import type { Exact, Unpacked } from "./unpacked.ts";
 
-/** Beyond this distance the smaller addend only matters as a sticky bit. */
+/** Beyond this distance of the exponents it is worth asking whether the smaller addend only matters as a sticky bit. */
 const alignmentLimit = 200;
 
 export function toExact(a: Unpacked): Exact {
   return { negative: a.negative, significand: a.significand, exponent: a.exponent - 63 };
 }
 
+/** An addend too small to reach any rounding position, as a sticky bit far below the other one. */
+function asSticky(small: Exact, large: Exact): Exact {
+  const isFar =
+    large.exponent + bitLength(large.significand) - small.exponent - bitLength(small.significand) >
+    alignmentLimit;
+  return isFar ? { ...small, significand: 1n, exponent: large.exponent - alignmentLimit } : small;
+}
+
 /** The sum, or undefined if it is exactly zero (whose sign is the caller's business). */
-export function addExact(a: Exact, b: Exact): Exact | undefined {
-  const aTop = a.exponent + bitLength(a.significand);
-  const bTop = b.exponent + bitLength(b.significand);
-  const [large, small] = aTop >= bTop ? [a, b] : [b, a];
-  let exponent = Math.min(a.exponent, b.exponent);
-  let largeSignificand: bigint;
-  let smallSignificand: bigint;
-  if (Math.abs(aTop - bTop) > alignmentLimit) {
-    exponent = large.exponent - alignmentLimit;
-    largeSignificand = large.significand << BigInt(alignmentLimit);
-    smallSignificand = 1n;
-  } else {
-    largeSignificand = large.significand << BigInt(large.exponent - exponent);
-    smallSignificand = small.significand << BigInt(small.exponent - exponent);
-  }
-  const sum =
-    (large.negative ? -largeSignificand : largeSignificand) +
-    (small.negative ? -smallSignificand : smallSignificand);
+export function addExact(left: Exact, right: Exact): Exact | undefined {
+  const distance = left.exponent - right.exponent;
+  const a = distance < -alignmentLimit ? asSticky(left, right) : left;
+  const b = distance > alignmentLimit ? asSticky(right, left) : right;
+  const exponent = Math.min(a.exponent, b.exponent);
+  const aAligned = a.significand << BigInt(a.exponent - exponent);
+  const bAligned = b.significand << BigInt(b.exponent - exponent);
+  const sum = (a.negative ? -aAligned : aAligned) + (b.negative ? -bAligned : bAligned);
   if (sum === 0n) return undefined;
   return sum < 0n
     ? { negative: true, significand: -sum, exponent }

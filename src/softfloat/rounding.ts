@@ -74,6 +74,9 @@ export interface Multiple {
   readonly roundedUp: boolean;
 }
 
+/** Up to here shifting costs less than asking whether it is needed. */
+const directShiftLimit = 256;
+
 /** Rounds an exact magnitude to a multiple of 2^unitExponent. */
 export function roundToMultiple(
   value: Exact,
@@ -85,8 +88,7 @@ export function roundToMultiple(
     return { quotient: value.significand << BigInt(-shift), inexact: false, roundedUp: false };
   }
   let significand = value.significand;
-  const length = bitLength(significand);
-  if (shift > length + 1) {
+  if (shift > directShiftLimit && shift > bitLength(significand) + 1) {
     // Far below half a unit: only that it is not zero matters.
     significand = 1n;
     shift = 2;

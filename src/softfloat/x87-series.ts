@@ -4,7 +4,7 @@
  */
 
 import { addExact, toExact } from "./arithmetic.ts";
-import { bitLength } from "./bits.ts";
+import { bitLength, integerSquareRoot } from "./bits.ts";
 import type { Exact, Unpacked } from "./unpacked.ts";
 import { constantBits, lnTwoFixed, piFixed } from "./x87-constants.ts";
 
@@ -250,7 +250,7 @@ function arctangentOfRatio(ratio: Exact): Exact {
   let doublings = 0;
   while (toFixed(t) > one >> 4n) {
     // tan(θ/2) = t / (1 + √(1 + t²)).
-    const root = fixedSquareRoot(one + squareFixed(t));
+    const root = integerSquareRoot((one + squareFixed(t)) << shift);
     t = quotientOf(t, { negative: false, significand: one + root, exponent: -seriesBits });
     doublings++;
   }
@@ -260,16 +260,6 @@ function arctangentOfRatio(ratio: Exact): Exact {
     significand: t.significand * factor,
     exponent: t.exponent - seriesBits + doublings,
   };
-}
-
-function fixedSquareRoot(value: bigint): bigint {
-  let root = value;
-  const radicand = value << shift;
-  for (;;) {
-    const next = (root + radicand / root) >> 1n;
-    if (next >= root) return root;
-    root = next;
-  }
 }
 
 const pi: Exact = { negative: false, significand: piFixed, exponent: -constantBits };

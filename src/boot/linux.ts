@@ -1,5 +1,6 @@
 /** Starts a bzImage by the 64-bit boot protocol, or by the 32-bit one where the kernel has no other (Linux: Documentation/arch/x86/boot.rst, zero-page.rst). */
 import { UserError } from "../base/errors.ts";
+import { placeBiosDataArea } from "./bios-data.ts";
 import { alignDown, alignUp, dataView, encodeCString, pageSizeBytes } from "./bytes.ts";
 import { parseBzImage, setupHeaderOffsets, type BzImage } from "./bzimage.ts";
 import type { BootImage } from "./contract.ts";
@@ -82,6 +83,7 @@ export function loadLinux(options: LinuxBootOptions): BootImage {
   const image = parseBzImage(options.kernel);
   const commandLine = encodeCommandLine(image, options.commandLine);
   const placement = new Placement(options.memory);
+  placeBiosDataArea(placement);
   const initrd = options.initrd ?? new Uint8Array(0);
   const lowRamBytes = options.memory.ram[0].sizeBytes;
   const kernelEnd = image.preferredAddress + image.initSizeBytes;

@@ -1,5 +1,5 @@
 /** Places a guest's parts in RAM: within the regions that the memory map calls RAM, and never one over another. */
-import { UserError } from "../base/errors.ts";
+import { invariant, UserError } from "../base/errors.ts";
 import { alignDown, alignUp, hex, pageSizeBytes } from "./bytes.ts";
 import type { MemoryWrite } from "./contract.ts";
 import { lowRamEndMaximum, tooLittleMemory, type MemoryMap } from "./memory-map.ts";
@@ -58,10 +58,26 @@ export class Placement {
 
   /** Puts `bytes` as low as possible at or above `start`. Errors as for {@link placeHigh}. */
   placeLow(name: string, bytes: Uint8Array, start: number, alignment: number = pageSizeBytes): number {
-    const address = this.#findLow(bytes.length, start, alignment);
-    if (address === undefined) throw this.#noRoom(name, bytes.length);
-    this.place(name, address, bytes);
+    const address = this.reserveLow(name, bytes.length, start, alignment);
+    this.fill(name, address, bytes);
     return address;
+  }
+
+  /** Keeps room whose content is not known yet; {@link fill} brings it. Errors as for {@link placeHigh}. */
+  reserveLow(name: string, sizeBytes: number, start: number, alignment: number = pageSizeBytes): number {
+    const address = this.#findLow(sizeBytes, start, alignment);
+    if (address === undefined) throw this.#noRoom(name, sizeBytes);
+    this.reserve(name, address, sizeBytes);
+    return address;
+  }
+
+  /** Writes into a range that has been reserved. */
+  fill(name: string, address: number, bytes: Uint8Array): void {
+    invariant(
+      bytes.length === 0 || this.#taken.some(({ start, end }) => address >= start && address + bytes.length <= end),
+      `room has been kept for ${name}`,
+    );
+    this.#writes.push({ name, address, bytes, sizeBytes: bytes.length });
   }
 
   #findHigh(sizeBytes: number, limit: number, alignment: number): number | undefined {

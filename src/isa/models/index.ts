@@ -1,0 +1,50 @@
+/** CPU models: CPUID and model-specific registers as a property of the machine, not of the host. */
+import { UserError } from "../../base/errors.ts";
+import type { CpuModel } from "../processor.ts";
+import { cpuidLeaf, type CpuidFacts, type CpuidResult } from "./cpuid.ts";
+import { applyFeatureOverrides } from "./feature-set.ts";
+import { featureBits } from "./features.ts";
+import { storageRegisters } from "./model-specific-registers.ts";
+import { defaultCpuModelName, presets } from "./presets.ts";
+
+export { defaultCpuModelName };
+
+export const cpuModelNames: readonly string[] = presets.map((preset) => preset.name);
+export const cpuFeatureNames: readonly string[] = [...featureBits.keys()];
+
+export interface CpuModelOptions {
+  /** A multiple of 1 MHz lets CPUID leaf 0x15 tell it exactly. */
+  readonly tscFrequencyHz: number;
+  readonly apicId: number;
+  /** Processors of the machine, at most 255. */
+  readonly processors: number;
+  /** Changes such as `"+la57,-smap"`. */
+  readonly features?: string;
+  /** Default 1 GHz, the local APIC's timer. */
+  readonly apicTimerFrequencyHz?: number;
+}
+
+const defaultApicTimerFrequencyHz = 1_000_000_000;
+
+/** Builds a model by name. Throws `UserError` BAD_CONFIG for an unknown model or feature. */
+export function createCpuModel(name: string, options: CpuModelOptions): CpuModel {
+  const preset = presets.find((candidate) => candidate.name === name);
+  if (preset === undefined) {
+    throw new UserError("BAD_CONFIG", `CPU model "${name}" is unknown; use one of: ${cpuModelNames.join(", ")}`);
+  }
+  const features = applyFeatureOverrides(preset.features, options.features ?? "");
+  const facts: CpuidFacts = {
+    preset, features, tscFrequencyHz: options.tscFrequencyHz, apicId: options.apicId, processors: options.processors,
+    apicTimerFrequencyHz: options.apicTimerFrequencyHz ?? defaultApicTimerFrequencyHz,
+  };
+  const registers = storageRegisters(preset, features);
+  return {
+    name: preset.name,
+    vendor: preset.vendor,
+    physicalAddressBits: preset.physicalAddressBits,
+    linearAddressBits: features.has("la57") ? 57 : 48,
+    hasFeature: (feature) => features.has(feature),
+    cpuid: (leaf, subleaf): CpuidResult => cpuidLeaf(facts, leaf >>> 0, subleaf >>> 0),
+    msr: (index) => registers.get(index >>> 0),
+  };
+}

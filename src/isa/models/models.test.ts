@@ -1,0 +1,60 @@
+import { expect, test } from "vitest";
+import { UserError } from "../../base/errors.ts";
+import { instructions } from "../instructions.ts";
+import { cpuFeatureNames, cpuModelNames, createCpuModel } from "./index.ts";
+
+const options = { tscFrequencyHz: 2_000_000_000, apicId: 0, processors: 1 };
+
+function text(...registers: readonly number[]): string {
+  const bytes = new Uint8Array(new Uint32Array(registers).buffer);
+  return String.fromCharCode(...bytes).replaceAll("\0", "");
+}
+
+test.each(cpuModelNames)("%s has what 64-bit operating systems ask for", (name) => {
+  const model = createCpuModel(name, options);
+  const vendor = model.cpuid(0, 0);
+  expect(["GenuineIntel", "AuthenticAMD", "CentaurHauls"]).toContain(text(vendor.ebx, vendor.edx, vendor.ecx));
+  const brand = [0x8000_0002, 0x8000_0003, 0x8000_0004].map((leaf) => model.cpuid(leaf, 0));
+  expect(text(...brand.flatMap(({ eax, ebx, ecx, edx }) => [eax, ebx, ecx, edx]))).toBe("Ringmaster Processor");
+  expect(model.cpuid(0x8000_0001, 0).edx & (1 << 29)).not.toBe(0);
+  for (const feature of ["lm", "nx", "sse4_2", "popcnt", "cx16"]) expect(model.hasFeature(feature)).toBe(true);
+  for (const msr of [0x8b, 0xfe, 0x200, 0x20f, 0x250, 0x2ff]) expect(model.msr(msr)).toBeDefined();
+});
+
+test("the TSC frequency is exact in leaves 0x15 and 0x16", () => {
+  const model = createCpuModel("intel-v2", { ...options, tscFrequencyHz: 2_400_000_000 });
+  const { eax, ebx, ecx } = model.cpuid(0x15, 0);
+  expect(ecx * ebx / eax).toBe(2_400_000_000);
+  expect(model.cpuid(0x16, 0).eax).toBe(2400);
+});
+
+test("signatures are those of the family and model", () => {
+  expect(createCpuModel("intel-v2", options).cpuid(1, 0).eax).toBe(0x206c1);
+  expect(createCpuModel("amd-v2", options).cpuid(1, 0).eax).toBe(0x60fb1);
+});
+
+test("features can be added and removed with what depends on them", () => {
+  const model = createCpuModel("max", { ...options, features: "+la57,-xsave" });
+  expect(model.linearAddressBits).toBe(57);
+  for (const gone of ["xsave", "xsavec", "xsaves", "pku"]) expect(model.hasFeature(gone)).toBe(false);
+  expect(model.cpuid(0xd, 0).eax).toBe(0);
+  expect(createCpuModel("intel-v2", { ...options, features: "+xsaves" }).hasFeature("xsave")).toBe(true);
+});
+
+test("mistakes name the choices", () => {
+  expect(() => createCpuModel("i486", options)).toThrow(UserError);
+  expect(() => createCpuModel("i486", options)).toThrow(/intel-v2, amd-v2, via-v2, max/);
+  expect(() => createCpuModel("max", { ...options, features: "+avx9000" })).toThrow(/avx9000.*clwb/);
+  expect(() => createCpuModel("max", { ...options, features: "smap" })).toThrow(/\+smap/);
+});
+
+test("every feature that instructions ask for can be named", () => {
+  const asked = new Set(instructions.map(({ feature }) => feature).filter((feature) => feature !== undefined));
+  expect([...asked].filter((feature) => !cpuFeatureNames.includes(feature))).toEqual([]);
+});
+
+test("topology of several processors", () => {
+  const model = createCpuModel("intel-v2", { ...options, apicId: 2, processors: 3 });
+  expect(model.cpuid(0xb, 1)).toEqual({ eax: 2, ebx: 3, ecx: 0x201, edx: 2 });
+  expect(model.cpuid(1, 0).ebx >>> 24).toBe(2);
+});

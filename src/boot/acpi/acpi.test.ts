@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { AcpiBoard } from "./board.ts";
-import { exampleBoard } from "./example-board.ts";
+import { exampleBoard } from "../testing/example-board.ts";
 import { createAcpiFiles, fwCfgNames, layOutAcpiTables } from "./layout.ts";
 
 const sum = (bytes: Uint8Array): number => bytes.reduce((total, byte) => (total + byte) & 0xff, 0);

@@ -1,5 +1,5 @@
 /** A complete board for tests: one processor, PCI, every legacy device. */
-import { defaultPowerManagement, type AcpiBoard } from "./board.ts";
+import { defaultPowerManagement, type AcpiBoard } from "../acpi/board.ts";
 
 export const exampleBoard: AcpiBoard = {
   processors: [{ apicId: 0 }, { apicId: 1 }],

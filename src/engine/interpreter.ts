@@ -207,16 +207,18 @@ export class Interpreter {
     const exit = f.block();
     const lookUp = f.loop();
     // The budget is looked at before the block that it would pay for.
-    f.local.get(cpu);
-    f.i32.load(state.budget.offset);
-    f.i32.const(0);
-    f.i32.le_s();
-    f.if("void", "unlikely");
-    f.i32.const(RunResult.Budget);
-    f.local.set(status);
-    f.br(exit);
-    f.end();
-    emitLookUp(f, cpu, record, () => {
+    const checkBudget = (): void => {
+      f.local.get(cpu);
+      f.i32.load(state.budget.offset);
+      f.i32.const(0);
+      f.i32.le_s();
+      f.if("void", "unlikely");
+      f.i32.const(RunResult.Budget);
+      f.local.set(status);
+      f.br(exit);
+      f.end();
+    };
+    const find = (): void => {
       f.local.get(cpu);
       f.i32.const(0);
       f.i32.store(state.currentRecord.offset);
@@ -228,7 +230,9 @@ export class Interpreter {
       f.local.set(status);
       f.br(exit);
       f.end();
-    });
+    };
+    checkBudget();
+    emitLookUp(f, cpu, record, find);
     const next = f.loop();
     const [faultLabel, exitLabel, jumpLabel, targetLabel] = [f.block(), f.block(), f.block(), f.block()];
     const advance = (): void => {
@@ -245,9 +249,12 @@ export class Interpreter {
     f.i32.load16_u(RecordField.handler);
     f.brTable([invalid, end, ...inlineLabels], outOfLine);
     f.end(invalid);
-    // Charge what was executed of the block, then look up this instruction again.
+    // Charge what was executed of the block, then find this instruction anew: the jump cache still names the void block.
     emitLeaveBefore(f, cpu, record);
-    f.br(lookUp);
+    checkBudget();
+    find();
+    emitBlockStart(f, cpu);
+    f.br(next);
     f.end(end);
     emitEnd(f, cpu, record, next, lookUp);
     const exits: Exits = {
@@ -431,10 +438,15 @@ function emitLookUp(f: FunctionBuilder, cpu: CpuLocal, record: CpuLocal, miss: (
   f.else();
   miss();
   f.end();
+  emitBlockStart(f, cpu);
+  f.freeLocal(linear);
+  f.freeLocal(entry);
+}
+
+/** ripBase = rip. */
+function emitBlockStart(f: FunctionBuilder, cpu: CpuLocal): void {
   f.local.get(cpu);
   f.local.get(cpu);
   f.i64.load(state.rip.offset);
   f.i64.store(state.ripBase.offset);
-  f.freeLocal(linear);
-  f.freeLocal(entry);
 }

@@ -20,6 +20,11 @@ export interface ProcessorMemory {
   linear(segment: number, offset: bigint, sizeBytes: number, intent: "read" | "write"): bigint | undefined;
   /** Forgets the translation of one page (INVLPG). */
   invalidatePage(linear: bigint): void;
+  /**
+   * After a write of CR3: translates for process context `pcid` (undefined without CR4.PCIDE) from now on. Unless `keep`,
+   * earlier translations of that context are forgotten; those of global pages may stay.
+   */
+  switchAddressSpace(pcid: number | undefined, keep: boolean): void;
   /** Forgets translations: all, or all but global pages. */
   flush(options: { keepGlobal: boolean }): void;
 }

@@ -83,12 +83,13 @@ function switchPaging({ state }: Processor, isOn: boolean): boolean {
 
 function writeCr3(p: Processor, value: bigint): Status {
   const { state } = p;
-  const keepsTranslations = hasCr4(state, Cr4Mask.PCIDE) && (value & keepTranslationsMask) !== 0n;
+  const hasContexts = hasCr4(state, Cr4Mask.PCIDE);
+  const keepsTranslations = hasContexts && (value & keepTranslationsMask) !== 0n;
   const root = keepsTranslations ? value & ~keepTranslationsMask : value;
   if (root >> BigInt(p.model.physicalAddressBits) !== 0n && isLongMode(state)) return p.raise(Vector.GP, 0);
   state.set64(layout.cr3, root);
   p.modeChanged();
-  if (!keepsTranslations) p.memory.flush({ keepGlobal: true });
+  p.memory.switchAddressSpace(hasContexts ? Number(root & 0xfffn) : undefined, keepsTranslations);
   return Status.Next;
 }
 
@@ -203,12 +204,13 @@ export function invalidateProcessContext(p: Processor, type: bigint, context: bi
   const { state } = p;
   if (state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
   const usesContext = type < 2n;
+  const current = hasCr4(state, Cr4Mask.PCIDE) ? state.get64(layout.cr3) & 0xfffn : 0n;
   const isRefused = type > 3n || context > 0xfffn || (type === 0n && !isCanonical(state, linear)) ||
     (usesContext && context !== 0n && !hasCr4(state, Cr4Mask.PCIDE));
   if (isRefused) return p.raise(Vector.GP, 0);
   if (type === 2n) {
     p.memory.flush({ keepGlobal: false });
-  } else if (type === 0n && context === (state.get64(layout.cr3) & 0xfffn)) {
+  } else if (type === 0n && context === current) {
     p.memory.invalidatePage(linear);
   } else {
     // More may be forgotten than was asked for; other contexts are not kept apart here.

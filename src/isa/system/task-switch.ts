@@ -194,7 +194,7 @@ function loadTask(p: Processor, image: TaskImage, isNested: boolean): boolean {
   if (hasPaging && image.cr3 !== undefined && image.cr3 !== state.get64(layout.cr3)) {
     state.set64(layout.cr3, image.cr3);
     p.modeChanged();
-    p.memory.flush({ keepGlobal: true });
+    p.memory.switchAddressSpace(undefined, false);
   }
   state.set64(layout.rip, image.rip);
   const narrowFlagsMask = 0xffff;

@@ -60,6 +60,9 @@ export class FlatProcessor implements Processor {
         return undefined;
       },
       invalidatePage: () => {},
+      switchAddressSpace: () => {
+        this.flushes++;
+      },
       flush: () => {
         this.flushes++;
       },

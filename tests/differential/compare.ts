@@ -5,7 +5,7 @@
 import { excusesOf } from "./excuses.ts";
 import type { Form } from "./forms.ts";
 import { FxsaveOffset, Outcome, recordBytes, RecordOffset, wroteOutsideFlag } from "./layout.ts";
-import type { CaseBatch, CodeBits, ResultBatch } from "./layout.ts";
+import type { CaseBatch, CodeBits, RecordBatch, ResultBatch } from "./layout.ts";
 
 export interface Difference {
   /** Register, flag or memory address. */
@@ -99,21 +99,29 @@ const registerNames: readonly string[] = [
   "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
 ];
 /** Status flags by bit number. */
-export const flagBits: readonly (readonly [name: string, bit: number])[] = [
+const flagBits: readonly (readonly [name: string, bit: number])[] = [
   ["cf", 0], ["pf", 2], ["af", 4], ["zf", 6], ["sf", 7], ["tf", 8], ["df", 10], ["of", 11], ["nt", 14], ["ac", 18], ["id", 21],
 ];
 
-export function hex(value: bigint | number): string {
+function hex(value: bigint | number): string {
   return `0x${value.toString(16)}`;
 }
 
 /** A result's fields by name, memory left out. */
-export function describe(bits: CodeBits, index: number, result: ResultBatch): Map<string, string> {
+function describe(bits: CodeBits, index: number, result: ResultBatch): Map<string, string> {
+  const fields = new Map([
+    ["outcome", describeOutcome(index, result)],
+    ["rip", hex(result.rip(index))],
+    ["cr2", hex(result.cr2(index))],
+    ["outside", String(result.resultFlags(index) & wroteOutsideFlag)],
+  ]);
+  for (const [field, value] of describeState(bits, index, result)) fields.set(field, value);
+  return fields;
+}
+
+/** Registers and flags of a case or a result, by name. */
+export function describeState(bits: CodeBits, index: number, result: RecordBatch): Map<string, string> {
   const fields = new Map<string, string>();
-  fields.set("outcome", describeOutcome(index, result));
-  fields.set("rip", hex(result.rip(index)));
-  fields.set("cr2", hex(result.cr2(index)));
-  fields.set("outside", String(result.resultFlags(index) & wroteOutsideFlag));
   const count = bits === 64 ? 16 : 8;
   for (let register = 0; register < count; register++) fields.set(registerNames[register], hex(result.gpr(index, register)));
   const flags = result.rflags(index);

@@ -22,17 +22,20 @@ export interface HostFeatures {
 
 /** Feature names as in instruction definitions, and the bit that reports them: word of `greeting`, bit. */
 const featureBits: Readonly<Record<string, readonly [word: number, bit: number]>> = {
-  fpu: [11, 0], cx8: [11, 8], cmov: [11, 15], clflush: [11, 19], mmx: [11, 23], fxsr: [11, 24], sse: [11, 25],
+  fpu: [11, 0], tsc: [11, 4], msr: [11, 5], sep: [11, 11], cx8: [11, 8], cmov: [11, 15], clflush: [11, 19], mmx: [11, 23], fxsr: [11, 24], sse: [11, 25],
   sse2: [11, 26],
-  sse3: [10, 0], pclmulqdq: [10, 1], ssse3: [10, 9], fma: [10, 12], cx16: [10, 13], "sse4.1": [10, 19],
-  "sse4.2": [10, 20], movbe: [10, 22], popcnt: [10, 23], aes: [10, 25], xsave: [10, 26], avx: [10, 28],
+  sse3: [10, 0], monitor: [10, 3], vmx: [10, 5], pclmulqdq: [10, 1], ssse3: [10, 9], fma: [10, 12], cx16: [10, 13], sse4_1: [10, 19],
+  sse4_2: [10, 20], movbe: [10, 22], popcnt: [10, 23], aes: [10, 25], xsave: [10, 26], avx: [10, 28],
   f16c: [10, 29], rdrand: [10, 30],
   fsgsbase: [13, 0], bmi1: [13, 3], avx2: [13, 5], bmi2: [13, 8], invpcid: [13, 10], rdseed: [13, 18], adx: [13, 19],
   smap: [13, 20], clflushopt: [13, 23], clwb: [13, 24], sha: [13, 29], pku: [14, 3], rdpid: [14, 22],
   serialize: [15, 14],
   xsaveopt: [16, 0], xsavec: [16, 1], xsaves: [16, 3],
-  lahf: [22, 0], lzcnt: [22, 5], sse4a: [22, 6], prefetchw: [22, 8], syscall: [23, 11], rdtscp: [23, 27], lm: [23, 29],
+  lahf: [22, 0], svm: [22, 2], altmovcr8: [22, 4], lzcnt: [22, 5], sse4a: [22, 6], prefetchw: [22, 8], syscall: [23, 11], rdtscp: [23, 27], lm: [23, 29],
 };
+
+/** All features that the host is asked for. */
+export const featureNames: ReadonlySet<string> = new Set(Object.keys(featureBits));
 
 export class NativeProcessor {
   readonly name = "host";

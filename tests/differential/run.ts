@@ -1,6 +1,6 @@
 /** The differential test itself: makes cases, runs them on the host's processor and on ours, and collects what differs. */
 import type { InstructionDefinition } from "../../src/isa/definition.ts";
-import { Comparer } from "./compare.ts";
+import { Comparer, describeState } from "./compare.ts";
 import type { Difference } from "./compare.ts";
 import type { Form } from "./forms.ts";
 import { CaseGenerator } from "./generate.ts";
@@ -22,7 +22,7 @@ export interface DifferentialOptions {
   readonly filter: RegExp | string | undefined;
   readonly definitions: readonly InstructionDefinition[];
   /** Makes our processors for a code size and the host's vendor and features. */
-  processors(bits: CodeBits, host: HostFeatures): Promise<readonly ProcessorUnderTest[]>;
+  processors(bits: CodeBits, host: HostFeatures): readonly ProcessorUnderTest[];
   progress?(done: number, total: number, mismatches: number): void;
 }
 
@@ -34,6 +34,8 @@ export interface Mismatch {
   readonly bytes: string;
   readonly codeBits: CodeBits;
   readonly differences: readonly Difference[];
+  /** Registers, flags and the like before the instruction, by name. */
+  readonly given: Readonly<Record<string, string>>;
   /** Command that runs this case alone. */
   readonly replay: string;
 }
@@ -62,12 +64,24 @@ export interface DifferentialReport {
 }
 
 const batchCapacity = 2048;
+/** Forms that one set of our processors runs: what they compile for a form is let go with them. */
+const formsPerGroup = 256;
 const mismatchesKeptPerForm = 2;
 
 /** Runs the test; `skipped` says why the host's processor cannot be asked. */
 export async function runDifferential(options: DifferentialOptions): Promise<DifferentialReport | Skipped> {
   const run = new DifferentialRun(options);
   return run.run();
+}
+
+/** What one batch travels in. */
+interface Batches {
+  readonly cases: CaseBatch;
+  readonly host: ResultBatch;
+  readonly ours: ResultBatch;
+  /** Form and number of each case. */
+  readonly owners: { form: Form; caseNumber: number }[];
+  readonly comparer: Comparer;
 }
 
 class DifferentialRun {
@@ -116,38 +130,46 @@ class DifferentialRun {
 
   private async runCodeSize(native: NativeProcessor, forms: readonly Form[], casesPerForm: number): Promise<void> {
     const { bits, features } = native;
-    const processors = await this.options.processors(bits, features);
-    for (const { name } of processors) this.processorNames.add(name);
-    const comparer = new Comparer(bits);
-    const batch = new CaseBatch(bits, batchCapacity);
-    const hostResults = new ResultBatch(bits, batchCapacity);
-    const ourResults = new ResultBatch(bits, batchCapacity);
-    const owners: { form: Form; caseNumber: number }[] = [];
-    const flush = async (): Promise<void> => {
-      await native.run(batch, hostResults);
-      for (const processor of processors) {
-        runOurs(processor, batch, ourResults);
-        for (const [index, { form, caseNumber }] of owners.entries()) {
-          const { differences, excused } = comparer.compare(form, batch, index, hostResults, ourResults);
-          for (const rule of excused) this.excused.set(rule, (this.excused.get(rule) ?? 0) + 1);
-          if (differences.length > 0) this.addMismatch(processor.name, form, caseNumber, batch, index, differences);
+    const batches: Batches = {
+      cases: new CaseBatch(bits, batchCapacity),
+      host: new ResultBatch(bits, batchCapacity),
+      ours: new ResultBatch(bits, batchCapacity),
+      owners: [],
+      comparer: new Comparer(bits),
+    };
+    const firstCase = this.options.onlyCase ?? 0;
+    for (let first = 0; first < forms.length; first += formsPerGroup) {
+      const processors = this.options.processors(bits, features);
+      for (const { name } of processors) this.processorNames.add(name);
+      for (const form of forms.slice(first, first + formsPerGroup)) {
+        this.countForm(form, casesPerForm);
+        for (let caseNumber = firstCase; caseNumber < firstCase + casesPerForm; caseNumber++) {
+          this.generator.append(form, caseNumber, batches.cases);
+          batches.owners.push({ form, caseNumber });
+          if (batches.cases.count === batchCapacity) await this.runBatch(native, processors, batches);
         }
       }
-      this.done += batch.count;
-      batch.count = 0;
-      owners.length = 0;
-      this.options.progress?.(this.done, this.total, this.mismatchCount);
-    };
-    for (const form of forms) this.countForm(form, casesPerForm);
-    const first = this.options.onlyCase ?? 0;
-    for (let caseNumber = first; caseNumber < first + casesPerForm; caseNumber++) {
-      for (const form of forms) {
-        this.generator.append(form, caseNumber, batch);
-        owners.push({ form, caseNumber });
-        if (batch.count === batchCapacity) await flush();
+      await this.runBatch(native, processors, batches);
+    }
+  }
+
+  private async runBatch(
+    native: NativeProcessor, processors: readonly ProcessorUnderTest[], { cases, host, ours, owners, comparer }: Batches,
+  ): Promise<void> {
+    if (cases.count === 0) return;
+    await native.run(cases, host);
+    for (const processor of processors) {
+      runOurs(processor, cases, ours);
+      for (const [index, { form, caseNumber }] of owners.entries()) {
+        const { differences, excused } = comparer.compare(form, cases, index, host, ours);
+        for (const rule of excused) this.excused.set(rule, (this.excused.get(rule) ?? 0) + 1);
+        if (differences.length > 0) this.addMismatch(processor.name, form, caseNumber, cases, index, differences);
       }
     }
-    if (batch.count > 0) await flush();
+    this.done += cases.count;
+    cases.count = 0;
+    owners.length = 0;
+    this.options.progress?.(this.done, this.total, this.mismatchCount);
   }
 
   private countForm(form: Form, cases: number): void {
@@ -182,6 +204,7 @@ class DifferentialRun {
       codeBits: form.bits,
       bytes: Buffer.from(batch.instruction(index)).toString("hex"),
       differences,
+      given: Object.fromEntries(describeState(form.bits, index, batch)),
       replay: `npm run test:differential -- --seed ${seed} --bits ${form.bits} --form '${form.key}' --case ${caseNumber}`,
     });
   }

@@ -294,12 +294,14 @@ export class CodeCache {
     const next = offset + decoded.length;
     let immediateShift = 0n, immediate = 0n;
     let target: number | undefined;
+    const memory = memoryOperandOf(decoded);
     decoded.operands.forEach((operand, slot) => {
       switch (operand.kind) {
         case "register":
           this.#halves[(at + operandFields[slot]) >>> 1] = registerOffset(operand);
           return;
         case "memory":
+          if (operand !== memory) return;
           this.#writeMemoryOperand(at, operand, decoded, next);
           if (form.address.absolute) immediate = BigInt.asUintN(64, BigInt(operand.displacement));
           return;
@@ -340,6 +342,13 @@ export class CodeCache {
   }
 }
 
+/** The operand that segment overrides and "operand" accesses mean: of MOVS and CMPS the source. */
+function memoryOperandOf({ operands, encoding }: DecodedInstruction<InstructionDefinition>): MemoryOperand | undefined {
+  const isSource = (operand: Operand, index: number): boolean =>
+    operand.kind === "memory" && encoding.operands[index].source !== "stringDestination";
+  return (operands.find(isSource) ?? operands.find((operand) => operand.kind === "memory")) as MemoryOperand | undefined;
+}
+
 function registerOffset(operand: Extract<Operand, { kind: "register" }>): number {
   switch (operand.file) {
     case "gpr": return state.gpr[operand.number].offset + (operand.highByte ? 1 : 0);
@@ -366,7 +375,7 @@ function operandFormOf(operand: Operand): OperandForm {
 /** The handler form of a decoded instruction in a mode. */
 export function handlerFormOf(decoded: DecodedInstruction<InstructionDefinition>, mode: Pick<CodeMode, "code" | "stack">): HandlerForm {
   const long = mode.code === 64;
-  const memory = decoded.operands.find((operand) => operand.kind === "memory");
+  const memory = memoryOperandOf(decoded);
   const isAbsolute = memory !== undefined && typeof memory.displacement === "bigint";
   return {
     definition: decoded.instruction,

@@ -59,6 +59,8 @@ export interface SoftProcessorOptions {
 const noException = 0xffff_ffff;
 const trapFlag: number = FlagMask.TF;
 const resetVector = 0xfff0n;
+/** Slices of generated code within one call of `run`. */
+const maximumSlices = 10_000;
 
 export class SoftProcessor implements Processor {
   readonly state: StateView;
@@ -367,6 +369,8 @@ export class SoftProcessor implements Processor {
   run(maximumInstructions: number): StopReason {
     const s = this.state;
     const end = this.#retired + maximumInstructions;
+    // A slice that ends in a fault may retire nothing: a guest that does nothing else must come back to the caller, too.
+    let slices = 0;
     for (;;) {
       if (this.#stopRequested) {
         this.#stopRequested = false;
@@ -376,7 +380,7 @@ export class SoftProcessor implements Processor {
       this.#expireShadow();
       if (!this.#deliverPending()) return "shutdown";
       if (s.get32(state.activity) === Activity.halted) return "halted";
-      if (this.#retired >= end) return "budget";
+      if (this.#retired >= end || ++slices > maximumSlices) return "budget";
       const wantsAttention = this.#nmiPending ||
         (this.#interrupts.hasInterrupt() && (s.get32(state.systemFlags) & FlagMask.IF) !== 0);
       const budget = this.#mode.single || wantsAttention ? 1 : end - this.#retired;

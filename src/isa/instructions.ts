@@ -5,9 +5,10 @@ import { control } from "./semantics/control.ts";
 import { decimal } from "./semantics/decimal.ts";
 import { logic } from "./semantics/logic.ts";
 import { movement } from "./semantics/movement.ts";
+import { simd } from "./semantics/simd-families.ts";
 import { strings } from "./semantics/strings.ts";
 import { system } from "./semantics/system.ts";
 
 export const instructions: readonly InstructionDefinition[] = [
-  ...arithmetic, ...logic, ...movement, ...control, ...strings, ...decimal, ...system,
+  ...arithmetic, ...logic, ...movement, ...control, ...strings, ...decimal, ...system, ...simd,
 ];

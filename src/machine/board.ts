@@ -24,6 +24,7 @@ import type { PciDeviceContext } from "../devices/pci/contract.ts";
 import { hostBridge, type HostBridge, type ShadowRegion } from "../devices/pci/host-bridge/index.ts";
 import { lpcBridge, type LpcBridge } from "../devices/pci/lpc-bridge/index.ts";
 import { resetPorts } from "../devices/reset/reset-ports/index.ts";
+import { ahci } from "../devices/sata/ahci/index.ts";
 import { uart16550, type Uart16550 } from "../devices/serial/uart16550/index.ts";
 import { hpet, LegacyGate } from "../devices/timers/hpet/index.ts";
 import { pit } from "../devices/timers/pit/index.ts";
@@ -51,8 +52,6 @@ const serialPortPlaces = [
   { basePort: 0x3f8, irqLine: 4 }, { basePort: 0x2f8, irqLine: 3 }, { basePort: 0x3e8, irqLine: 4 }, { basePort: 0x2e8, irqLine: 3 },
 ];
 const lowShadowStart = 0xc_0000;
-const pciDevices = 32;
-const interruptPins = 4;
 
 /** A named device, as snapshots and `vm.state` list it. */
 export interface BoardDevice {
@@ -148,10 +147,16 @@ export class Board {
       failed: (failure) => config.onDiskFailure?.(failure.message),
     }, context), `@${index}`));
     if (config.devices.random) add(virtioEntropy, virtioEntropy.create({ source: (target) => config.fillRandom(target) }, context));
+    if (config.cdrom !== undefined) {
+      const drives = [{ kind: "cdrom", disc: config.cdrom }] as const;
+      add(ahci, ahci.create({ drives }, { ...context, address: { device: 0x1f, function: 2 } }));
+    }
     if (config.firmware === undefined) {
       this.lpcBridge.assignResources(defaultPowerManagement.base);
       this.pci.assignResources();
       this.hostBridge.openShadow();
+      this.hostBridge.enableEcam();
+      this.vga?.vga.programTextMode();
     }
   }
 
@@ -170,10 +175,6 @@ export class Board {
   /** What the tables tell of this board. */
   describe(processorCount: number): AcpiBoard {
     const { devices } = this.#config;
-    const routes = Array.from({ length: pciDevices * interruptPins }, (_, index) => {
-      const device = Math.floor(index / interruptPins), pin = index % interruptPins;
-      return { device, pin, globalInterrupt: this.lpcBridge.ioApicPin(device, pin) };
-    });
     return {
       processors: Array.from({ length: processorCount }, (_, apicId) => ({ apicId })),
       localApicBase,
@@ -182,7 +183,7 @@ export class Board {
         ecamBase: 0xb000_0000, busCount: 256,
         ioWindows: [{ minimum: 0, maximum: 0x0cf7 }, { minimum: 0x0d00, maximum: 0xffff }],
         memoryWindows: [{ minimum: 0xa_0000, maximum: 0xb_ffff }, { minimum: 0xc000_0000, maximum: 0xfebf_ffff }],
-        interruptRoutes: routes, hasLpcBridge: true,
+        interruptRoutes: this.pci.interruptRoutes(), hasLpcBridge: true,
       },
       powerManagement: defaultPowerManagement,
       serialPorts: serialPortPlaces.slice(0, devices.serialPorts).map(({ basePort, irqLine }) => ({ port: basePort, interrupt: irqLine })),

@@ -48,14 +48,19 @@ const cli = instruction({
   },
 });
 
+/** IF goes from 0 to 1: interrupts are taken after the next instruction. */
+const enableInterrupts = routine("sti", ({ state: view }) => {
+  writeFlags(view, FlagMask.IF, FlagMask.IF);
+  view.set32(state.interruptShadow, shadowBySti);
+  return Status.Next;
+});
+
 const sti = instruction({
   name: "sti", encodings: ["FB"], notDifferential: "privileged", endsBlock: true,
   execute({ cpu }) {
-    const flags = systemFlags(cpu);
-    const old = flags.read();
+    const old = systemFlags(cpu).read();
     when(lacksPrivilege(cpu, old), () => void cpu.call(virtualSti), () => {
-      flags.write(old.or(FlagMask.IF));
-      when(old.and(FlagMask.IF).isZero(), () => cpu.field<32>(state.interruptShadow).write(constant(32, shadowBySti)));
+      when(old.and(FlagMask.IF).isZero(), () => void cpu.call(enableInterrupts));
     });
   },
 });

@@ -15,13 +15,20 @@ const shadowByStackSegment = 2;
 
 const loadRoutine = routine("load segment register", (p) => loadSegmentRegister(p, p.state.argument32(0), p.state.argument32(1)));
 
-function loadSegment(cpu: Cpu, number: number, selector: Bits): void {
-  cpu.call(loadRoutine, [constant(32, number), selector.trunc(16).zext(32)]);
+/** MOV SS and POP SS. */
+const loadStackRoutine = routine("load SS", (p) => {
+  const status = loadSegmentRegister(p, Segment.SS, p.state.argument32(1));
+  if (status === Status.Next) p.state.set32(state.interruptShadow, shadowByStackSegment);
+  return status;
+});
+
+function loadSegment(cpu: Cpu, number: number, selector: Bits, load: typeof loadRoutine = loadRoutine): void {
+  cpu.call(load, [constant(32, number), selector.trunc(16).zext(32)]);
 }
 
-/** After MOV SS and POP SS. */
-function shadowInterrupts(cpu: Cpu, number: number): void {
-  if (number === Segment.SS) cpu.field<32>(state.interruptShadow).write(constant(32, shadowByStackSegment));
+/** MOV and POP of SS keep interrupts off the load of the stack pointer that follows; LSS needs no such thing. */
+function moveToSegment(cpu: Cpu, number: number, selector: Bits): void {
+  loadSegment(cpu, number, selector, number === Segment.SS ? loadStackRoutine : loadRoutine);
 }
 
 /** CS cannot be loaded like this, and there are only six segment registers. */
@@ -37,8 +44,7 @@ const toSegment = instruction({
   name: "mov", encodings: ["8E /r Sw,Ew"], endsBlock: true, notDifferential: "needs descriptor tables",
   execute({ cpu, dst, src }) {
     if (!isLoadable(dst.number)) return cpu.raise(Vector.UD);
-    loadSegment(cpu, dst.number, src.read() as Bits);
-    shadowInterrupts(cpu, dst.number);
+    moveToSegment(cpu, dst.number, src.read() as Bits);
   },
 });
 
@@ -72,9 +78,8 @@ const popSegment = instruction({
     const size = variant.operandSize;
     const selector = cpu.peek(16);
     const released = cpu.stackPointer().add(size / 8);
-    loadSegment(cpu, dst.number, selector);
+    moveToSegment(cpu, dst.number, selector);
     cpu.writeStackPointer(cpu.stackOffset(released));
-    shadowInterrupts(cpu, dst.number);
   },
 });
 

@@ -72,6 +72,8 @@ export class CodeCache {
   readonly #wantedLinks = new Map<number, number[]>();
   readonly #onProtect: (offset: number) => void;
   readonly #onFlush: () => void;
+  /** Machine code of one instruction per handler, kept while somebody profiles. */
+  examples: Map<number, Uint8Array> | undefined = undefined;
   readonly counters = { blocks: 0, instructions: 0, invalidations: 0, flushes: 0 };
 
   constructor(options: {
@@ -202,6 +204,7 @@ export class CodeCache {
         ended = true;
         break;
       }
+      this.examples?.set(this.#interpreter.handler(handlerFormOf(decoded, mode)).number, bytes.slice(offset, offset + decoded.length));
       ended = this.#writeRecord(decoded, mode, offset, count, at !== 0 ? source.physical : 0, key);
       offset += decoded.length;
       if (ended) break;

@@ -2,7 +2,7 @@
 import { OpcodeMap } from "../../src/isa/encoding.ts";
 import type { Difference } from "./compare.ts";
 import type { Form } from "./forms.ts";
-import { FxsaveOffset } from "./layout.ts";
+import { FxsaveOffset, MemoryMap, Outcome, Selector } from "./layout.ts";
 import type { CaseBatch, ResultBatch } from "./layout.ts";
 
 /** A difference and all that is known of its case. */
@@ -80,6 +80,18 @@ function isWithinOneUnit(left: string, right: string): boolean {
 
 export const excuses: readonly Excuse[] = [
   {
+    name: "the host's kernel tells of no mappings of its own",
+    source: "Linux, arch/x86/mm/fault.c, set_signal_archinfo",
+    appliesTo: ({ bits }) => bits === 64,
+    covers: isReportedAsPresent,
+  },
+  {
+    name: "memory below the stack pointer after a fault of ENTER",
+    source: "SDM volume 2, ENTER: the pushes come before the accesses that can fault; SDM volume 1, Stack Behavior",
+    appliesTo: ({ encoding }) => encoding.map === OpcodeMap.oneByte && encoding.opcode === 0xc8,
+    covers: isPushedByEnter,
+  },
+  {
     name: "flags the manual leaves undefined",
     source: "the definition's undefinedFlags",
     appliesTo: ({ definition }) => (definition.undefinedFlags?.length ?? 0) > 0,
@@ -111,6 +123,27 @@ export const excuses: readonly Excuse[] = [
     },
   },
 ];
+
+const presentBit = 1;
+const userAddresses = 1n << 47n;
+const pageFault = 14;
+
+/** Linux reports every user access above its own addresses as a protection fault, whatever is mapped there. */
+function isReportedAsPresent({ difference, index, host, ours }: DifferenceInCase): boolean {
+  return difference.field === "outcome" && host.outcome(index) === Outcome.fault && ours.outcome(index) === Outcome.fault &&
+    host.vector(index) === pageFault && ours.vector(index) === pageFault && host.cr2(index) >= userAddresses &&
+    host.errorCode(index) === (ours.errorCode(index) | presentBit);
+}
+
+/** Whether a byte of the window lies in what ENTER may have pushed: 32 slots below the stack pointer. */
+function isPushedByEnter({ difference, cases, index, host, form }: DifferenceInCase): boolean {
+  if (!difference.field.startsWith("memory+") || host.outcome(index) !== Outcome.fault) return false;
+  const { ss } = cases.selectors(index);
+  const base = form.bits === 16 && ss !== Selector.data ? MemoryMap.dataA : 0;
+  const pointer = Number(BigInt.asUintN(form.bits, cases.gpr(index, 4))) + base;
+  const address = cases.windowAddress(index) + Number(difference.field.slice("memory+".length));
+  return address < pointer && address >= pointer - 32 * (form.operandSize / 8);
+}
 
 const excusesByForm = new Map<Form, readonly Excuse[]>();
 

@@ -24,8 +24,8 @@ export class SoftProcessorUnderTest implements ProcessorUnderTest {
   private readonly machine: SoftMachine;
   private readonly step: Step;
   private readonly defaultSegments: readonly number[];
-  /** Code segment, stack segment and alignment check of the last case, when the processor still has them. */
-  private modeKey = -1;
+  /** Code and stack segment and alignment check are as most cases have them, and the processor knows. */
+  private isInDefaultMode = false;
 
   constructor(name: string, bits: CodeBits, vendor: string, instructions: readonly InstructionDefinition[], step: Step) {
     this.name = name;
@@ -56,9 +56,11 @@ export class SoftProcessorUnderTest implements ProcessorUnderTest {
     s.set64(state.rip, entry);
 
     const rflags = Number(cases.rflags(index));
-    const modeKey = ((segments[1] << 16) | segments[2]) * 2 + (rflags & alignmentCheckFlag ? 1 : 0);
-    if (modeKey !== this.modeKey) processor.modeChanged();
-    this.modeKey = modeKey;
+    // `restore` put back what belongs to the default mode.
+    const isDefaultMode = (rflags & alignmentCheckFlag) === 0 && segments[1] === this.defaultSegments[1] &&
+      segments[2] === this.defaultSegments[2];
+    if (!isDefaultMode || !this.isInDefaultMode) processor.modeChanged();
+    this.isInDefaultMode = isDefaultMode;
 
     let result: StepResult = this.step(machine);
     let iterations = 1;
@@ -70,7 +72,7 @@ export class SoftProcessorUnderTest implements ProcessorUnderTest {
     this.store(results, index, result, isEndless);
     results.bytes.set(bytes.subarray(window, window + windowBytes), start + RecordOffset.window);
     this.tidy(results, index, window, codeOffset, code.length);
-    if (this.hasOtherMode(segments, rflags)) this.modeKey = -1;
+    if (this.hasOtherMode(segments, rflags)) this.isInDefaultMode = false;
   }
 
   /** Registers, flags and x87, MMX and SSE state; returns the segments. */
@@ -174,18 +176,20 @@ export class SoftProcessorUnderTest implements ProcessorUnderTest {
     }
   }
 
-  /** Zeroes the data page again, telling of writes outside of the window, and takes the instruction away. */
+  /** Zeroes the data page and fills the code page again, telling of writes outside of the window. */
   private tidy(results: ResultBatch, index: number, window: number, codeOffset: number, codeBytes: number): void {
     const { bytes, ints, codeOffset: codePage } = this.machine;
     const page = window - (window % MemoryMap.pageBytes);
     bytes.fill(0, window, window + windowBytes);
     let outside = 0;
+    bytes.fill(0xcc, codePage + codeOffset, codePage + codeOffset + codeBytes);
+    for (let word = codePage / 4; word < (codePage + MemoryMap.pageBytes) / 4; word++) outside |= ints[word] ^ 0xcccc_cccc;
+    if (outside !== 0) bytes.fill(0xcc, codePage, codePage + MemoryMap.pageBytes);
     for (let word = page / 4; word < (page + MemoryMap.pageBytes) / 4; word++) outside |= ints[word];
     if (outside !== 0) {
       results.view.setUint16(index * recordBytes + RecordOffset.resultFlags, wroteOutsideFlag, true);
       bytes.fill(0, page, page + MemoryMap.pageBytes);
     }
-    bytes.fill(0xcc, codePage + codeOffset, codePage + codeOffset + codeBytes);
   }
 
   /** Whether the instruction left the mode that the case began in. */

@@ -344,6 +344,8 @@ static void runOne(const u8 *record, u8 *result) {
   live.flags = 0;
   for (word i = 0; i < length; i++) code[i] = 0xcc;
   u64 outside = 0;
+  for (const u64 *p = (const u64 *)CODE_PAGE; p < (const u64 *)(CODE_PAGE + PAGE); p++) outside |= *p ^ 0xccccccccccccccccull;
+  if (outside) fill((void *)CODE_PAGE, 0xcc, PAGE);
   for (const u64 *p = (const u64 *)page; p < (const u64 *)window; p++) outside |= *p;
   for (const u64 *p = (const u64 *)(window + WINDOW_BYTES); p < (const u64 *)(page + PAGE); p++) outside |= *p;
   if (outside) {

@@ -16,8 +16,15 @@ function load(kernel: Uint8Array, more: Partial<KernelBootOptions> = {}): BootIm
   return loadKernel({ kernel, commandLine: "console=ttyS0", memory, ...more });
 }
 
+interface Materialized {
+  readonly bytes: (address: number, sizeBytes: number) => Uint8Array;
+  readonly u32: (address: number) => number;
+  readonly u64: (address: number) => number;
+  readonly text: (address: number) => string;
+}
+
 /** What the image's writes leave in memory. */
-function materialize(image: BootImage): { bytes(address: number, sizeBytes: number): Uint8Array; u32(address: number): number; u64(address: number): number; text(address: number): string } {
+function materialize(image: BootImage): Materialized {
   const bytes = (address: number, sizeBytes: number): Uint8Array => {
     const result = new Uint8Array(sizeBytes);
     for (const write of image.writes) {

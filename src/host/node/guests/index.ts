@@ -32,7 +32,7 @@ async function findGuests(cacheDirectory: string, names: readonly GuestName[], v
   const found: Partial<Record<GuestName, Record<string, string>>> = {};
   for (const name of names) {
     const directory = guestDirectory(cacheDirectory, name);
-    const manifest = await readManifest(directory, recipes[name].version, verify);
+    const manifest = await readManifest(directory, await recipes[name].version(), verify);
     if (manifest !== undefined) found[name] = manifestPaths(directory, manifest);
   }
   return found;
@@ -75,6 +75,6 @@ async function buildGuest(cacheDirectory: string, name: GuestName, kitchen: Kitc
   await replaceDirectory(guestDirectory(cacheDirectory, name), async (directory) => {
     const { files, packages } = await recipe.build(kitchen, directory);
     const sources = packages.map(({ name: packageName, version, sha256 }) => ({ name: packageName, version, sha256 }));
-    await writeManifest(directory, { recipe: recipe.version, packages: sources }, files);
+    await writeManifest(directory, { recipe: await recipe.version(), packages: sources }, files);
   });
 }

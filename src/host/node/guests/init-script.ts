@@ -26,7 +26,7 @@ export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root
 [ -e /proc/cmdline ] || mount -t proc proc /proc
 [ -e /sys/class ] || mount -t sysfs sysfs /sys
 mkdir -p /dev/pts /dev/shm
-mount -t devpts devpts /dev/pts
+[ -e /dev/pts/ptmx ] || mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /tmp
 hostname ringmaster
 read -r cmdline < /proc/cmdline

@@ -1,14 +1,17 @@
 /** How each guest is made from packages. */
-import { copyFile, readdir, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { UserError } from "../../../base/errors.ts";
 import type { AptChannel, PackageSource, UnpackedPackage } from "./apt.ts";
+import { benchVersion, buildBenchPrograms } from "./bench-programs.ts";
 import type { BuildTools } from "./build-tools.ts";
 import { readBusybox } from "./busybox.ts";
 import { sha256Hex } from "./cache.ts";
+import type { CpioEntry } from "../../../boot/cpio.ts";
 import type { GuestName } from "./catalog.ts";
+import { buildBiosDisk, buildEfiDisk, type DiskContents } from "./disk-image.ts";
 import { initScript, sessionScript } from "./init-script.ts";
-import { buildInitramfs } from "./initramfs.ts";
+import { baseEntries, buildInitramfs } from "./initramfs.ts";
 import { isWantedKernelFile, moduleGroups, readKernelModules } from "./kernel-modules.ts";
 import type { Progress } from "./progress.ts";
 
@@ -27,7 +30,7 @@ export interface Built {
 
 export interface Recipe {
   /** Identifies the way of building; a guest built another way is built anew. */
-  readonly version: string;
+  version(): string | Promise<string>;
   build(kitchen: Kitchen, directory: string): Promise<Built>;
 }
 
@@ -39,24 +42,73 @@ export async function findFile(directory: string, pattern: RegExp): Promise<stri
 }
 
 const initramfsVersion = sha256Hex(JSON.stringify([initScript, sessionScript, moduleGroups, 1]));
+/** To be raised when the disks' layout or GRUB's configuration changes. */
+const diskVersion = 1;
 
-/** Fetches a kernel and keeps what we use of it. */
-export function unpackKernel(kitchen: Kitchen, name: string, channel: AptChannel): Promise<UnpackedPackage> {
-  return kitchen.packages[channel].unpack(name, { keep: isWantedKernelFile });
+interface LinuxParts {
+  readonly kernelPackage: UnpackedPackage;
+  readonly busyboxPackage: UnpackedPackage;
+  /** Path of the bzImage. */
+  readonly kernel: string;
+  readonly initramfs: Uint8Array;
+  readonly userland: readonly CpioEntry[];
+}
+
+async function prepareLinux(kitchen: Kitchen, packageName: string, channel: AptChannel, extraFiles: readonly CpioEntry[] = []): Promise<LinuxParts> {
+  const kernelPackage = await kitchen.packages[channel].unpack(packageName, { keep: isWantedKernelFile });
+  const busyboxPackage = await kitchen.packages.release.unpack("busybox-static");
+  kitchen.progress.step(`initial RAM file system for ${kernelPackage.name}`);
+  const { program, applets } = await readBusybox(busyboxPackage.directory);
+  const modules = await readKernelModules(kernelPackage.directory, kitchen.tools);
+  const contents = { busybox: program, applets, modules, extraFiles };
+  return {
+    kernelPackage,
+    busyboxPackage,
+    kernel: await findFile(join(kernelPackage.directory, "boot"), /^vmlinuz-/u),
+    initramfs: buildInitramfs(contents),
+    userland: baseEntries(contents),
+  };
+}
+
+async function writeLinux(directory: string, parts: LinuxParts): Promise<Built> {
+  await copyFile(parts.kernel, join(directory, "vmlinuz"));
+  await writeFile(join(directory, "initramfs.cpio"), parts.initramfs);
+  return { files: { kernel: "vmlinuz", initramfs: "initramfs.cpio" }, packages: [parts.kernelPackage, parts.busyboxPackage] };
 }
 
 function linux(packageName: string, channel: AptChannel): Recipe {
   return {
-    version: initramfsVersion,
+    version: () => initramfsVersion,
+    build: async (kitchen, directory) => writeLinux(directory, await prepareLinux(kitchen, packageName, channel)),
+  };
+}
+
+const bench: Recipe = {
+  version: async () => `${initramfsVersion} ${await benchVersion()}`,
+  async build(kitchen, directory) {
+    kitchen.progress.step("benchmark programs");
+    const scratch = join(directory, "scratch");
+    await mkdir(scratch);
+    const programs = await buildBenchPrograms(kitchen.tools, scratch);
+    await rm(scratch, { recursive: true });
+    return writeLinux(directory, await prepareLinux(kitchen, "linux-image-cloud-amd64", "release", programs));
+  },
+};
+
+type DiskBuilder = (path: string, contents: DiskContents, grub: string, tools: BuildTools) => Promise<void>;
+
+function disk(grubPackageName: string, builder: DiskBuilder): Recipe {
+  return {
+    version: () => `${initramfsVersion} ${diskVersion}`,
     async build(kitchen, directory) {
-      const kernel = await unpackKernel(kitchen, packageName, channel);
-      const busyboxPackage = await kitchen.packages.release.unpack("busybox-static");
-      kitchen.progress.step(`initial RAM file system for ${kernel.name}`);
-      const busybox = await readBusybox(busyboxPackage.directory);
-      await copyFile(await findFile(join(kernel.directory, "boot"), /^vmlinuz-/u), join(directory, "vmlinuz"));
-      const modules = await readKernelModules(kernel.directory, kitchen.tools);
-      await writeFile(join(directory, "initramfs.cpio"), buildInitramfs({ busybox: busybox.program, applets: busybox.applets, modules }));
-      return { files: { kernel: "vmlinuz", initramfs: "initramfs.cpio" }, packages: [kernel, busyboxPackage] };
+      const grub = await kitchen.packages.release.unpack(grubPackageName);
+      const parts = await prepareLinux(kitchen, "linux-image-cloud-amd64", "release");
+      kitchen.progress.step(`disk image with ${grub.name}`);
+      const image = "disk.img";
+      const init: CpioEntry = { kind: "file", path: "bin/init", permissions: 0o755, bytes: Buffer.from(initScript) };
+      const entries = [...parts.userland.filter(({ path }) => path !== init.path), init];
+      await builder(join(directory, image), { entries, kernel: await readFile(parts.kernel), initramfs: parts.initramfs }, grub.directory, kitchen.tools);
+      return { files: { image }, packages: [parts.kernelPackage, parts.busyboxPackage, grub] };
     },
   };
 }
@@ -64,7 +116,7 @@ function linux(packageName: string, channel: AptChannel): Recipe {
 /** Copies files out of one package. */
 function copies(packageName: string, files: Readonly<Record<string, string>>): Recipe {
   return {
-    version: sha256Hex(JSON.stringify(files)),
+    version: () => sha256Hex(JSON.stringify(files)),
     async build(kitchen, directory) {
       const unpacked = await kitchen.packages.release.unpack(packageName);
       const names: Record<string, string> = {};
@@ -85,4 +137,7 @@ export const recipes: Readonly<Record<GuestName, Recipe>> = {
   seabios: copies("seabios", { firmware: "usr/share/seabios/bios-256k.bin", vgaBios: "usr/share/seabios/vgabios-stdvga.bin" }),
   ovmf: copies("ovmf", { code: "usr/share/OVMF/OVMF_CODE_4M.fd", variables: "usr/share/OVMF/OVMF_VARS_4M.fd" }),
   "memtest86+": copies("memtest86+", { kernel: "boot/memtest86+x64.bin", efi: "boot/memtest86+x64.efi" }),
-} as Readonly<Record<GuestName, Recipe>>;
+  "disk-bios": disk("grub-pc-bin", buildBiosDisk),
+  "disk-efi": disk("grub-efi-amd64-bin", buildEfiDisk),
+  bench,
+};

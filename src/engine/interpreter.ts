@@ -39,7 +39,7 @@ export const SpecialHandler = {
 } as const;
 
 const firstHandler = 2;
-const maximumHandlers = 65_536;
+export const maximumHandlers = 65_536;
 
 interface Registered {
   readonly handler: Handler;
@@ -56,14 +56,21 @@ export class Interpreter {
   readonly #definitionNumbers = new WeakMap<object, number>();
   readonly #routines: Routine[] = [];
   readonly #routineNumbers = new Map<object, number>();
+  readonly #countersOffset: number | undefined;
   #definitions = 0;
   #nextHandler = firstHandler;
   #pending: Registered[] = [];
   /** Bytes of WebAssembly generated so far. */
   generatedBytes = 0;
 
-  /** `hot` are the handlers to inline into the dispatch loop. */
-  constructor(memory: WasmMemory, base: number, host: InterpreterHost, hot: readonly HandlerForm[]) {
+  /**
+   * `hot` are the handlers to inline into the dispatch loop. `countersOffset` is where to count executions, a u32 per
+   * handler number; without it nothing is counted.
+   */
+  constructor(
+    memory: WasmMemory, base: number, host: InterpreterHost, hot: readonly HandlerForm[], countersOffset?: number,
+  ) {
+    this.#countersOffset = countersOffset;
     this.#memory = memory;
     this.#base = base;
     this.#imports = {
@@ -245,6 +252,7 @@ export class Interpreter {
     const outOfLine = f.block();
     const inlineLabels: Label[] = inline.map(() => f.block()).reverse();
     const end = f.block(), invalid = f.block();
+    if (this.#countersOffset !== undefined) emitCount(f, record, this.#countersOffset);
     f.local.get(record);
     f.i32.load16_u(RecordField.handler);
     f.brTable([invalid, end, ...inlineLabels], outOfLine);
@@ -346,6 +354,22 @@ function pushBranchTarget(f: FunctionBuilder, cpu: CpuLocal, record: CpuLocal): 
   f.local.get(record);
   f.i64.load32_s(RecordField.immediate);
   f.i64.add();
+}
+
+/** counters[handler]++ */
+function emitCount(f: FunctionBuilder, record: CpuLocal, offset: number): void {
+  const counter = f.addLocal("i32");
+  f.local.get(record);
+  f.i32.load16_u(RecordField.handler);
+  f.i32.const(2);
+  f.i32.shl();
+  f.local.tee(counter);
+  f.local.get(counter);
+  f.i32.load(offset);
+  f.i32.const(1);
+  f.i32.add();
+  f.i32.store(offset);
+  f.freeLocal(counter);
 }
 
 /** budget -= count + extra. */

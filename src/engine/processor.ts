@@ -14,7 +14,7 @@ import { Activity, Cr0Mask, Cr4Mask, EferMask, hasRealModeSegments, is64BitMode,
 import { loadSegmentCache } from "../isa/system/segments.ts";
 import { CodeCache, codeModeNumber, handlerFormOf, type CodeMode } from "./code-cache.ts";
 import type { HandlerForm } from "./handler.ts";
-import { Interpreter, RunResult } from "./interpreter.ts";
+import { Interpreter, maximumHandlers, RunResult } from "./interpreter.ts";
 import { Mmu } from "./mmu.ts";
 import type { PagingMode } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
@@ -54,8 +54,11 @@ export interface SoftProcessorOptions {
   readonly interrupts: InterruptInput;
   /** Machine code of instructions, one per element, to inline into the dispatch loop (64-bit mode). */
   readonly hotInstructions?: readonly Uint8Array[];
+  /** Counts executions per handler and keeps examples of their machine code, for `tools/hot-instructions.ts`. */
+  readonly profile?: boolean;
 }
 
+const counterBytes = maximumHandlers * 4;
 const noException = 0xffff_ffff;
 const trapFlag: number = FlagMask.TF;
 const resetVector = 0xfff0n;
@@ -71,6 +74,7 @@ export class SoftProcessor implements Processor {
   readonly interpreter: Interpreter;
   readonly code: CodeCache;
   readonly #interrupts: InterruptInput;
+  readonly #countersOffset: number | undefined;
   readonly #decoder: Decoder<InstructionDefinition>;
   #mode: CodeMode = { code: 16, stack: 16, isRealOrVirtual8086: true, single: false };
   #nmiPending = false;
@@ -95,6 +99,7 @@ export class SoftProcessor implements Processor {
     this.#decoder = new Decoder(options.instructions, {
       hasFeature: (name) => options.model.hasFeature(name), vendor: options.model.vendor === "amd" ? "amd" : "intel",
     });
+    this.#countersOffset = options.profile === true ? options.codeEnd - counterBytes : undefined;
     const hot = this.#hotForms(options.hotInstructions ?? []);
     this.interpreter = new Interpreter(options.memory, options.stateOffset, {
       slowLoad: (size, flags) => this.memory.slowLoad(size, flags),
@@ -103,13 +108,14 @@ export class SoftProcessor implements Processor {
       segmentCheck: (segment, size, intent) => this.memory.segmentCheck(segment, size, intent),
       runRoutine: (routine) => this.#runRoutine(routine),
       findBlock: () => this.#findBlock(),
-    }, hot);
+    }, hot, this.#countersOffset);
     this.code = new CodeCache({
       memory: options.physical, interpreter: this.interpreter, decoder: this.#decoder,
-      arenaStart: options.codeStart, arenaEnd: options.codeEnd,
+      arenaStart: options.codeStart, arenaEnd: this.#countersOffset ?? options.codeEnd,
       onProtect: (offset) => this.memory.protectCodePage(offset),
       onFlush: () => this.#clearJumpCache(),
     });
+    if (options.profile === true) this.code.examples = new Map();
     options.physical.onRemap = () => this.#forgetTranslations();
     this.memory.onTranslationsChanged = () => this.#translationsChanged();
     this.reset();
@@ -132,6 +138,15 @@ export class SoftProcessor implements Processor {
   get retiredBeforeCurrent(): number {
     const record = this.state.get32(state.currentRecord);
     return this.retired + (record === 0 ? 0 : this.state.u8[record + RecordField.count] - 1);
+  }
+
+  /** With `profile`: what ran how often, most first. */
+  executionCounts(): { readonly handler: string; readonly count: number; readonly example: Uint8Array | undefined }[] {
+    const first = (this.#countersOffset ?? 0) >>> 2;
+    if (first === 0) return [];
+    return [...this.interpreter.handlerNames()].map(([number, handler]) => ({
+      handler, count: this.state.u32[first + number], example: this.code.examples?.get(number),
+    })).toSorted((a, b) => b.count - a.count);
   }
 
   /** Power-on or RESET: SDM volume 3, "Processor State After Reset". INIT keeps x87, SSE state and most MSRs. */

@@ -24,7 +24,7 @@ function engineBytes(processorCount: number): number {
   return firstProcessorOffset + processorCount * (state.processorAreaSizeBytes + codeBytesPerProcessor);
 }
 
-class SoftVirtualProcessor implements VirtualProcessor {
+export class SoftVirtualProcessor implements VirtualProcessor {
   readonly index: number;
   readonly processor: SoftProcessor;
 
@@ -96,8 +96,11 @@ class SoftInstance implements AcceleratorInstance {
   readonly #options: AcceleratorOptions;
   readonly #storageOffset: number;
 
-  constructor(options: AcceleratorOptions) {
+  readonly #profile: boolean;
+
+  constructor(options: AcceleratorOptions, profile: boolean) {
     this.#options = options;
+    this.#profile = profile;
     this.#storageOffset = engineBytes(options.processorCount);
     const pages = (this.#storageOffset + options.storageBytes) / wasmPageBytes;
     this.#memory = new wasm.Memory({ initial: pages, maximum: pages, shared: true });
@@ -116,6 +119,7 @@ class SoftInstance implements AcceleratorInstance {
     return new SoftVirtualProcessor(index, new SoftProcessor({
       memory: this.#memory, physical: this.physical, stateOffset, codeStart, codeEnd: codeStart + codeBytesPerProcessor,
       instructions, model: this.#options.model, bus, interrupts, hotInstructions,
+      profile: this.#profile,
     }));
   }
 
@@ -130,8 +134,13 @@ class SoftInstance implements AcceleratorInstance {
   }
 }
 
-export const softAccelerator: Accelerator = {
-  name: "soft",
-  maximumStorageBytes: maximumWasmPages * wasmPageBytes - engineBytes(1),
-  create: (options) => new SoftInstance(options),
-};
+/** `profile`: count what is executed, see `SoftProcessor.executionCounts`. */
+export function createSoftAccelerator(settings: { readonly profile?: boolean } = {}): Accelerator {
+  return {
+    name: "soft",
+    maximumStorageBytes: maximumWasmPages * wasmPageBytes - engineBytes(1),
+    create: (options) => new SoftInstance(options, settings.profile ?? false),
+  };
+}
+
+export const softAccelerator: Accelerator = createSoftAccelerator();

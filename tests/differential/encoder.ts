@@ -113,7 +113,7 @@ export function encode(random: Random, form: Form, gpr: BigUint64Array, request:
   if (encoding.prefix === "F2") prefixes.push(0xf2);
   if (request.repeat !== 0) prefixes.push(request.repeat);
   const mayLock = form.rm === "memory" && form.definition.lockable === true;
-  const hasLock = isFree && random.chance(mayLock ? 15 : 1);
+  const hasLock = isFree && !ignoresLock(encoding) && random.chance(mayLock ? 15 : 1);
   if (hasLock) prefixes.push(0xf0);
   shuffle(random, prefixes);
 
@@ -137,6 +137,11 @@ export function encode(random: Random, form: Form, gpr: BigUint64Array, request:
     bytes.push(...littleEndian(value, sizeBytes));
   }
   return { bytes, reg, rm, base, index, hasRex, hasLock, immediate: immediate ?? 0n, relative };
+}
+
+/** VERW executes with LOCK where microcode has made it clear buffers; the manuals call that #UD. */
+function ignoresLock({ map, opcode, modrmReg }: ParsedEncoding): boolean {
+  return map === OpcodeMap["0F"] && opcode === 0 && modrmReg === 5;
 }
 
 /** Fills in the relative fields for an instruction at `entry`, an offset in CS. */

@@ -58,7 +58,7 @@ export function planOf(form: Form): Plan {
   const alignmentBytes = isXsave(form) ? 64 : Math.min(largestPower(operandBytes), 16);
   const special = specialOf(form);
   return {
-    kind, isMmx, operandBytes, alignmentBytes, exitsByTrap: changesSegments(form), isBranch: isControlTransfer(form),
+    kind, isMmx, operandBytes, alignmentBytes, exitsByTrap: mustExitByTrap(form), isBranch: isControlTransfer(form),
     avoid: 0, repeats: [0], ...special,
   };
 }
@@ -91,12 +91,14 @@ function areaBytes(form: Form): number | undefined {
   return undefined;
 }
 
-function changesSegments(form: Form): boolean {
-  const { encoding } = form;
+/** In 64-bit mode the way back by a jump works with any data segments. */
+function mustExitByTrap(form: Form): boolean {
+  const { encoding, bits } = form;
   const digit = digitOf(form);
-  return encoding.operands.some(({ file, source }) => file === "segment" || source === "far")
-    || isOneOf(form, O(0x9d), O(0xca), O(0xcb), O(0xcf), O(0xc4), O(0xc5), OF(0xb2), OF(0xb4), OF(0xb5))
-    || (isOneOf(form, O(0xff)) && (digit === 3 || digit === 5));
+  const changesCode = encoding.operands.some(({ source }) => source === "far")
+    || isOneOf(form, O(0x9d), O(0xca), O(0xcb), O(0xcf)) || (isOneOf(form, O(0xff)) && (digit === 3 || digit === 5));
+  if (changesCode || bits === 64) return changesCode;
+  return encoding.operands.some(({ file }) => file === "segment") || isOneOf(form, O(0xc4), O(0xc5), OF(0xb2), OF(0xb4), OF(0xb5));
 }
 
 function isControlTransfer(form: Form): boolean {
@@ -136,7 +138,7 @@ function specialOf(form: Form): Special | undefined {
     case O(0xc2): case O(0xc3):
       return { immediate: smallImmediate, finish: (scene) => scene.pokeValue(scene.stackTop(), scene.branchTarget(false), 8) };
     case O(0xca): case O(0xcb):
-      return { immediate: smallImmediate, finish: (scene) => pokeFar(scene, scene.stackTop(), operandBytes, operandBytes) };
+      return { immediate: ({ random }) => BigInt(random.below(64)), finish: (scene) => pokeFar(scene, scene.stackTop(), operandBytes, operandBytes) };
     case O(0xcf):
       return { finish: pokeInterruptFrame };
     case O(0xea): case O(0x9a):

@@ -126,8 +126,10 @@ export class Scene {
     return form.bits === 16 ? BigInt(random.between(0x1000, 0xffff)) : BigInt(MemoryMap.unmapped + random.below(0x1000));
   }
 
+  /** Null selectors outside of 64-bit mode are 0: what their RPL is after a trap to the kernel differs between processors. */
   selector(): number {
-    return this.random.pick(selectorPool);
+    const selector = this.random.pick(selectorPool);
+    return this.form.bits !== 64 && selector < 4 ? 0 : selector;
   }
 }
 

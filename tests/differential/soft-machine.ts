@@ -12,7 +12,7 @@ import type { CpuModel, ProcessorBus } from "../../src/isa/processor.ts";
 import * as state from "../../src/isa/state.ts";
 import { Cr0Mask, Cr4Mask, EferMask, SegmentIndex } from "../../src/isa/system/mode.ts";
 import { loadNullSegment, loadSegmentCache, parseDescriptor } from "../../src/isa/system/segments.ts";
-import { globalDescriptors, globalDescriptorTableLimit, localDescriptors, MemoryMap, readOnlyByte } from "./layout.ts";
+import { codeBase, defaultSelectors, globalDescriptors, globalDescriptorTableLimit, localDescriptors, MemoryMap, readOnlyByte } from "./layout.ts";
 import type { CodeBits } from "./layout.ts";
 
 const { pageBytes } = MemoryMap;
@@ -224,15 +224,15 @@ export class SoftMachine {
     // A breakpoint that nothing reaches makes blocks of one instruction.
     s.set64(state.dr[0], systemBase);
     s.set64(state.dr[7], 0x401n);
-    this.loadSegment(SegmentIndex.CS, this.bits === 64 ? 0x33 : 0x23);
-    this.loadSegment(SegmentIndex.SS, 0x2b);
+    this.loadSegment(SegmentIndex.CS, defaultSelectors(this.bits).cs);
+    this.loadSegment(SegmentIndex.SS, defaultSelectors(this.bits).ss);
     this.processor.modeChanged();
   }
 
   /** While one block of the page stays decoded, decoding another need not take write access to the page from the TLB. */
   private keepCodePage(): void {
     const s = this.processor.state;
-    s.set64(state.rip, BigInt(MemoryMap.codePage));
+    s.set64(state.rip, BigInt(MemoryMap.codePage - codeBase(this.bits)));
     s.set32(state.budget, 1);
     this.bytes[this.codeOffset] = 0x90;
     this.processor.interpreter.run();

@@ -113,6 +113,7 @@ static void *map(word address, word bytes, int protection, int flags, int descri
 }
 
 /* ---- signals ---- */
+static int usesCodePageBase(u16 selector);
 static int isOurCode(word address) {
   return address >= (word)__executable_start && address < (word)etext;
 }
@@ -129,7 +130,10 @@ static void saveRegisters(struct context *c) {
   u64 *g = live.gpr;
   g[0] = c->ax; g[1] = c->cx; g[2] = c->dx; g[3] = c->bx; g[4] = c->sp; g[5] = c->bp; g[6] = c->si; g[7] = c->di;
   g[8] = c->r8; g[9] = c->r9; g[10] = c->r10; g[11] = c->r11; g[12] = c->r12; g[13] = c->r13; g[14] = c->r14; g[15] = c->r15;
-  live.cs = c->cs; live.ss = c->ss; live.fs = c->fs; live.gs = c->gs;
+  live.cs = c->cs; live.ss = c->ss;
+  /* The kernel leaves the others alone and writes zeros for FS and GS. */
+  __asm__ volatile("mov %%fs, %0" : "=r"(live.fs));
+  __asm__ volatile("mov %%gs, %0" : "=r"(live.gs));
   __asm__ volatile("mov %%ds, %0" : "=r"(live.ds));
   __asm__ volatile("mov %%es, %0" : "=r"(live.es));
   if (hasFsGsBase) {
@@ -184,6 +188,8 @@ static void onFault(int signal, void *information, struct context *c) {
   if (vector == 1 && ip == (word)exitCase) { isEnd = 1; live.rip = entryEnd; }
   if (vector == 3 && ip != entryEnd) { isEnd = 1; live.rip = ip - 1; }
   if (vector == 14 && (c->err & 16) && ip != entryAddress) isEnd = 1;
+  /* Beyond the limit of a code segment as long as the page. */
+  if (vector == 13 && c->err == 0 && ip != entryAddress && ip >= PAGE && usesCodePageBase(c->cs)) isEnd = 1;
   if (isEnd) {
     live.outcome = OUTCOME_COMPLETED;
     live.vector = 0;

@@ -85,7 +85,8 @@ leave:  movl    savedStack, %esp
 resumeMain:
         pushl   $2
         popfl
-        movl    %ss, %eax
+        movl    $0x2b, %eax
+        movw    %ax, %ss
         movw    %ax, %ds
         movw    %ax, %es
         xorl    %eax, %eax

@@ -75,7 +75,24 @@ exitCase:
         pushq   $2
         popfq
         fxsave64 live + STATE_FXSAVE
-        cmpl    $0, hasFsGsBase
+        movw    %ds, live + STATE_DS
+        movw    %es, live + STATE_DS + 2
+        movw    %fs, live + STATE_DS + 4
+        movw    %gs, live + STATE_DS + 6
+        movw    %cs, live + STATE_DS + 8
+        movw    %ss, live + STATE_DS + 10
+        cmpq    $0, live + STATE_DS
+        je      4f
+        xorl    %eax, %eax
+        movw    %ax, %ds
+        movw    %ax, %es
+        rdfsbase %rcx
+        rdgsbase %rdx
+        movw    %ax, %fs
+        movw    %ax, %gs
+        wrfsbase %rcx
+        wrgsbase %rdx
+4:      cmpl    $0, hasFsGsBase
         je      3f
         rdfsbase %rax
         movq    %rax, live + STATE_FS_BASE
@@ -83,6 +100,8 @@ exitCase:
         movq    %rax, live + STATE_GS_BASE
 3:      movl    $1, %eax
 leave:  movq    savedStack, %rsp
+        movl    $0x2b, %ecx
+        movw    %cx, %ss
         popq    %r15
         popq    %r14
         popq    %r13

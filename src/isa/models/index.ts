@@ -26,13 +26,17 @@ export interface CpuModelOptions {
 
 const defaultApicTimerFrequencyHz = 1_000_000_000;
 
-/** Builds a model by name. Throws `UserError` BAD_CONFIG for an unknown model or feature. */
-export function createCpuModel(name: string, options: CpuModelOptions): CpuModel {
+/**
+ * Builds a model by name, to which changes of features may be appended: `max`, `amd-v2,+la57`. Throws `UserError`
+ * BAD_CONFIG for an unknown model or feature.
+ */
+export function createCpuModel(description: string, options: CpuModelOptions): CpuModel {
+  const [name, ...changes] = description.split(",");
   const preset = presets.find((candidate) => candidate.name === name);
   if (preset === undefined) {
     throw new UserError("BAD_CONFIG", `CPU model "${name}" is unknown; use one of: ${cpuModelNames.join(", ")}`);
   }
-  const features = applyFeatureOverrides(preset.features, options.features ?? "");
+  const features = applyFeatureOverrides(preset.features, [...changes, options.features ?? ""].join(","));
   const facts: CpuidFacts = {
     preset, features, tscFrequencyHz: options.tscFrequencyHz, apicId: options.apicId, processors: options.processors,
     apicTimerFrequencyHz: options.apicTimerFrequencyHz ?? defaultApicTimerFrequencyHz,

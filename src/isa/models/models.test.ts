@@ -38,6 +38,7 @@ test("features can be added and removed with what depends on them", () => {
   expect(model.linearAddressBits).toBe(57);
   for (const gone of ["xsave", "xsavec", "xsaves", "pku"]) expect(model.hasFeature(gone)).toBe(false);
   expect(model.cpuid(0xd, 0).eax).toBe(0);
+  expect(createCpuModel("amd-v2,+la57,-aes", options).linearAddressBits).toBe(57);
   expect(createCpuModel("intel-v2", { ...options, features: "+xsaves" }).hasFeature("xsave")).toBe(true);
 });
 

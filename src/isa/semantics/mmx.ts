@@ -1,13 +1,20 @@
 /** MMX instructions without an SSE counterpart of the same shape: moves, EMMS and exchanges with XMM registers (SDM volume 1, chapter 9). */
-import { type Bits, constant, vector, vectorToScalar, when } from "../../ir/index.ts";
+import { type Bits, constant, Status, vector, vectorToScalar, when } from "../../ir/index.ts";
 import { type InstructionDefinition, load, Register, store } from "../definition.ts";
+import { routine } from "../processor.ts";
 import * as state from "../state.ts";
-import { bitSelect, enterMmx, mixedInstruction, mmxInstruction, readMmx, requireMmx, writeMmx } from "./simd.ts";
+import { bitSelect, enterMmx, enterMmxNow, mixedInstruction, mmxInstruction, readMmx, requireMmx, writeMmx } from "./simd.ts";
+
+const enterMmxRoutine = routine("enterMmx", (p) => {
+  enterMmxNow(p.state);
+  return Status.Next;
+});
 
 const emms: InstructionDefinition = {
   name: "emms", feature: "mmx", encodings: ["NP 0F 77"],
   execute({ cpu }) {
     requireMmx(cpu);
+    enterMmx(cpu);
     cpu.field<16>(state.x87Tag).write(constant(16, 0));
   },
 };
@@ -52,11 +59,10 @@ const maskmovq = mmxInstruction({
     const offset = (cpu.gpr(Register.RDI, variant.addressSize).read() as Bits).zext(64);
     const mask = vector("i8x16.shr_s", src.as(64).read().zext(128), constant(32, 7));
     const value = readMmx(dst);
-    when(vectorToScalar("v128.any_true", mask).ne(0), () => {
-      const old = load(64, "operand", offset, "readForWrite").zext(128);
-      store("operand", offset, bitSelect(mask, value, old).lane(64, 0));
-    });
-    enterMmx(cpu);
+    // Processors enter MMX state before the access that may fault, and check memory even where the mask chooses nothing.
+    void cpu.call(enterMmxRoutine);
+    const old = load(64, "operand", offset, "readForWrite").zext(128);
+    when(vectorToScalar("v128.any_true", mask).ne(0), () => store("operand", offset, bitSelect(mask, value, old).lane(64, 0)));
   },
 });
 

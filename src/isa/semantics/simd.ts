@@ -4,6 +4,7 @@ import {
   type Cpu, instruction, type InstructionDefinition, linearAddress, type Operand, Vector,
 } from "../definition.ts";
 import { routine } from "../processor.ts";
+import type { StateView } from "../state-view.ts";
 import * as state from "../state.ts";
 
 /** Bits of MXCSR that may be set. */
@@ -63,11 +64,17 @@ export function mixedInstruction(definition: InstructionDefinition): Instruction
 
 const topMask = 0x3800;
 
-/** TOP = 0 and all registers valid: what every MMX instruction but EMMS commits. */
+/** TOP = 0 and all registers valid: what every MMX instruction commits. */
 export function enterMmx(cpu: Cpu): void {
   const status = cpu.field<16>(state.x87Status);
   status.write(status.read().and(0xffff & ~topMask));
   cpu.field<16>(state.x87Tag).write(constant(16, 0xff));
+}
+
+/** The same from a routine. */
+export function enterMmxNow(view: StateView): void {
+  view.set16(state.x87Status, view.get16(state.x87Status) & ~topMask);
+  view.set16(state.x87Tag, 0xff);
 }
 
 /** Value of an MMX register or memory operand in the lower half of a vector; what is above it is arbitrary. */

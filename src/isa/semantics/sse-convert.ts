@@ -7,7 +7,7 @@ import { routine } from "../processor.ts";
 import type { StateView } from "../state-view.ts";
 import * as state from "../state.ts";
 import {
-  enterMmx, lanes, mixedInstruction, range, readAligned, requireMmx, sseInstruction, writeMmx,
+  enterMmx, enterMmxNow, lanes, mixedInstruction, range, readAligned, requireMmx, sseInstruction, writeMmx,
 } from "./simd.ts";
 import {
   environmentOf, lane32, lane64, precisionIsQuiet, quickOrExact, roundsQuietly, setLane32, setLane64, settle,
@@ -16,9 +16,13 @@ import {
   all, bothMasks, compare, compute, eitherMask, isPlain, isZero, literal, pd, ps, sd, type Shape, ss, type Value,
 } from "./simd-shape.ts";
 
-/** A routine that fills the lowest elements of its result, numbers as 32 bits and bigints as 64, and clears the others. */
+/**
+ * A routine that fills the lowest elements of its result, numbers as 32 bits and bigints as 64, and clears the others.
+ * Instructions that also name MMX registers enter MMX state even when they end in #XM.
+ */
 function conversion(
   name: string, count: number, convert: (view: StateView, lane: number, environment: SimdEnvironment) => number | bigint,
+  entersMmx: boolean = false,
 ): Routine {
   return routine(name, (p) => {
     const view = p.state, environment = environmentOf(p);
@@ -28,6 +32,7 @@ function conversion(
       if (typeof result === "number") setLane32(view, 0, lane, result);
       else setLane64(view, 0, lane, result);
     });
+    if (entersMmx) enterMmxNow(view);
     return settle(p, environment);
   });
 }
@@ -73,28 +78,35 @@ function fromIntegerRoutine(shape: Shape, width: 32 | 64): Routine {
   });
 }
 
-const doublewordsToSingles = conversion("cvtdq2ps", 4, (view, lane, environment) =>
-  softfloat.f32FromInteger(lane32(view, 0, lane) | 0, environment));
+function singleOfDoubleword(view: StateView, lane: number, environment: SimdEnvironment): number {
+  return softfloat.f32FromInteger(lane32(view, 0, lane) | 0, environment);
+}
 
-function singlesOfDoublewords(cpu: Cpu, value: Bits<128>): Bits<128> {
+const doublewordsToSingles = conversion("cvtdq2ps", 4, singleOfDoubleword);
+const mmxToSingles = conversion("cvtpi2ps", 2, singleOfDoubleword, true);
+
+function singlesOfDoublewords(cpu: Cpu, value: Bits<128>, exact: Routine): Bits<128> {
   const quick = vector("f32x4.convert_i32x4_s", value);
   const isSmall = vector("i32x4.le_u", vector("i32x4.abs", value), lanes(32, [1 << 24]));
   const isQuick = vectorToScalar("i32x4.all_true", isSmall).ne(0).or(roundsToNearestQuietly(cpu));
-  return quickOrExact(cpu, isQuick, quick, doublewordsToSingles, [value]);
+  return quickOrExact(cpu, isQuick, quick, exact, [value]);
 }
 
 const cvtdq2ps = sseInstruction({
   name: "cvtdq2ps", feature: "sse2", encodings: ["NP 0F 5B /r Vps,Wdq"],
   execute({ cpu, dst, src }) {
-    dst.as(128).write(singlesOfDoublewords(cpu, readAligned(cpu, src)));
+    dst.as(128).write(singlesOfDoublewords(cpu, readAligned(cpu, src), doublewordsToSingles));
   },
 });
 
-const cvtpi2ps = mixedInstruction({
+/** With a memory operand CVTPI2PS and CVTPI2PD have nothing to do with MMX. */
+const cvtpi2ps = sseInstruction({
   name: "cvtpi2ps", feature: "sse", encodings: ["NP 0F 2A /r Vps,Qpi"],
   execute({ cpu, dst, src }) {
-    dst.as(64).write(singlesOfDoublewords(cpu, readHalf(src)).lane(64, 0));
-    enterMmx(cpu);
+    if (!src.isMemory) requireMmx(cpu);
+    const exact = src.isMemory ? doublewordsToSingles : mmxToSingles;
+    dst.as(64).write(singlesOfDoublewords(cpu, readHalf(src), exact).lane(64, 0));
+    if (!src.isMemory) enterMmx(cpu);
   },
 });
 
@@ -108,7 +120,6 @@ const cvtdq2pd = sseInstruction({
 const cvtpi2pd = sseInstruction({
   name: "cvtpi2pd", feature: "sse2", encodings: ["66 0F 2A /r Vpd,Qpi"],
   execute({ cpu, dst, src }) {
-    // With a memory operand it has nothing to do with MMX.
     if (!src.isMemory) requireMmx(cpu);
     dst.as(128).write(vector("f64x2.convert_low_i32x4_s", readHalf(src)));
     if (!src.isMemory) enterMmx(cpu);
@@ -173,17 +184,17 @@ function toGeneralRegister(shape: Shape, truncates: boolean): InstructionDefinit
 }
 
 /** Packed conversions to doublewords; two doubles leave the upper half zero. */
-function packedToInteger(name: string, shape: Shape, truncates: boolean, count: 2 | 4): ToInteger {
+function packedToInteger(name: string, shape: Shape, truncates: boolean, count: 2 | 4, entersMmx: boolean): ToInteger {
   return {
     shape, truncates, integerWidth: 32,
     integers: (integral) =>
       vector(shape === ps ? "i32x4.trunc_sat_f32x4_s" : "i32x4.trunc_sat_f64x2_s_zero", integral),
-    exact: conversion(name, count, toIntegerElement(shape, 32, truncates)),
+    exact: conversion(name, count, toIntegerElement(shape, 32, truncates), entersMmx),
   };
 }
 
 function toDoublewords(name: string, encoding: string, shape: Shape, truncates: boolean): InstructionDefinition {
-  const kind = packedToInteger(name, shape, truncates, shape === ps ? 4 : 2);
+  const kind = packedToInteger(name, shape, truncates, shape === ps ? 4 : 2, false);
   return sseInstruction({
     name, feature: "sse2", encodings: [encoding],
     execute({ cpu, dst, src }) {
@@ -194,7 +205,7 @@ function toDoublewords(name: string, encoding: string, shape: Shape, truncates: 
 
 /** CVTPS2PI and relatives: two elements to an MMX register. */
 function toMmx(name: string, encoding: string, shape: Shape, truncates: boolean): InstructionDefinition {
-  const kind = packedToInteger(name, shape, truncates, 2);
+  const kind = packedToInteger(name, shape, truncates, 2, true);
   return mixedInstruction({
     name, feature: shape.feature, encodings: [encoding],
     execute({ cpu, dst, src }) {

@@ -132,10 +132,9 @@ const maskmovdqu = sseInstruction({
     const offset = (cpu.gpr(Register.RDI, variant.addressSize).read() as Bits).zext(64);
     const mask = vector("i8x16.shr_s", src.as(128).read(), constant(32, 7));
     const value = dst.as(128).read();
-    when(vectorToScalar("v128.any_true", mask).ne(0), () => {
-      const old = load(128, "operand", offset, "readForWrite");
-      store("operand", offset, bitSelect(mask, value, old));
-    });
+    // Memory is checked even where the mask chooses nothing.
+    const old = load(128, "operand", offset, "readForWrite");
+    when(vectorToScalar("v128.any_true", mask).ne(0), () => store("operand", offset, bitSelect(mask, value, old)));
   },
 });
 

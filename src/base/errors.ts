@@ -16,6 +16,8 @@ export type UserErrorCode =
   | "TOOL_MISSING"
   | "TIMEOUT"
   | "TRIPLE_FAULT"
+  | "GUEST_RESET"
+  | "GUEST_FAILED"
   | "ABORTED";
 
 /** A mistake or circumstance outside of us: `message` says what to do about it. */

@@ -144,7 +144,7 @@ export class Board {
     }
     config.disks.forEach(({ backend, serial }, index) => add(virtioBlock, virtioBlock.create({
       disk: backend, ...(serial === undefined ? {} : { serial }),
-      failed: (failure) => config.onDiskFailure?.(failure.message),
+      failed: (failure) => config.onDiskFailure?.(failure),
     }, context), `@${index}`));
     if (config.devices.random) add(virtioEntropy, virtioEntropy.create({ source: (target) => config.fillRandom(target) }, context));
     if (config.cdrom !== undefined) {

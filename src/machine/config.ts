@@ -1,5 +1,5 @@
 /** What a machine consists of, as data; hosts fill in the ends of its wires. */
-import type { DiskBackend } from "../devices/disk/contract.ts";
+import type { DiskBackend, DiskFailure } from "../devices/disk/contract.ts";
 
 /** Where virtual time comes from. */
 export type ClockConfig =
@@ -39,7 +39,7 @@ export interface MachineConfig {
   /** There is room again for `feedSerial`. */
   onSerialReady?(port: number): void;
   onDebugConsole?(byte: number): void;
-  onDiskFailure?(message: string): void;
+  onDiskFailure?(failure: DiskFailure): void;
 }
 
 /** Optional devices; what a PC cannot do without is always there. */

@@ -149,7 +149,7 @@ function randomImmediate(random: Random, storedBits: number): bigint {
 function placeInstruction(scene: Scene, plan: Plan): void {
   const { random, encoded, form } = scene;
   const { length } = encoded.bytes;
-  if (!plan.isBranch && random.chance(3)) {
+  if (plan.mayMeetPageEnd && random.chance(3)) {
     const cut = random.chance(40) ? random.below(length) : 0;
     scene.codeOffset = MemoryMap.pageBytes - length + cut;
   }

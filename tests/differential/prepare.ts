@@ -21,8 +21,8 @@ export interface Plan {
   readonly alignmentBytes: number;
   /** The instruction can change CS, DS, SS or TF. */
   readonly exitsByTrap: boolean;
-  /** Leads elsewhere than to the next instruction. */
-  readonly isBranch: boolean;
+  /** May be put so that it ends with its page, or does not fit in it. */
+  readonly mayMeetPageEnd: boolean;
   /** Registers that must not be part of an address. */
   readonly avoid: number;
   readonly repeats: readonly number[];
@@ -58,7 +58,7 @@ export function planOf(form: Form): Plan {
   const alignmentBytes = isXsave(form) ? 64 : Math.min(largestPower(operandBytes), 16);
   const special = specialOf(form);
   return {
-    kind, isMmx, operandBytes, alignmentBytes, exitsByTrap: mustExitByTrap(form), isBranch: isControlTransfer(form),
+    kind, isMmx, operandBytes, alignmentBytes, exitsByTrap: mustExitByTrap(form), mayMeetPageEnd: !isControlTransfer(form) && !isUndefined(form),
     avoid: 0, repeats: [0], ...special,
   };
 }
@@ -107,6 +107,11 @@ function isControlTransfer(form: Form): boolean {
   return encoding.operands.some(({ source }) => source === "relative" || source === "far")
     || isOneOf(form, O(0xc2), O(0xc3), O(0xca), O(0xcb), O(0xcc), O(0xcd), O(0xce), O(0xcf), O(0xf1))
     || (isOneOf(form, O(0xff)) && digit >= 2 && digit <= 5);
+}
+
+/** UD0 and UD1: how much of them is fetched before #UD differs between processors. */
+function isUndefined(form: Form): boolean {
+  return isOneOf(form, OF(0xb9), OF(0xff));
 }
 
 function bit(register: number): number {

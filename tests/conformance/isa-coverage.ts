@@ -29,6 +29,7 @@ export interface LevelCoverage {
 /** iced's name for ours, where several of its mnemonics are one instruction. */
 const aliases: ReadonlyMap<string, string> = new Map([
   ["reservednop", "nop"], ["sysretq", "sysret"], ["sysexitq", "sysexit"], ["pcmpestri64", "pcmpestri"], ["pcmpestrm64", "pcmpestrm"],
+  ["sal", "shl"],
 ]);
 
 interface FormCoverage {
@@ -70,6 +71,10 @@ function withoutOperands(key: string): string {
   return key.replace(/ @\d+( register| memory)?$/, "");
 }
 
+function isNamed(ours: string, theirs: string): boolean {
+  return ours === theirs || ours === aliases.get(theirs);
+}
+
 function coverageOf(
   { mnemonic, samples }: IsaForm, decoder: Decoder<MeasuredInstruction>, tested: ReadonlySet<string>,
 ): FormCoverage {
@@ -79,8 +84,7 @@ function coverageOf(
   for (const [mode, modeSamples] of samples) {
     for (const bytes of modeSamples) {
       const decoded = decoder.decode(bytes, 0, mode);
-      const wanted = aliases.get(mnemonic) ?? mnemonic;
-      if (decoded.kind !== "instruction" || decoded.length !== bytes.length || mnemonicOf(decoded) !== wanted) {
+      if (decoded.kind !== "instruction" || decoded.length !== bytes.length || !isNamed(mnemonicOf(decoded), mnemonic)) {
         if (!missingModes.includes(mode)) missingModes.push(mode);
         continue;
       }

@@ -72,7 +72,7 @@ export function enumerateIsaForms(): IsaForm[] {
     const opCode = iced.CodeExt.opCode(code);
     // FSTENV and the like with a wait are WAIT and another instruction.
     const isOrdinary = opCode.isInstruction && !opCode.fwait && opCode.decoderOption === iced.DecoderOptions.None;
-    if (isOrdinary && isIntel(opCode)) {
+    if (isOrdinary && isIntel(opCode) && !vendorOwn.test(iced.Code[code])) {
       instruction.code = code;
       const features = [...instruction.cpuidFeatures()].map((feature) => iced.CpuidFeature[feature]);
       const mnemonic = iced.Mnemonic[opCode.mnemonic].toLowerCase();
@@ -111,6 +111,9 @@ function formsOf(opCode: iced.OpCodeInfo, name: string, mnemonic: string, level:
     { name: `${name} in 64-bit mode`, mnemonic, level: "v2", samples: at(64) },
   ];
 }
+
+/** 0F 0D with a register: a hint NOP on Intel's processors, #UD on AMD's. */
+const vendorOwn = /^Reservednop_.*_0F0D$/;
 
 const longestInstruction = 15;
 

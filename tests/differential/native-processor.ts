@@ -42,19 +42,17 @@ export class NativeProcessor {
   readonly bits: CodeBits;
   readonly features: HostFeatures;
   private readonly child: ChildProcessByStdio<Writable, Readable, null>;
-  private readonly directory: string;
   private readonly casesFile: number;
   private readonly resultsFile: number;
   private readonly capacity: number;
 
   private constructor(
-    bits: CodeBits, capacity: number, child: ChildProcessByStdio<Writable, Readable, null>, directory: string,
+    bits: CodeBits, capacity: number, child: ChildProcessByStdio<Writable, Readable, null>,
     files: readonly [number, number], greeting: DataView,
   ) {
     this.bits = bits;
     this.capacity = capacity;
     this.child = child;
-    this.directory = directory;
     [this.casesFile, this.resultsFile] = files;
     this.features = readFeatures(greeting);
   }
@@ -70,11 +68,13 @@ export class NativeProcessor {
     const child = spawn(runner, [...paths, String(capacity)], { stdio: ["pipe", "pipe", "inherit"] });
     const greeting = await readExactly(child, greetingBytes);
     const view = new DataView(greeting.buffer, greeting.byteOffset, greeting.byteLength);
+    // Both sides have the files open: without names, nothing stays behind however the test ends.
+    rmSync(directory, { recursive: true, force: true });
     if (view.byteLength < greetingBytes || view.getUint32(0, true) !== greetingMagic) {
-      rmSync(directory, { recursive: true, force: true });
+      for (const file of files) closeSync(file);
       return { skipped: `the ${bits}-bit runner does not start here (exit status ${child.exitCode})` };
     }
-    return new NativeProcessor(bits, capacity, child, directory, files, view);
+    return new NativeProcessor(bits, capacity, child, files, view);
   }
 
   /** Runs all cases of the batch; results are in the same order. One batch at a time. */
@@ -92,7 +92,6 @@ export class NativeProcessor {
   close(): void {
     this.child.stdin.end();
     for (const file of [this.casesFile, this.resultsFile]) closeSync(file);
-    rmSync(this.directory, { recursive: true, force: true });
   }
 }
 

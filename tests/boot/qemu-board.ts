@@ -68,6 +68,8 @@ export function hasQemu(): boolean {
 export interface QemuBoardOptions {
   readonly memoryMib: number;
   readonly timeoutSeconds: number;
+  /** Ends the run when the output matches. */
+  readonly until?: RegExp;
   /** Bytes for 0xE0000 and up. */
   readonly romWrites?: readonly MemoryWrite[];
   readonly extraArguments?: readonly string[];
@@ -88,7 +90,7 @@ export function runInQemu(image: BootImage, options: QemuBoardOptions): Promise<
 }
 
 /** QEMU with a q35 board and its serial port; resolves when it ends. */
-export async function runQemu(args: readonly string[], options: { readonly memoryMib: number; readonly timeoutSeconds: number; readonly until?: RegExp }): Promise<QemuRun> {
+export async function runQemu(args: readonly string[], options: Omit<QemuBoardOptions, "romWrites" | "extraArguments">): Promise<QemuRun> {
   const child = spawn("qemu-system-x86_64", [
     "-accel", "tcg", "-M", "q35", "-m", String(options.memoryMib), "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", ...args,
   ], { stdio: ["ignore", "pipe", "pipe"] });

@@ -38,6 +38,11 @@ async function findGuests(cacheDirectory: string, names: readonly GuestName[], v
   return found;
 }
 
+/** Those of `names` that the cache holds already; nothing is fetched. */
+export async function findCachedGuests<Name extends GuestName>(names: readonly Name[], cacheDirectory: string = defaultCacheDirectory()): Promise<Partial<Pick<GuestPaths, Name>>> {
+  return (await findGuests(cacheDirectory, names, false)) as unknown as Partial<Pick<GuestPaths, Name>>;
+}
+
 /**
  * The files of the guests `names`, fetched and built when they are not in the cache. A guest is complete or not there
  * at all, also when we are interrupted.

@@ -1,0 +1,13 @@
+/** Ringmaster for programs. */
+export { Vm, endError, type BootReport, type CommandResult, type VmEnd, type VmEvents, type VmState } from "./vm.ts";
+export type { AcceleratorChoice, DiskOptions, FileSource, ModuleOptions, VmOptions } from "./options.ts";
+export type { ChosenAccelerator } from "./accelerator.ts";
+export { chooseAccelerator } from "./accelerator.ts";
+export type { SerialPort } from "./serial-port.ts";
+export type { Until } from "./console-watch.ts";
+export { userspacePattern } from "./console-watch.ts";
+export { CommandOutput } from "./command-output.ts";
+export { parseDuration, parseSize } from "./sizes.ts";
+export { UserError, type UserErrorCode } from "../base/errors.ts";
+export { cpuModelNames } from "../isa/models/index.ts";
+export { guestNames, type GuestName, type ProgressEvent } from "../host/node/guests/index.ts";

@@ -1,0 +1,396 @@
+/** A virtual machine for programs: create, boot, talk to its console, wait for its end. */
+import { guestPhysical } from "../base/address.ts";
+import { UserError } from "../base/errors.ts";
+import { loadKernel } from "../boot/kernel.ts";
+import { textLines } from "../devices/display/vga/index.ts";
+import type { DiskFailure } from "../devices/disk/contract.ts";
+import { HostClock } from "../host/node/host-clock.ts";
+import { hostRandom, seededRandom } from "../host/node/random.ts";
+import type { RawDisk } from "../host/node/raw-disk.ts";
+import { MachineRunner } from "../host/node/runner.ts";
+import { defaultDevices, type ClockConfig, type MachineConfig, type MachineEnd } from "../machine/config.ts";
+import { Machine } from "../machine/machine.ts";
+import { chooseAccelerator, type ChosenAccelerator } from "./accelerator.ts";
+import { CommandOutput } from "./command-output.ts";
+import { ConsoleWatch, type Until } from "./console-watch.ts";
+import { Events } from "./events.ts";
+import type { VmOptions } from "./options.ts";
+import { prepare, type Prepared, type PreparedKernel } from "./prepare.ts";
+import { SerialPort } from "./serial-port.ts";
+import { parseSize } from "./sizes.ts";
+
+export type VmState = "created" | "running" | "paused" | "ended";
+
+/** How a machine came to its end: by itself, or by us. */
+export type VmEnd = MachineEnd | { readonly kind: "stopped" } | { readonly kind: "timeout"; readonly afterMs: number };
+
+export interface VmEvents {
+  readonly exit: VmEnd;
+  readonly serial: { readonly port: number; readonly bytes: Uint8Array };
+  readonly state: VmState;
+  /** A disk of the host's failed; the guest has been told in its own way. */
+  readonly disk: DiskFailure;
+  /** Bytes from the debug console, where firmware writes its log. */
+  readonly debug: Uint8Array;
+}
+
+/** What `boot` waited for. */
+export interface BootReport {
+  /** The text that matched. */
+  readonly matched: string;
+  /** The host's time from power-on. */
+  readonly seconds: number;
+  /** Instructions retired since power-on. */
+  readonly instructions: number;
+}
+
+export interface CommandResult {
+  readonly status: number;
+  /** Standard output and standard error, as they came. */
+  readonly output: string;
+}
+
+const deterministicEpochMs = Date.UTC(2025, 0, 1);
+const deterministicSeed = 0x5249_4e47n;
+/** Near what the interpreter takes, so that a guest's timeouts keep their proportions. */
+const deterministicNsPerInstruction = 5;
+const defaultMemory = "512M";
+const commandChunkCharacters = 512;
+
+interface Sinks {
+  onSerial(port: number, byte: number): void;
+  onSerialReady(port: number): void;
+  onDebugConsole(byte: number): void;
+  onDiskFailure(failure: DiskFailure): void;
+}
+
+/**
+ * A virtual machine.
+ *
+ * ```ts
+ * import { Vm } from "ringmaster";
+ *
+ * await using vm = await Vm.create({ guest: "cloud-6.1", memory: "512M" });
+ * const { seconds } = await vm.boot({ until: "/ # " });
+ * const { output } = await vm.exec("uname -sr");
+ * console.log(`up after ${seconds} s: ${output}`);
+ * ```
+ */
+export class Vm implements AsyncDisposable {
+  /** What executes the guest's instructions, and why. */
+  readonly accelerator: ChosenAccelerator;
+  /** COM1, where our guests have their console. */
+  readonly serial: SerialPort;
+  readonly serialPorts: readonly SerialPort[];
+  readonly #machine: Machine;
+  readonly #runner: MachineRunner;
+  readonly #clock: HostClock;
+  readonly #events: Events<VmEvents> = new Events();
+  readonly #openFiles: readonly RawDisk[];
+  readonly #ended: PromiseWithResolvers<VmEnd> = Promise.withResolvers();
+  readonly #timeoutMs: number | undefined;
+  #timeout: NodeJS.Timeout | undefined;
+  #state: VmState = "created";
+  #blockedPorts = 0;
+  #debugBytes: number[] = [];
+
+  private constructor(options: VmOptions, prepared: Prepared) {
+    const { accelerator, chosen } = chooseAccelerator(options.accel ?? "auto");
+    this.accelerator = chosen;
+    this.#clock = new HostClock();
+    // Power-on is when it first runs.
+    this.#clock.pause();
+    this.#openFiles = prepared.openFiles;
+    this.#timeoutMs = options.timeoutMs;
+    const config = machineConfig(options, prepared, this.#clock, {
+      onSerial: (port, byte) => this.serialPorts[port].receive(byte),
+      onSerialReady: (port) => this.serialPorts[port].feedMore(),
+      onDebugConsole: (byte) => this.#debugBytes.push(byte),
+      onDiskFailure: (failure) => this.#events.emit("disk", failure),
+    });
+    this.serialPorts = Array.from({ length: config.devices.serialPorts }, (_, port) => this.#createSerialPort(port));
+    [this.serial] = this.serialPorts;
+    this.#machine = new Machine(config, accelerator);
+    this.#runner = new MachineRunner(this.#machine, () => this.#flush());
+    if (prepared.kernel !== undefined) load(this.#machine, prepared.kernel, prepared.hasVga);
+    this.#runner.ended.then((end) => this.#end(end), (error: unknown) => this.#fail(error));
+    // Whoever waits hears of a failure; nobody else must be killed by it.
+    this.#ended.promise.catch(() => {});
+  }
+
+  /**
+   * Builds a machine; it stands still until `run` or `boot`.
+   *
+   * ```ts
+   * await using vm = await Vm.create({
+   *   kernel: "vmlinuz", initrd: "initrd.img", append: "console=ttyS0 root=/dev/vda1",
+   *   disks: [{ path: "debian.img", overlay: true }], memory: "1G",
+   * });
+   * ```
+   * @throws UserError with a `code` for anything that the caller can mend: files, sizes, combinations of options.
+   */
+  static async create(options: VmOptions): Promise<Vm> {
+    chooseAccelerator(options.accel ?? "auto");
+    memoryBytes(options);
+    const prepared = await prepare(options);
+    try {
+      return new Vm(options, prepared);
+    } catch (error) {
+      for (const file of prepared.openFiles) file.close();
+      throw error;
+    }
+  }
+
+  get state(): VmState {
+    return this.#state;
+  }
+
+  /** Instructions retired since power-on. */
+  get retiredInstructions(): number {
+    return this.#machine.retiredInstructions;
+  }
+
+  /** Seconds that the machine has been running, pauses excluded. */
+  get uptimeSeconds(): number {
+    return this.#clock.nowNs() / 1e9;
+  }
+
+  /**
+   * Calls `listener` at every event of a kind; returns what ends that.
+   *
+   * ```ts
+   * const off = vm.on("serial", ({ bytes }) => process.stdout.write(bytes));
+   * vm.on("exit", (end) => console.log(end.kind));
+   * ```
+   */
+  on<Name extends keyof VmEvents>(name: Name, listener: (event: VmEvents[Name]) => void): () => void {
+    return this.#events.on(name, listener);
+  }
+
+  /** Starts the machine, or lets it go on after `pause`. */
+  run(): void {
+    if (this.#state === "ended" || this.#state === "running") return;
+    if (this.#state === "created") this.#startTimeout();
+    this.#clock.resume();
+    this.#setState("running");
+    if (this.#blockedPorts === 0) this.#runner.resume();
+  }
+
+  /** Holds the machine; its time stands still. */
+  pause(): void {
+    if (this.#state !== "running") return;
+    this.#runner.pause();
+    this.#clock.pause();
+    this.#flush();
+    this.#setState("paused");
+  }
+
+  /** How the machine ended. Rejects only when something in Ringmaster itself broke. */
+  wait(): Promise<VmEnd> {
+    return this.#ended.promise;
+  }
+
+  /**
+   * Runs the machine until the console shows `until`: a text, a pattern, or "userspace" (the default), which is when a
+   * Linux kernel starts its first program. The machine runs on afterwards.
+   *
+   * ```ts
+   * const report = await vm.boot({ until: /login: $/, signal: AbortSignal.timeout(60_000) });
+   * ```
+   * @throws UserError ABORTED by `signal`, TIMEOUT, TRIPLE_FAULT, GUEST_RESET or GUEST_FAILED when the machine ended first.
+   */
+  async boot(options: { readonly until?: Until; readonly signal?: AbortSignal } = {}): Promise<BootReport> {
+    const { until = "userspace", signal } = options;
+    const watch = new ConsoleWatch(until);
+    return this.#whileRunning(signal, (resolve) => this.on("serial", ({ port, bytes }) => {
+      if (port !== 0) return;
+      const matched = watch.push(bytes);
+      if (matched !== undefined) resolve({ matched, seconds: this.uptimeSeconds, instructions: this.retiredInstructions });
+    }));
+  }
+
+  /**
+   * Runs a command in the shell that the console shows, and returns when it has ended. For guests with a POSIX shell,
+   * `base64` and `printf`, as ours are, whose prompt has been waited for.
+   *
+   * ```ts
+   * const { status, output } = await vm.exec("cat /proc/cpuinfo");
+   * ```
+   * @throws UserError as `boot` does.
+   */
+  async exec(command: string, options: { readonly signal?: AbortSignal } = {}): Promise<CommandResult> {
+    const output = new CommandOutput();
+    const parts: Uint8Array[] = [];
+    const result = this.#whileRunning<CommandResult>(options.signal, (resolve) => this.on("serial", ({ port, bytes }) => {
+      if (port !== 0) return;
+      parts.push(output.push(bytes));
+      // The line discipline puts a carriage return before every line feed.
+      if (output.status !== undefined) resolve({ status: output.status, output: Buffer.concat(parts).toString("utf8").replaceAll("\r\n", "\n") });
+    }));
+    // Quoting is no concern to base64, and short lines pass every line editor.
+    const encoded = Buffer.from(command).toString("base64");
+    this.serial.write("rm_command=\n");
+    for (let at = 0; at < encoded.length; at += commandChunkCharacters) {
+      this.serial.write(`rm_command=$rm_command${encoded.slice(at, at + commandChunkCharacters)}\n`);
+    }
+    this.serial.write(`printf '\\033]ringmaster;begin\\007'; sh -c "$(echo $rm_command | base64 -d)"; printf '\\033]ringmaster;exit=%d\\007' $?\n`);
+    return result;
+  }
+
+  /** The lines of the VGA screen, without trailing blanks; undefined without a display or in a graphics mode. */
+  screenText(): string[] | undefined {
+    const screen = this.#machine.board.vga?.textScreen();
+    return screen === undefined ? undefined : textLines(screen);
+  }
+
+  /** Ends the machine as if its plug were pulled; completed writes to disks are kept. */
+  async stop(): Promise<void> {
+    this.#end({ kind: "stopped" });
+    await this.#ended.promise.catch(() => {});
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  // --- lifecycle ---------------------------------------------------------------------------------------------------
+
+  #setState(state: VmState): void {
+    this.#state = state;
+    this.#events.emit("state", state);
+  }
+
+  #startTimeout(): void {
+    const afterMs = this.#timeoutMs;
+    if (afterMs !== undefined) this.#timeout = setTimeout(() => this.#end({ kind: "timeout", afterMs }), afterMs);
+  }
+
+  #end(end: VmEnd): void {
+    if (this.#state === "ended") return;
+    this.#shutDown();
+    this.#ended.resolve(end);
+    this.#events.emit("exit", end);
+  }
+
+  #fail(error: unknown): void {
+    if (this.#state === "ended") return;
+    this.#shutDown();
+    this.#ended.reject(error);
+  }
+
+  #shutDown(): void {
+    clearTimeout(this.#timeout);
+    this.#runner.pause();
+    this.#clock.pause();
+    this.#flush();
+    for (const port of this.serialPorts) port.close();
+    for (const file of this.#openFiles) {
+      const failure = file.close();
+      if (failure !== undefined) this.#events.emit("disk", failure);
+    }
+    this.#setState("ended");
+  }
+
+  #createSerialPort(port: number): SerialPort {
+    return new SerialPort({
+      feed: (bytes) => {
+        const count = this.#machine.board.feedSerial(port, bytes);
+        this.#runner.wake();
+        return count;
+      },
+      received: (bytes) => this.#events.emit("serial", { port, bytes }),
+      setBlocked: (isBlocked) => {
+        this.#blockedPorts += isBlocked ? 1 : -1;
+        if (this.#state !== "running") return;
+        if (this.#blockedPorts > 0) this.#runner.pause();
+        else this.#runner.resume();
+      },
+    });
+  }
+
+  #flush(): void {
+    for (const port of this.serialPorts) port.flush();
+    if (this.#debugBytes.length === 0) return;
+    const bytes = Uint8Array.from(this.#debugBytes);
+    this.#debugBytes = [];
+    this.#events.emit("debug", bytes);
+  }
+
+  /** Runs the machine until `listen` has its result; the machine's end or `signal` make that an error. */
+  async #whileRunning<Result>(signal: AbortSignal | undefined, listen: (resolve: (result: Result) => void) => () => void): Promise<Result> {
+    const { promise, resolve, reject } = Promise.withResolvers<Result>();
+    const abort = (): void => reject(new UserError("ABORTED", "Waiting for the guest was aborted.", { cause: signal?.reason }));
+    const off = listen(resolve);
+    if (signal?.aborted === true) abort();
+    signal?.addEventListener("abort", abort);
+    this.#ended.promise.then((end) => reject(endError(end)), reject);
+    try {
+      this.run();
+      return await promise;
+    } finally {
+      off();
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+}
+
+/** The error for a machine that ended while something was expected of it. */
+export function endError(end: VmEnd): UserError {
+  switch (end.kind) {
+    case "timeout":
+      return new UserError("TIMEOUT", `The machine did not end within ${end.afterMs / 1000} s and was stopped: allow it more time, or look at what it is doing.`);
+    case "triple-fault":
+      return new UserError("TRIPLE_FAULT", "The guest's processor shut down by a triple fault: the guest could not handle an exception, which is mostly a bug in it, or a kernel that is not made for this machine.");
+    case "reset":
+      return new UserError("GUEST_RESET", "The guest reset the machine, which started from a kernel and has no firmware to start again with: run it once more.");
+    case "stopped":
+      return new UserError("ABORTED", "The machine was stopped.");
+    case "poweroff":
+      return new UserError("GUEST_FAILED", "The guest switched the machine off before it came to what was waited for.");
+    case "debug-exit":
+      return new UserError("GUEST_FAILED", `The guest ended by itself, with status ${end.status}, before it came to what was waited for.`);
+  }
+}
+
+// --- from options to a machine -------------------------------------------------------------------------------------
+
+function memoryBytes({ memory = defaultMemory }: VmOptions): number {
+  return typeof memory === "number" ? memory : parseSize(memory);
+}
+
+function machineConfig(options: VmOptions, prepared: Prepared, hostClock: HostClock, sinks: Sinks): MachineConfig {
+  const isDeterministic = options.deterministic === true;
+  const clock: ClockConfig = isDeterministic
+    ? { mode: "deterministic", nsPerInstruction: deterministicNsPerInstruction }
+    : { mode: "real-time", hostNowNs: hostClock.nowNs };
+  const { debugExitPort: defaultPort, ...devices } = defaultDevices;
+  const debugExitPort = options.debugExitPort === false ? undefined : options.debugExitPort ?? defaultPort;
+  return {
+    memorySizeBytes: memoryBytes(options),
+    cpu: options.cpu ?? "intel-v2",
+    clock,
+    startEpochMs: isDeterministic ? deterministicEpochMs : Date.now(),
+    fillRandom: isDeterministic ? seededRandom(deterministicSeed) : hostRandom(),
+    disks: prepared.disks,
+    ...(prepared.cdrom === undefined ? {} : { cdrom: prepared.cdrom }),
+    ...(prepared.firmware === undefined ? {} : { firmware: prepared.firmware }),
+    devices: { ...devices, vga: prepared.hasVga, ...(debugExitPort === undefined ? {} : { debugExitPort }) },
+    ...sinks,
+  };
+}
+
+function load(machine: Machine, kernel: PreparedKernel, hasVgaText: boolean): void {
+  const address = machine.installAcpiTables();
+  const bytes = new Uint8Array(36);
+  machine.guestMemory().read(guestPhysical(address), bytes);
+  try {
+    machine.load(loadKernel({
+      kernel: kernel.kernel, commandLine: kernel.commandLine, modules: kernel.modules, memory: machine.memoryMap,
+      rsdp: { address, bytes }, hasVgaText,
+      ...(kernel.initrd === undefined ? {} : { initrd: kernel.initrd }),
+    }));
+  } catch (error) {
+    if (error instanceof UserError && error.code === "BAD_IMAGE") throw new UserError("BAD_IMAGE", `${kernel.name}: ${error.message}`, { cause: error });
+    throw error;
+  }
+}

@@ -27,6 +27,7 @@ const maximumHypervisorLeaf = 0x4000_0010;
 const maximumExtendedLeaf = { intel: 0x8000_0008, amd: 0x8000_0021, via: 0x8000_0008 } as const;
 const hypervisorSignature = "RingmasterRM";
 const cacheLineBytes = 64;
+const lastFeatureSubleaf = 2;
 
 /** Four characters as a register holds them. */
 function word(text: string, index: number): number {
@@ -156,7 +157,8 @@ function basicLeaf(facts: CpuidFacts, leaf: number, subleaf: number): CpuidResul
     case 6:
       return featureLeaf(facts, leaf, 0);
     case 7:
-      return subleaf === 0 ? featureLeaf(facts, leaf, 0) : none;
+      if (subleaf === 0) return { ...featureLeaf(facts, leaf, 0), eax: lastFeatureSubleaf };
+      return subleaf <= lastFeatureSubleaf ? featureLeaf(facts, leaf, subleaf) : none;
     case 0xb:
       return topology(facts, subleaf);
     case 0xd:

@@ -30,6 +30,7 @@ export const featureBits: ReadonlyMap<string, FeatureBit> = new Map([
   }),
   ...row(7, 0, "ecx", { umip: 2, pku: 3, la57: 16, rdpid: 22 }),
   ...row(7, 0, "edx", { fsrm: 4, serialize: 14, spec_ctrl: 26, arch_capabilities: 29 }),
+  ...row(7, 2, "edx", { bhi_ctrl: 4 }),
   ...row(0xd, 1, "eax", { xsaveopt: 0, xsavec: 1, xgetbv1: 2, xsaves: 3 }),
   ...row(0x8000_0001, 0, "edx", { syscall: 11, nx: 20, fxsr_opt: 25, pdpe1gb: 26, rdtscp: 27, lm: 29 }),
   ...row(0x8000_0001, 0, "ecx", { lahf_lm: 0, altmovcr8: 4, "3dnowprefetch": 8 }),
@@ -44,12 +45,12 @@ export const featureRequirements: Readonly<Record<string, readonly string[]>> = 
   xsave: ["fxsr"], xsaveopt: ["xsave"], xsavec: ["xsave"], xgetbv1: ["xsave"], xsaves: ["xsavec"], pku: ["xsave", "lm"],
   lm: ["pae", "msr", "fxsr", "sse2", "cmov", "cx8", "pge"], cx16: ["lm"], fsgsbase: ["lm"], pcid: ["lm"], la57: ["lm"],
   pdpe1gb: ["lm"], lahf_lm: ["lm"], nx: ["pae"], x2apic: ["apic"], tsc_deadline: ["apic", "tsc"], rdtscp: ["tsc"],
-  arat: ["apic"], constant_tsc: ["tsc"],
+  bhi_ctrl: ["spec_ctrl"], arat: ["apic"], constant_tsc: ["tsc"],
 };
 
 /** x86-64-v2 and what operating systems expect of any 64-bit processor. */
 export const baselineFeatures: readonly string[] = [
   "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "sep", "mtrr", "pge", "mca", "cmov", "pat",
   "pse36", "clflush", "mmx", "fxsr", "sse", "sse2", "sse3", "ssse3", "cx16", "sse4_1", "sse4_2", "x2apic", "popcnt",
-  "arat", "syscall", "nx", "rdtscp", "lm", "lahf_lm", "constant_tsc", "spec_ctrl", "arch_capabilities",
+  "arat", "syscall", "nx", "rdtscp", "lm", "lahf_lm", "constant_tsc", "spec_ctrl", "bhi_ctrl", "arch_capabilities",
 ];

@@ -50,7 +50,8 @@ const common: Rows = [
 ];
 
 const speculationRows: Rows = [
-  [0x48, 0n, 0x7n],
+  // Speculation control: IBRS, STIBP, SSBD, BHI_DIS_S.
+  [0x48, 0n, 0x407n],
   [0x49, 0n, 0x1n],
   [0x10a, architecturalCapabilities, 0n],
 ];
@@ -62,7 +63,8 @@ const intelRows: Rows = [
   // IA32_FEATURE_CONTROL: locked, neither VMX nor SMX.
   [0x3a, 0x1n, 0n],
   [0xce, 0n, 0n],
-  [0x140, 0n, 0n],
+  // IA32_MISC_FEATURES_ENABLES: written by operating systems without a look at what there is.
+  [0x140, 0n, 0x1n],
   // IA32_MISC_ENABLE: fast strings; branch trace and precise events unavailable. MONITOR, CPUID limit and XD can be set.
   [0x1a0, 0x1801n, 0x4_0044_0009n],
   [0x1db, 0n, 0n], [0x1dc, 0n, 0n], [0x1dd, 0n, 0n], [0x1de, 0n, 0n],

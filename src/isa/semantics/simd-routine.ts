@@ -64,14 +64,21 @@ export function elementRoutine(name: string, shape: Shape, operation: ElementOpe
   });
 }
 
-/** `quick` where `isQuick` holds, else what the routine makes of the arguments. */
+/**
+ * `quick` where `isQuick` holds, else what the routine makes of the arguments; `alsoQuick` is a test that is worth its
+ * time only where `isQuick` does not hold.
+ */
 export function quickOrExact<V extends Bits>(
-  cpu: Cpu, isQuick: Bits<1>, quick: V, exact: Routine, args: readonly Value[],
+  cpu: Cpu, isQuick: Bits<1>, quick: V, exact: Routine, args: readonly Value[], alsoQuick?: () => Bits<1>,
 ): V {
   const result = new Variable(quick);
-  when(isQuick.xor(1), () => {
+  const callExact = (): void => {
     const [value] = cpu.call(exact, args, [quick.width]);
     result.set(value);
+  };
+  when(isQuick.xor(1), () => {
+    if (alsoQuick === undefined) callExact();
+    else when(alsoQuick().xor(1), callExact);
   });
   return result.get() as V;
 }
@@ -79,6 +86,11 @@ export function quickOrExact<V extends Bits>(
 /** RC to nearest, no flushing, all exceptions masked, and the precision flag set already. */
 export function roundsQuietly(cpu: Cpu): Bits<1> {
   return cpu.field<32>(state.mxcsr).read().and(0xffe0).eq(0x1fa0);
+}
+
+/** RC to nearest. */
+export function roundsToNearest(cpu: Cpu): Bits<1> {
+  return cpu.field<32>(state.mxcsr).read().and(0x6000).eq(0);
 }
 
 /** The precision exception is masked and its flag set already: inexact results leave no trace. */

@@ -7,11 +7,11 @@ import * as state from "../state.ts";
 import { and, immediateByte, lanes, or, packed, range, readAligned, sseInstruction, xor } from "./simd.ts";
 import { notAnd } from "./sse-integer.ts";
 import {
-  type ElementOperation, elementRoutine, environmentOf, lane32, lane64, precisionIsQuiet, quickOrExact, roundsQuietly,
+  type ElementOperation, elementRoutine, environmentOf, lane32, lane64, precisionIsQuiet, quickOrExact, roundsQuietly, roundsToNearest,
   setLane32, setLane64, settle,
 } from "./simd-routine.ts";
 import {
-  all, bothMasks, choose, compare, compute, eitherMask, encodingOf, isPlain, isUneventful, isZero, type Mask, maskValue,
+  all, bothMasks, choose, compare, compute, eitherMask, encodingOf, isPlain, isUneventful, isZero, literal, type Mask, maskValue,
   noMask, pd, ps, readDestination, readSource, sd, type Shape, shapes, ss, type Value, writeDestination,
 } from "./simd-shape.ts";
 
@@ -22,31 +22,66 @@ interface Arithmetic {
   readonly exact: ElementOperation;
   /** When a zero result is exact. */
   zeroIsExact(shape: Shape, a: Value, b: Value): Mask | "always";
+  /** Whether the result (a normal number, or an exact zero) needed no rounding; "no" may be wrong. */
+  isUnrounded(shape: Shape, a: Value, b: Value, result: Value): Bits<1>;
+}
+
+/** The rounding error of a sum of two numbers is a number, and these six operations find it (Knuth's TwoSum). */
+function sumIsUnrounded(shape: Shape, a: Value, b: Value, sum: Value): Bits<1> {
+  const partOfB = compute(shape, "sub", sum, a);
+  const errorOfA = compute(shape, "sub", a, compute(shape, "sub", sum, partOfB));
+  const errorOfB = compute(shape, "sub", b, partOfB);
+  return all(shape, isZero(shape, compute(shape, "add", errorOfA, errorOfB)));
+}
+
+/** Significands with enough trailing zeros between them have a product that fits. */
+function productFits({ format }: Shape, a: Value, b: Value): Bits<1> {
+  const fractionBits = format === 32 ? 23 : 52;
+  const trailingZeros = (value: Value): Bits => value.or(1n << BigInt(fractionBits)).ctz();
+  return literal({ format, isPacked: false } as Shape, BigInt(fractionBits + 1)).leU(trailingZeros(a).add(trailingZeros(b)));
+}
+
+/** Only for scalars: what vectors compute is hardly ever exact, so their routine runs until the precision flag is set. */
+function productIsUnrounded(shape: Shape, a: Value, b: Value, product: Value): Bits<1> {
+  if (shape.isPacked) return constant(1, 0);
+  return productFits(shape, a, b).or(isZero(shape, product) as Bits<1>);
+}
+
+/** The quotient is exact if its product with the divisor is, and is the dividend. */
+function quotientIsUnrounded(shape: Shape, dividend: Value, divisor: Value, quotient: Value): Bits<1> {
+  if (shape.isPacked) return constant(1, 0);
+  const isInverse = compare(shape, "eq", compute(shape, "mul", quotient, divisor), dividend) as Bits<1>;
+  return productIsUnrounded(shape, quotient, divisor, quotient).and(isInverse);
 }
 
 const add: Arithmetic = {
   name: "add", exact: { f32: softfloat.f32Add, f64: softfloat.f64Add }, zeroIsExact: () => "always",
+  isUnrounded: sumIsUnrounded,
 };
 const sub: Arithmetic = {
   name: "sub", exact: { f32: softfloat.f32Subtract, f64: softfloat.f64Subtract }, zeroIsExact: () => "always",
+  isUnrounded: (shape, a, b, result) => sumIsUnrounded(shape, a, compute(shape, "neg", b), result),
 };
 const mul: Arithmetic = {
   name: "mul", exact: { f32: softfloat.f32Multiply, f64: softfloat.f64Multiply },
   zeroIsExact: (shape, a, b) => eitherMask(shape, isZero(shape, a), isZero(shape, b)),
+  isUnrounded: productIsUnrounded,
 };
 const div: Arithmetic = {
   name: "div", exact: { f32: softfloat.f32Divide, f64: softfloat.f64Divide },
   zeroIsExact: (shape, a) => isZero(shape, a),
+  isUnrounded: quotientIsUnrounded,
 };
 
 type BinaryOperation = (cpu: Cpu, a: Value, b: Value) => Value;
 
-function arithmetic({ name, exact, zeroIsExact }: Arithmetic, shape: Shape): BinaryOperation {
+function arithmetic({ name, exact, zeroIsExact, isUnrounded }: Arithmetic, shape: Shape): BinaryOperation {
   const exactRoutine = elementRoutine(name, shape, exact);
   return (cpu, a, b) => {
     const quick = compute(shape, name, a, b);
-    const isQuick = roundsQuietly(cpu).and(isUneventful(shape, [a, b], quick, zeroIsExact(shape, a, b)));
-    return quickOrExact(cpu, isQuick, quick, exactRoutine, [a, b]);
+    const isCalm = isUneventful(shape, [a, b], quick, zeroIsExact(shape, a, b));
+    return quickOrExact(cpu, roundsQuietly(cpu).and(isCalm), quick, exactRoutine, [a, b], () =>
+      roundsToNearest(cpu).and(isCalm).and(isUnrounded(shape, a, b, quick)));
   };
 }
 
@@ -86,8 +121,9 @@ const squareRoots: readonly InstructionDefinition[] = shapes.map((shape) => {
     execute({ cpu, dst, src }) {
       const a = readSource(cpu, shape, src);
       const quick = compute(shape, "sqrt", a);
-      const isQuick = roundsQuietly(cpu).and(isUneventful(shape, [a], quick, "always"));
-      writeDestination(shape, dst, quickOrExact(cpu, isQuick, quick, exactRoutine, [a]));
+      const isCalm = isUneventful(shape, [a], quick, "always");
+      writeDestination(shape, dst, quickOrExact(cpu, roundsQuietly(cpu).and(isCalm), quick, exactRoutine, [a], () =>
+        isCalm.and(quotientIsUnrounded(shape, a, quick, quick))));
     },
   });
 });

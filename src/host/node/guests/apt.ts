@@ -30,6 +30,13 @@ interface PackageRecord {
   readonly depends: string;
 }
 
+interface AptCallOptions {
+  readonly cwd?: string;
+  readonly onStatusLine?: (line: string) => void;
+  /** Settings of apt.conf for this call. */
+  readonly overrides?: Readonly<Record<string, string>>;
+}
+
 const hint = "Pass a kernel of your own with --kernel <bzImage> (and --initrd <file>) instead.";
 
 function stanza(source: AptSource, suites: readonly string[]): string {
@@ -81,9 +88,8 @@ export class PackageSource {
     try {
       this.#progress.step(names.join(", "));
       await this.#apt("apt-get", [
-        "-o", "Dir::State::status=/var/lib/dpkg/status", "-o", `Dir::Cache::archives=${archives}`, "-o", "Debug::NoLocking=true",
-        "-q", "-y", "--no-install-recommends", "--reinstall", "--download-only", "install", ...names,
-      ]);
+        "-q", "-y", "install", ...names, "--no-install-recommends", "--reinstall", "--download-only",
+      ], { overrides: { "Dir::State::status": "/var/lib/dpkg/status", "Dir::Cache::archives": archives, "Debug::NoLocking": "true" } });
       for (const file of await readdir(archives)) {
         if (file.endsWith(".deb")) await runProcess("dpkg-deb", ["-x", join(archives, file), directory]);
       }
@@ -96,7 +102,7 @@ export class PackageSource {
     return join(this.#cacheDirectory, "apt", this.#channel);
   }
 
-  get #options(): string[] {
+  #options(overrides: Readonly<Record<string, string>>): string[] {
     const root = this.#root;
     const settings = {
       "Dir::Etc::sourcelist": join(root, "debian.sources"),
@@ -110,8 +116,11 @@ export class PackageSource {
       "APT::Architectures": "amd64",
       "APT::Status-Fd": "3",
       "Acquire::Languages": "none",
+      // Without this a mirror that cannot be reached is only a warning.
+      "APT::Update::Error-Mode": "any",
       // Files land in the cache, which apt's own user may not read; the hashes are checked all the same.
       "APT::Sandbox::User": "root",
+      ...overrides,
     };
     return Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
   }
@@ -131,7 +140,15 @@ export class PackageSource {
       : [stanza(mirrors.main, [release, `${release}-updates`]), ...(mirrors.security === undefined ? [] : [stanza(mirrors.security, [`${release}-security`])])];
     await writeFile(join(root, "debian.sources"), stanzas.join("\n"));
     this.#progress.step(`package lists of Debian ${release}${this.#channel === "backports" ? "-backports" : ""}`);
-    await this.#apt("apt-get", ["-q", "update"]);
+    const stamp = join(root, "updated");
+    try {
+      await this.#apt("apt-get", ["-q", "update"]);
+      await writeFile(stamp, "");
+    } catch (error) {
+      // Without a network the lists of last time do, as long as the packages are in the cache.
+      if (!existsSync(stamp)) throw error;
+      this.#progress.step("the mirror cannot be reached; going on with the package lists of last time");
+    }
     this.#isUpToDate = true;
   }
 
@@ -167,9 +184,9 @@ export class PackageSource {
     }
   }
 
-  async #apt(program: string, args: readonly string[], options: { readonly cwd?: string; readonly onStatusLine?: (line: string) => void } = {}): Promise<string> {
+  async #apt(program: string, args: readonly string[], options: AptCallOptions = {}): Promise<string> {
     try {
-      return (await runProcess(program, [...this.#options, ...args], options)).toString("utf8");
+      return (await runProcess(program, [...args, ...this.#options(options.overrides ?? {})], options)).toString("utf8");
     } catch (cause) {
       if (!(cause instanceof UserError)) throw cause;
       throw cause.code === "TOOL_MISSING"

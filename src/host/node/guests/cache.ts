@@ -1,7 +1,7 @@
 /** The directory outside of the repository that holds fetched packages and built guests: where it is, its lock, and atomic additions to it. */
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { link, mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -28,10 +28,31 @@ function isAlive(processId: number): boolean {
   }
 }
 
-async function removeStaleLock(path: string): Promise<void> {
+async function lockOwner(path: string): Promise<number | undefined> {
   const owner = Number(await readFile(path, "utf8").catch(() => ""));
   // An empty lock is one that its owner is just writing: it gets the next round.
-  if (Number.isInteger(owner) && owner > 0 && !isAlive(owner)) await rm(path, { force: true });
+  return Number.isInteger(owner) && owner > 0 ? owner : undefined;
+}
+
+async function removeStaleLock(path: string): Promise<void> {
+  const owner = await lockOwner(path);
+  if (owner === undefined || isAlive(owner)) return;
+  const stale = `${path}.stale-${process.pid}`;
+  await rename(path, stale).catch(() => {});
+  // Another process may have been faster, so that this is its new lock.
+  const taken = await lockOwner(stale);
+  if (taken !== undefined && taken !== owner && isAlive(taken)) await link(stale, path).catch(() => {});
+  await rm(stale, { force: true });
+}
+
+/** Directories in the making, whose process has died. Called with the lock held, so none is in use. */
+async function removeLeftovers(cacheDirectory: string): Promise<void> {
+  for (const room of ["guests", "packages", "tools"]) {
+    const directory = join(cacheDirectory, room);
+    for (const name of await readdir(directory).catch(() => [])) {
+      if (/\.(?:draft|old|download)-\d+(?:\.|$)/u.test(name)) await rm(join(directory, name), { recursive: true, force: true });
+    }
+  }
 }
 
 /** Runs `action` while no other process changes the cache; waits for one that does. */
@@ -52,6 +73,7 @@ export async function withCacheLock<Result>(cacheDirectory: string, onWait: () =
     }
   }
   try {
+    await removeLeftovers(cacheDirectory);
     return await action();
   } finally {
     await rm(path, { force: true });

@@ -1,0 +1,73 @@
+/** Assembles our own test guests, guests/unit/*.asm, with nasm: `node tools/guests/assemble.ts <directory> [name …]`. */
+import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { PackageSource } from "../../src/host/node/guests/apt.ts";
+import { BuildTools, type BuildTool } from "../../src/host/node/guests/build-tools.ts";
+import { defaultCacheDirectory } from "../../src/host/node/guests/cache.ts";
+import { Progress } from "../../src/host/node/guests/progress.ts";
+
+const sourceDirectory = fileURLToPath(new URL("../../guests/unit", import.meta.url));
+
+/** A test guest, with what its `;! key=value` lines say about it. */
+export interface UnitGuestSource {
+  readonly name: string;
+  readonly path: string;
+  readonly properties: ReadonlyMap<string, string>;
+}
+
+/** All test guests, by name. */
+export async function listUnitGuests(): Promise<UnitGuestSource[]> {
+  const files = (await readdir(sourceDirectory)).filter((file) => file.endsWith(".asm")).toSorted();
+  return Promise.all(files.map(async (file) => {
+    const path = join(sourceDirectory, file);
+    const properties = new Map<string, string>();
+    for (const [, key, value] of (await readFile(path, "utf8")).matchAll(/^;! ([a-z-]+)=(.*)$/gmu)) properties.set(key, value);
+    return { name: file.slice(0, -".asm".length), path, properties };
+  }));
+}
+
+/**
+ * The assembler: the machine's own, else Debian's from the cache.
+ * @throws UserError TOOL_MISSING or GUEST_MISSING when it is not there and cannot be fetched.
+ */
+export function findAssembler(): Promise<BuildTool> {
+  const cacheDirectory = defaultCacheDirectory();
+  return new BuildTools(cacheDirectory, new PackageSource(cacheDirectory, "release", new Progress(() => {}))).find("nasm");
+}
+
+/** Assembles one guest into `output`. */
+export async function assembleUnitGuest(assembler: BuildTool, guest: UnitGuestSource, output: string): Promise<void> {
+  await assembler.run(["-f", "bin", "-w+error", "-I", `${join(sourceDirectory, "lib")}/`, "-o", output, guest.path]);
+}
+
+/** A multiboot image of the guest. */
+export async function readUnitGuest(assembler: BuildTool, guest: UnitGuestSource): Promise<Uint8Array> {
+  const directory = await mkdtemp(join(tmpdir(), "unit-guest-"));
+  try {
+    const output = join(directory, guest.name);
+    await assembleUnitGuest(assembler, guest, output);
+    return await readFile(output);
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
+async function main([directory, ...names]: readonly string[]): Promise<void> {
+  if (directory === undefined) {
+    console.error("usage: node tools/guests/assemble.ts <directory> [name …]");
+    process.exitCode = 2;
+    return;
+  }
+  await mkdir(directory, { recursive: true });
+  const assembler = await findAssembler();
+  for (const guest of await listUnitGuests()) {
+    if (names.length > 0 && !names.includes(guest.name)) continue;
+    const output = join(directory, `${guest.name}.bin`);
+    await assembleUnitGuest(assembler, guest, output);
+    console.log(output);
+  }
+}
+
+if (process.argv[1] !== undefined && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) await main(process.argv.slice(2));

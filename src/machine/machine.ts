@@ -35,7 +35,7 @@ const sliceTargetNs = 2_000_000;
 export class Machine {
   readonly clock: VirtualClock;
   readonly board: Board;
-  readonly processors: readonly VirtualProcessor[];
+  readonly processors: readonly VirtualProcessor[] = [];
   readonly memoryMap: MemoryMap;
   readonly model: CpuModel;
   readonly #config: MachineConfig;

@@ -1,0 +1,52 @@
+/** Runs one of our own test guests on a machine whose time is the count of its instructions. */
+import { softAccelerator } from "../../src/accel/soft/index.ts";
+import { loadMultiboot1 } from "../../src/boot/multiboot1.ts";
+import { defaultDevices, type MachineEnd } from "../../src/machine/config.ts";
+import { Machine } from "../../src/machine/machine.ts";
+import type { UnitGuestSource } from "../../tools/guests/assemble.ts";
+
+/** What the guest's library writes to isa-debug-exit when every check held. */
+const passedStatus = (0x10 << 1) | 1;
+const defaultMaximumInstructions = 5_000_000;
+const memorySizeBytes = 64 << 20;
+
+export interface UnitGuestResult {
+  readonly passed: boolean;
+  /** What the guest wrote to the debug console. */
+  readonly text: string;
+  /** Undefined: it was still running when it had used up its instructions, or waited for something that never comes. */
+  readonly end: MachineEnd | undefined;
+  readonly instructions: number;
+}
+
+/** Whether a guest that says `;! end=triple-fault` or the like got it, or any other reported success. */
+function isExpectedEnd(end: MachineEnd | undefined, wanted: string): boolean {
+  if (end === undefined) return false;
+  return end.kind === "debug-exit" ? wanted === "debug-exit" && end.status === passedStatus : end.kind === wanted;
+}
+
+export function runUnitGuest(guest: UnitGuestSource, image: Uint8Array): UnitGuestResult {
+  let text = "";
+  let seed = 1;
+  const machine = new Machine({
+    memorySizeBytes, cpu: guest.properties.get("cpu") ?? "max", clock: { mode: "deterministic", nsPerInstruction: 10 },
+    startEpochMs: Date.UTC(2024, 1, 29, 23, 59, 58), disks: [], devices: defaultDevices,
+    fillRandom: (target) => {
+      for (let i = 0; i < target.length; i++) target[i] = seed = (Math.imul(seed, 69_069) + 12_345) >>> 24;
+    },
+    onSerial: () => {},
+    onDebugConsole: (byte) => void (text += String.fromCharCode(byte)),
+  }, softAccelerator);
+  machine.installAcpiTables();
+  machine.load(loadMultiboot1({ kernel: image, commandLine: guest.name, modules: [], memory: machine.memoryMap }));
+  const maximum = Number(guest.properties.get("instructions") ?? defaultMaximumInstructions);
+  let end: MachineEnd | undefined;
+  while (end === undefined && machine.retiredInstructions < maximum) {
+    const slice = machine.runSlice();
+    if (slice.kind === "idle") break;
+    if (slice.kind === "ended") end = slice.end;
+  }
+  const hasFailures = text.includes("FAIL");
+  const passed = !hasFailures && isExpectedEnd(end, guest.properties.get("end") ?? "debug-exit");
+  return { passed, text, end, instructions: machine.retiredInstructions };
+}

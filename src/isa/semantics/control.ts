@@ -1,6 +1,6 @@
 /** Near control transfers: SDM volume 1, "Control Transfer Instructions". Far ones are system routines. */
 import { Bits, when, type Width } from "../../ir/index.ts";
-import { condition, instruction, Register, Segment, Vector, type Context, type Cpu, type InstructionDefinition, type Variant } from "../definition.ts";
+import { checkWrite, condition, instruction, Register, Segment, Vector, type Context, type Cpu, type InstructionDefinition, type Variant } from "../definition.ts";
 import * as state from "../state.ts";
 import { conditionNames } from "./logic.ts";
 
@@ -58,6 +58,9 @@ const call = instruction({
       return cpu.jumpTarget();
     }
     const target = dst.form.kind === "relative" ? relativeTarget(cpu, variant) : (dst.read() as Bits).zext(64);
+    // A stack that cannot be written is found before a target that cannot be executed at.
+    const sizeBytes = variant.operandSize / 8;
+    checkWrite(Segment.SS, cpu.stackOffset(cpu.stackPointer().sub(sizeBytes)), sizeBytes);
     checkTarget(cpu, target, variant);
     cpu.push(returnAddress);
     cpu.jump(target);

@@ -33,9 +33,11 @@ const movsx = instruction({
 });
 
 const movsxd = instruction({
-  name: "movsxd", encodings: ["63 /r o64 Gv,Ez"],
+  // With 66, too, 32 bits are read on AMD (APM volume 3, "MOVSXD"); Intel reads 16, which no result shows.
+  name: "movsxd", encodings: ["63 /r o64 Gv,Ed"],
   execute({ dst, src, width }) {
-    dst.write((src.read() as Bits).sext(width));
+    const value = src.as(32).read();
+    dst.write((width === 64 ? value.sext(64) : value.trunc(width as 16 | 32)) as never);
   },
 });
 
@@ -126,6 +128,9 @@ const enter = instruction({
     const framePointer = cpu.gpr(Register.RBP, variant.stackSize).read().zext(64);
     const top = cpu.stackPointer();
     const frame = cpu.stackOffset(top.sub(sizeBytes));
+    // With 32-bit operands on a 16-bit stack the upper half comes from ESP.
+    const framePointerValue = variant.stackSize < width
+      ? cpu.gpr(Register.RSP, width).read().and(0xffff_0000).or(frame.trunc(width)) : frame.trunc(width);
     const slot = (index: number): Bits<64> => cpu.stackOffset(top.sub((index + 1) * sizeBytes));
     // All reads and checks come first, so that a fault leaves nothing half done.
     for (let index = 0; index <= 31; index++) {
@@ -144,13 +149,13 @@ const enter = instruction({
     for (let index = 1; index <= 31; index++) {
       when(constant(64, index).leU(level), () => {
         when(constant(64, index).eq(level), () => {
-          store(Segment.SS, slot(index), frame.trunc(width));
+          store(Segment.SS, slot(index), framePointerValue);
         }, () => {
           store(Segment.SS, slot(index), load(width, Segment.SS, cpu.stackOffset(framePointer.sub(index * sizeBytes))));
         });
       });
     }
-    cpu.gpr(Register.RBP, width).write(frame.trunc(width) as Bits<typeof width>);
+    cpu.gpr(Register.RBP, width).write(framePointerValue as Bits<typeof width>);
     cpu.writeStackPointer(final);
   },
 });

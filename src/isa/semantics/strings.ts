@@ -94,8 +94,9 @@ const movs = stringInstruction("movs", ["A4 Yb,Xb", "A5 Yv,Xv"], (iteration) => 
 });
 
 const cmps = stringInstruction("cmps", ["A6 Xb,Yb", "A7 Xv,Yv"], (iteration, variant) => {
-  const a = load(iteration.width, "operand", iteration.pointer(Register.RSI));
+  // In this order: it shows when both operands fault.
   const b = load(iteration.width, Segment.ES, iteration.pointer(Register.RDI));
+  const a = load(iteration.width, "operand", iteration.pointer(Register.RSI));
   iteration.advance(Register.RSI);
   iteration.advance(Register.RDI);
   return whileMatching(compareFlags(iteration.cpu, a, b), variant);

@@ -71,7 +71,8 @@ const prefetches = [
 const hintNops = [
   withoutEffect("nop", [
     "0F 1F /r Ev", "0F 19 /r Ev", "0F 1A /r Ev", "0F 1B /r Ev", "0F 1C /r Ev", "0F 1D /r Ev", "0F 1E /r Ev",
-    "0F 18 /4 Ev", "0F 18 /5 Ev", "0F 18 /6 Ev", "0F 18 /7 Ev",
+    ...[0, 1, 2, 3].map((digit) => `0F 18 /${digit} Rv`), ...[4, 5, 6, 7].map((digit) => `0F 18 /${digit} Ev`),
+    ...[0, 1].map((digit) => `0F 0D /${digit} Rv`), ...[2, 3, 4, 5, 6, 7].map((digit) => `0F 0D /${digit} Ev`),
   ]),
 ];
 

@@ -9,6 +9,8 @@ const packagesOf = {
   xz: ["xz-utils"],
   mke2fs: ["e2fsprogs"],
   "grub-mkimage": ["grub-common"],
+  iasl: ["acpica-tools"],
+  nasm: ["nasm"],
   // All parts by name: gcc looks for its others beside itself, also where the machine has some of them.
   gcc: ["gcc", "gcc-12", "cpp-12", "libgcc-12-dev", "libc6-dev", "linux-libc-dev", "binutils", "binutils-x86-64-linux-gnu"],
 } as const;

@@ -45,12 +45,13 @@ async function removeStaleLock(path: string): Promise<void> {
   await rm(stale, { force: true });
 }
 
-/** Directories in the making, whose process has died. Called with the lock held, so none is in use. */
+/** Removes directories in the making whose process has died. */
 async function removeLeftovers(cacheDirectory: string): Promise<void> {
   for (const room of ["guests", "packages", "tools"]) {
     const directory = join(cacheDirectory, room);
     for (const name of await readdir(directory).catch(() => [])) {
-      if (/\.(?:draft|old|download)-\d+(?:\.|$)/u.test(name)) await rm(join(directory, name), { recursive: true, force: true });
+      const owner = /\.(?:draft|old|download)-(?<owner>\d+)(?:\.|$)/u.exec(name)?.groups?.["owner"];
+      if (owner !== undefined && !isAlive(Number(owner))) await rm(join(directory, name), { recursive: true, force: true });
     }
   }
 }
@@ -93,7 +94,10 @@ export async function replaceDirectory(path: string, fill: (directory: string) =
       await rename(draft, path);
       await rm(old, { recursive: true, force: true });
     } else {
-      await rename(draft, path);
+      await rename(draft, path).catch((error: NodeJS.ErrnoException) => {
+        // Another process made the same at the same time; either will do.
+        if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
+      });
     }
   } finally {
     await rm(draft, { recursive: true, force: true });

@@ -8,7 +8,8 @@ import { movement } from "./semantics/movement.ts";
 import { simd } from "./semantics/simd-families.ts";
 import { strings } from "./semantics/strings.ts";
 import { system } from "./semantics/system.ts";
+import { x87 } from "./semantics/x87.ts";
 
 export const instructions: readonly InstructionDefinition[] = [
-  ...arithmetic, ...logic, ...movement, ...control, ...strings, ...decimal, ...system, ...simd,
+  ...arithmetic, ...logic, ...movement, ...control, ...strings, ...decimal, ...system, ...simd, ...x87,
 ];

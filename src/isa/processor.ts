@@ -45,6 +45,11 @@ export interface ProcessorBus {
   setTaskPriority(value: number): void;
   /** 64 random bits. */
   random64(): bigint;
+  /**
+   * Asserts FERR# because an x87 exception is pending while CR0.NE = 0. False: IGNNE# is not asserted, the instruction has to
+   * wait for IRQ 13. Absent: always ignored.
+   */
+  floatingPointError?(): boolean;
 }
 
 /** CPUID and MSRs of a processor model: data, and a property of the machine. */

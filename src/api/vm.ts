@@ -1,6 +1,7 @@
 /** A virtual machine for programs: create, boot, talk to its console, wait for its end. */
 import { guestPhysical } from "../base/address.ts";
 import { UserError } from "../base/errors.ts";
+import type { BootProtocol } from "../boot/contract.ts";
 import { loadKernel } from "../boot/kernel.ts";
 import { textLines } from "../devices/display/vga/index.ts";
 import type { DiskFailure } from "../devices/disk/contract.ts";
@@ -143,6 +144,11 @@ export class Vm implements AsyncDisposable {
 
   get state(): VmState {
     return this.#state;
+  }
+
+  /** By which protocol the kernel was started; undefined for a machine that starts firmware. */
+  get bootProtocol(): BootProtocol | undefined {
+    return this.#machine.bootImage?.protocol;
   }
 
   /** Instructions retired since power-on. */

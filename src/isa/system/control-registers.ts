@@ -48,7 +48,7 @@ export function writeControlRegister(p: Processor, number: number, value: bigint
   }
 }
 
-export function writeCr0(p: Processor, value: bigint): Status {
+function writeCr0(p: Processor, value: bigint): Status {
   const { state } = p;
   if (value >> 32n !== 0n) return p.raise(Vector.GP, 0);
   const old = state.get32(layout.cr0);
@@ -169,7 +169,7 @@ export function writeDebugRegister(p: Processor, number: number, value: bigint):
 const Xcr0Mask = { x87: 1n, sse: 2n, pkru: 0x200n } as const;
 
 /** State components that XCR0 may enable on this model. */
-export function supportedXcr0(p: Processor): bigint {
+function supportedXcr0(p: Processor): bigint {
   return Xcr0Mask.x87 | Xcr0Mask.sse | (p.model.hasFeature("pku") ? Xcr0Mask.pkru : 0n);
 }
 

@@ -4,17 +4,13 @@ import { FlagMask, ioPrivilegeLevel, readFlags, writeFlags } from "../flags.ts";
 import type { Processor } from "../processor.ts";
 import type { StateView } from "../state-view.ts";
 import * as layout from "../state.ts";
-import {
-  fetchDescriptor, isNullSelector, markAccessed, parseAccessed, selectorErrorCode,
-} from "./descriptor-tables.ts";
+import { checkGateTarget, enterCode, refuse, type CodeSegment } from "./code-segment.ts";
+import { selectorErrorCode } from "./descriptor-tables.ts";
 import type { ProcessorEvent } from "./exceptions.ts";
+import { SegmentIndex, isCanonical, isLongMode, isProtectedMode, isVirtual8086, linearSum } from "./mode.ts";
 import {
-  SegmentAttribute, SegmentIndex, isCanonical, isLongMode, isProtectedMode, isVirtual8086,
-  linearSum,
-} from "./mode.ts";
-import {
-  SystemType, descriptorPrivilege, isCode, isConforming, isPresent, isWithinLimit, loadNullSegment, loadSegmentCache,
-  parseDescriptor, readSegmentCache, setRealModeSegment, setVirtual8086Segment, systemType, type SegmentCache,
+  SystemType, descriptorPrivilege, isPresent, isWithinLimit, loadNullSegment, loadSegmentCache, readSegmentCache,
+  setRealModeSegment, setVirtual8086Segment, systemType,
 } from "./segments.ts";
 import { Stack, currentStack, stackSizeOfSegment } from "./stack.ts";
 import { fetchInnerStack, fetchLongStack } from "./task-state.ts";
@@ -42,11 +38,6 @@ function flagsImage(state: StateView, event: ProcessorEvent): number {
 
 function idtErrorCode(vector: number): number {
   return vector * 8 + 2;
-}
-
-function refuse(p: Processor, vector: number, errorCode: number): undefined {
-  p.raise(vector, errorCode);
-  return undefined;
 }
 
 function deliverReal(p: Processor, event: ProcessorEvent): boolean {
@@ -132,30 +123,6 @@ function isWideGate(type: number): boolean {
   return (type & 8) !== 0;
 }
 
-/** The handler's code segment and privilege level. */
-interface HandlerCode {
-  readonly selector: number;
-  readonly segment: SegmentCache;
-  readonly cpl: number;
-}
-
-function fetchHandlerCode(p: Processor, selector: number): HandlerCode | undefined {
-  const { state } = p;
-  if (isNullSelector(selector)) return refuse(p, Vector.GP, 0);
-  const errorCode = selectorErrorCode(selector);
-  const descriptor = fetchDescriptor(p, selector, Vector.GP);
-  if (descriptor === undefined) return undefined;
-  const { attributes } = parseDescriptor(descriptor);
-  const cpl = state.get32(layout.cpl);
-  const privilege = descriptorPrivilege(attributes);
-  if (!isCode(attributes) || privilege > cpl) return refuse(p, Vector.GP, errorCode);
-  const sizeBits = attributes & (SegmentAttribute.long | SegmentAttribute.big);
-  if (isLongMode(state) && sizeBits !== SegmentAttribute.long) return refuse(p, Vector.GP, errorCode);
-  if (!isPresent(attributes)) return refuse(p, Vector.NP, errorCode);
-  if (!markAccessed(p, descriptor)) return undefined;
-  return { selector, segment: parseAccessed(descriptor), cpl: isConforming(attributes) ? cpl : privilege };
-}
-
 function pushesErrorCode(event: ProcessorEvent): boolean {
   return event.errorCode !== undefined && event.kind === "exception";
 }
@@ -168,7 +135,7 @@ function deliverProtected(p: Processor, event: ProcessorEvent): boolean {
     const errorCode = pushesErrorCode(event) ? event.errorCode : undefined;
     return switchTaskByGate(p, gate.selector, returnRip(state, event), flagsImage(state, event), errorCode);
   }
-  const handler = fetchHandlerCode(p, gate.selector);
+  const handler = checkGateTarget(p, gate.selector, true);
   if (handler === undefined) return false;
   if (!isWithinLimit(handler.segment, Number(gate.offset), 1)) return refuse(p, Vector.GP, 0) ?? false;
 
@@ -203,19 +170,17 @@ function deliverProtected(p: Processor, event: ProcessorEvent): boolean {
   return true;
 }
 
-function enterHandler({ state }: Processor, handler: HandlerCode, gate: Gate): void {
-  loadSegmentCache(state, SegmentIndex.CS, (handler.selector & ~3) | handler.cpl, handler.segment);
-  state.set32(layout.cpl, handler.cpl);
-  state.set64(layout.rip, gate.offset);
+function enterHandler(p: Processor, handler: CodeSegment, gate: Gate): void {
+  enterCode(p, handler, gate.offset);
   const isInterruptGate = (gate.type & 1) === 0;
-  writeFlags(state, 0, FlagMask.TF | FlagMask.NT | FlagMask.VM | FlagMask.RF | (isInterruptGate ? FlagMask.IF : 0));
+  writeFlags(p.state, 0, FlagMask.TF | FlagMask.NT | FlagMask.VM | FlagMask.RF | (isInterruptGate ? FlagMask.IF : 0));
 }
 
 function deliverLong(p: Processor, event: ProcessorEvent): boolean {
   const { state } = p;
   const gate = fetchGate(p, event);
   if (gate === undefined) return false;
-  const handler = fetchHandlerCode(p, gate.selector);
+  const handler = checkGateTarget(p, gate.selector, true);
   if (handler === undefined) return false;
   if (!isCanonical(state, gate.offset)) return refuse(p, Vector.GP, 0) ?? false;
 

@@ -60,7 +60,7 @@ export function isCanonical(state: StateView, address: bigint): boolean {
   return isCanonicalFor(hasCr4(state, Cr4Mask.LA57) ? 57 : 48, address);
 }
 
-export function isCanonicalFor(bits: 48 | 57, address: bigint): boolean {
+function isCanonicalFor(bits: 48 | 57, address: bigint): boolean {
   return BigInt.asUintN(64, BigInt.asIntN(bits, address)) === address;
 }
 

@@ -47,7 +47,7 @@ export function isPresent(attributes: number): boolean {
 }
 
 /** Code or data, not a system descriptor. */
-export function isCodeOrData(attributes: number): boolean {
+function isCodeOrData(attributes: number): boolean {
   return (attributes & SegmentAttribute.codeOrData) !== 0;
 }
 
@@ -67,7 +67,7 @@ export function isWritableData(attributes: number): boolean {
   return isCodeOrData(attributes) && !isCode(attributes) && (attributes & SegmentAttribute.writableOrReadable) !== 0;
 }
 
-export function isExpandDown(attributes: number): boolean {
+function isExpandDown(attributes: number): boolean {
   return isCodeOrData(attributes) && !isCode(attributes) && (attributes & SegmentAttribute.expandDownOrConforming) !== 0;
 }
 

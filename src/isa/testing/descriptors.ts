@@ -41,7 +41,7 @@ export function setLongIdt(p: FlatProcessor, vector: number, descriptor: bigint)
 }
 
 /** Loads a segment register from the test GDT without checks. */
-export function forceSegment(p: FlatProcessor, index: number, selector: number): void {
+function forceSegment(p: FlatProcessor, index: number, selector: number): void {
   const descriptor = p.guest.getBigUint64(At.gdt + (selector & 0xfff8), true);
   const raw = { low: Number(descriptor & 0xffff_ffffn), high: Number(descriptor >> 32n) };
   loadSegmentCache(p.state, index, selector, parseDescriptor(raw));

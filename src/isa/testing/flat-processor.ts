@@ -7,7 +7,7 @@ import { StateView } from "../state-view.ts";
 import * as layout from "../state.ts";
 import { isWithinLimit, readSegmentCache } from "../system/segments.ts";
 
-export const flatMemorySizeBytes: number = 1 << 20;
+const flatMemorySizeBytes: number = 1 << 20;
 const noException = 0xffff_ffff;
 
 /** A model with every feature, for routines that ask. */

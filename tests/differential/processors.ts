@@ -1,17 +1,50 @@
-/** The processors of ours that are compared with the host's. */
+/** The processors of ours that are compared with the host's: the interpreter and the oracle, on the same machine. */
+import { RunResult } from "../../src/engine/interpreter.ts";
+import { Oracle } from "../../src/engine/oracle.ts";
+import { Status } from "../../src/ir/index.ts";
+import { Decoder } from "../../src/isa/decode.ts";
 import { instructions } from "../../src/isa/instructions.ts";
 import * as state from "../../src/isa/state.ts";
-import { RunResult } from "../../src/engine/interpreter.ts";
 import type { CodeBits, ProcessorUnderTest } from "./layout.ts";
 import type { HostFeatures } from "./native-processor.ts";
-import type { SoftMachine } from "./soft-machine.ts";
+import { SoftMachine } from "./soft-machine.ts";
 import { SoftProcessorUnderTest, StepResult } from "./soft-processor.ts";
 
-function interpret({ processor }: SoftMachine): StepResult {
-  processor.state.set32(state.budget, 1);
-  return processor.interpreter.run() === RunResult.Fault ? StepResult.fault : StepResult.done;
+/** `tier`s to run: all of them unless some are named. */
+export function makeProcessors(
+  bits: CodeBits, host: HostFeatures, tiers: readonly ("interpreter" | "oracle")[] = ["interpreter", "oracle"],
+): readonly ProcessorUnderTest[] {
+  return tiers.map((tier) => {
+    const machine = new SoftMachine(bits, host.vendor, instructions);
+    return tier === "interpreter" ? interpreter(machine) : oracle(machine);
+  });
+}
+
+function interpreter(machine: SoftMachine): SoftProcessorUnderTest {
+  const { processor } = machine;
+  return new SoftProcessorUnderTest("interpreter", machine, {
+    get steps() {
+      return processor.code.counters.instructions;
+    },
+    step() {
+      processor.state.set32(state.budget, 1);
+      return processor.interpreter.run() === RunResult.Fault ? StepResult.fault : StepResult.done;
+    },
+  });
+}
+
+function oracle(machine: SoftMachine): SoftProcessorUnderTest {
+  const { processor } = machine;
+  const decoder = new Decoder(instructions, machine.decoderOptions);
+  const evaluator = new Oracle(processor, decoder, machine.recordOffset);
+  return new SoftProcessorUnderTest("oracle", machine, {
+    get steps() {
+      return evaluator.evaluations;
+    },
+    step: () => (evaluator.step() === Status.Fault ? StepResult.fault : StepResult.done),
+  });
 }
 
 export function processorsUnderTest(bits: CodeBits, host: HostFeatures): readonly ProcessorUnderTest[] {
-  return [new SoftProcessorUnderTest("interpreter", bits, host.vendor, instructions, interpret)];
+  return makeProcessors(bits, host);
 }

@@ -5,8 +5,10 @@
  * Management in 64-bit Mode").
  */
 import { PhysicalMemory } from "../../src/engine/physical-memory.ts";
+import { recordSizeBytes } from "../../src/engine/record.ts";
 import { SoftProcessor } from "../../src/engine/processor.ts";
 import { wasm } from "../../src/engine/web-assembly.ts";
+import type { DecoderOptions } from "../../src/isa/decode.ts";
 import type { InstructionDefinition } from "../../src/isa/definition.ts";
 import type { CpuModel, ProcessorBus } from "../../src/isa/processor.ts";
 import * as state from "../../src/isa/state.ts";
@@ -75,6 +77,9 @@ export class SoftMachine {
   readonly bytes: Uint8Array;
   readonly ints: Int32Array;
   readonly codeOffset: number = ramOffset + At.code;
+  /** A place for a record that no block uses. */
+  readonly recordOffset: number = ramOffset - recordSizeBytes;
+  readonly decoderOptions: DecoderOptions;
   private readonly view: DataView;
   private readonly template: Uint8Array;
   private readonly segmentImages = new Map<string, Uint8Array>();
@@ -87,12 +92,14 @@ export class SoftMachine {
     this.bytes = new Uint8Array(memory.buffer);
     this.ints = new Int32Array(memory.buffer);
     this.view = new DataView(memory.buffer, ramOffset, ramBytes);
+    const model = modelOf(vendor === "AuthenticAMD" ? "amd" : "intel");
+    this.decoderOptions = { hasFeature: (name) => model.hasFeature(name), vendor: model.vendor === "amd" ? "amd" : "intel" };
     const physical = new PhysicalMemory(memory.buffer, { read: () => 0, write: () => undefined });
     physical.map(0, ramBytes, ramOffset);
     this.writeTables();
     this.processor = new SoftProcessor({
-      memory, physical, stateOffset, codeStart: stateOffset + state.processorAreaSizeBytes, codeEnd: ramOffset, instructions,
-      model: modelOf(vendor === "AuthenticAMD" ? "amd" : "intel"), bus: nothing,
+      memory, physical, stateOffset, codeStart: stateOffset + state.processorAreaSizeBytes, codeEnd: this.recordOffset, instructions,
+      model, bus: nothing,
       interrupts: { hasInterrupt: () => false, acknowledge: () => -1 },
     });
     this.setState();

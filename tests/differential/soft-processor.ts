@@ -1,17 +1,21 @@
 /** Runs cases on our soft processor: a case's record becomes state, one instruction is executed, state becomes a result's record. */
-import type { InstructionDefinition } from "../../src/isa/definition.ts";
 import { allFlagsMask, readFlags, writeFlags } from "../../src/isa/flags.ts";
 import * as state from "../../src/isa/state.ts";
 import { CaseFlag, defaultSelectors, FxsaveOffset, MemoryMap, Outcome, recordBytes, RecordOffset, windowBytes, wroteOutsideFlag } from "./layout.ts";
-import type { CaseBatch, CodeBits, ProcessorUnderTest, ResultBatch } from "./layout.ts";
-import { SoftMachine } from "./soft-machine.ts";
+import type { CaseBatch, ProcessorUnderTest, ResultBatch } from "./layout.ts";
+import type { SoftMachine } from "./soft-machine.ts";
 
 /** How one instruction, or one iteration of a repeated one, ended. */
 export const StepResult = { done: 0, fault: 1 } as const;
 export type StepResult = (typeof StepResult)[keyof typeof StepResult];
 
-/** Executes the instruction at state.rip; a fault is recorded in the state and not delivered. */
-export type Step = (machine: SoftMachine) => StepResult;
+/** A way to execute instructions. */
+export interface Tier {
+  /** Executes the instruction at state.rip; a fault is recorded in the state and not delivered. */
+  step(): StepResult;
+  /** Instructions that this tier itself says it has worked on. */
+  readonly steps: number;
+}
 
 /** Iterations of a repeated instruction before it counts as endless. */
 const iterationLimit = 70_000;
@@ -22,16 +26,16 @@ const topShift = 11;
 export class SoftProcessorUnderTest implements ProcessorUnderTest {
   readonly name: string;
   private readonly machine: SoftMachine;
-  private readonly step: Step;
+  private readonly tier: Tier;
   private readonly defaultSegments: readonly number[];
   /** Code and stack segment and alignment check are as most cases have them, and the processor knows. */
   private isInDefaultMode = false;
 
-  constructor(name: string, bits: CodeBits, vendor: string, instructions: readonly InstructionDefinition[], step: Step) {
+  constructor(name: string, machine: SoftMachine, tier: Tier) {
     this.name = name;
-    this.machine = new SoftMachine(bits, vendor, instructions);
-    this.step = step;
-    const { ds, es, fs, gs, cs, ss } = defaultSelectors(bits);
+    this.machine = machine;
+    this.tier = tier;
+    const { ds, es, fs, gs, cs, ss } = defaultSelectors(machine.bits);
     this.defaultSegments = [es, cs, ss, ds, fs, gs];
   }
 
@@ -62,10 +66,10 @@ export class SoftProcessorUnderTest implements ProcessorUnderTest {
     if (!isDefaultMode || !this.isInDefaultMode) processor.modeChanged();
     this.isInDefaultMode = isDefaultMode;
 
-    let result: StepResult = this.step(machine);
+    let result: StepResult = this.tier.step();
     let iterations = 1;
     while (result === StepResult.done && s.get64(state.rip) === entry && iterations < iterationLimit) {
-      result = this.step(machine);
+      result = this.tier.step();
       iterations++;
     }
     const isEndless = result === StepResult.done && s.get64(state.rip) === entry;

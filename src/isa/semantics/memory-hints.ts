@@ -72,8 +72,11 @@ const hintNops = [
   withoutEffect("nop", [
     "0F 1F /r Ev", "0F 19 /r Ev", "0F 1A /r Ev", "0F 1B /r Ev", "0F 1C /r Ev", "0F 1D /r Ev", "0F 1E /r Ev",
     ...[0, 1, 2, 3].map((digit) => `0F 18 /${digit} Rv`), ...[4, 5, 6, 7].map((digit) => `0F 18 /${digit} Ev`),
-    ...[0, 1].map((digit) => `0F 0D /${digit} Rv`), ...[2, 3, 4, 5, 6, 7].map((digit) => `0F 0D /${digit} Ev`),
+    ...[2, 3, 4, 5, 6, 7].map((digit) => `0F 0D /${digit} Mv`),
   ]),
+  instruction({
+    name: "nop", encodings: ["0F 0D /r Rv"], notDifferential: "a hint on Intel's processors, #UD on AMD's", execute() {},
+  }),
 ];
 
 const serialize = instruction({

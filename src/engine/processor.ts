@@ -7,7 +7,7 @@ import type { CpuModel, Processor, ProcessorBus } from "../isa/processor.ts";
 import { StateView } from "../isa/state-view.ts";
 import * as state from "../isa/state.ts";
 import {
-  debugControlReset, debugStatusReset, hasDataBreakpoints, hasInstructionBreakpoints, matchData, matchInstruction, raiseDebugStatus,
+  debugControlReset, debugStatusReset, hasDataBreakpoints, hasInstructionBreakpoints, hasPortBreakpoints, matchData, matchInstruction, raiseDebugStatus,
 } from "../isa/system/debug.ts";
 import { deliverEvent, deliverRecordedException } from "../isa/system/exceptions.ts";
 import { Activity, Cr0Mask, Cr4Mask, EferMask, hasRealModeSegments, is64BitMode, SegmentAttribute } from "../isa/system/mode.ts";
@@ -217,6 +217,10 @@ export class SoftProcessor implements Processor {
     return Status.Fault;
   }
 
+  reportBreakpoints(conditions: number): void {
+    this.#dataHits |= conditions;
+  }
+
   currentRip(): bigint {
     return this.#ripAt(RecordField.start);
   }
@@ -244,7 +248,8 @@ export class SoftProcessor implements Processor {
         this.#dataHits |= matchData(s, linear, size, isWrite ? "write" : "read");
       } }
       : undefined;
-    const single = (s.get32(state.systemFlags) & trapFlag) !== 0 || this.#breakpointsArmed || this.memory.watch !== undefined;
+    const single = (s.get32(state.systemFlags) & trapFlag) !== 0 || this.#breakpointsArmed || this.memory.watch !== undefined ||
+      hasPortBreakpoints(s);
     this.#mode = { code, stack, isRealOrVirtual8086: hasRealModeSegments(s), single };
     s.set64(state.fetchBase, is64 ? 0n : s.get64(state.segments[Segment.CS].base));
     s.set64(state.canonicalShift, s.get32(state.cr4) & Cr4Mask.LA57 ? 7n : 16n);

@@ -74,6 +74,8 @@ export interface Processor {
   readonly msrs: Map<number, bigint>;
   /** Records an exception of the current instruction and returns `Status.Fault`. */
   raise(vector: number, errorCode?: number): Status;
+  /** The instruction hits breakpoints (B0..B3 of DR6): a debug trap follows it. */
+  reportBreakpoints(conditions: number): void;
   /** RIP of the current instruction and of the next one. */
   currentRip(): bigint;
   nextRip(): bigint;

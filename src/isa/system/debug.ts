@@ -60,6 +60,11 @@ export function hasDataBreakpoints(state: StateView): boolean {
   });
 }
 
+export function hasPortBreakpoints(state: StateView): boolean {
+  const dr7 = control(state);
+  return hasCr4(state, Cr4Mask.DE) && [0, 1, 2, 3].some((index) => isEnabled(dr7, index) && typeOf(dr7, index) === BreakpointType.port);
+}
+
 /** Bits B0..B3 of the breakpoints on the instruction at `linear`; 0 when none, or when RF suppresses them. */
 export function matchInstruction(state: StateView, linear: bigint): number {
   if (hasSystemFlag(state, FlagMask.RF)) return 0;

@@ -4,6 +4,7 @@ import { Vector } from "../definition.ts";
 import { ioPrivilegeLevel } from "../flags.ts";
 import type { Processor } from "../processor.ts";
 import * as layout from "../state.ts";
+import { matchPort } from "./debug.ts";
 import { isProtectedMode, isVirtual8086 } from "./mode.ts";
 import { allowsPorts } from "./task-state.ts";
 
@@ -21,10 +22,17 @@ export function checkPortAccess(p: Processor, port: number, sizeBytes: number): 
 /** The value is result 0. */
 export function readPort(p: Processor, port: number, sizeBytes: number): Status {
   p.state.result32(0, p.bus.portRead(port, sizeBytes as 1 | 2 | 4) >>> 0);
+  reportPortBreakpoints(p, port, sizeBytes);
   return Status.Next;
 }
 
 export function writePort(p: Processor, port: number, sizeBytes: number, value: number): Status {
   p.bus.portWrite(port, sizeBytes as 1 | 2 | 4, value);
+  reportPortBreakpoints(p, port, sizeBytes);
   return Status.Next;
+}
+
+function reportPortBreakpoints(p: Processor, port: number, sizeBytes: number): void {
+  const conditions = matchPort(p.state, port, sizeBytes);
+  if (conditions !== 0) p.reportBreakpoints(conditions);
 }

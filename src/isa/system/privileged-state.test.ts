@@ -11,7 +11,7 @@ import { fxrstor, fxsave, xrstor, xsave } from "./extended-state.ts";
 import { systemCall, systemReturn } from "./fast-calls.ts";
 import { Cr0Mask, Cr4Mask, EferMask, SegmentIndex, is64BitMode, isLongMode } from "./mode.ts";
 import { Msr, readMsr, writeMsr } from "./model-specific.ts";
-import { checkPortAccess } from "./port-io.ts";
+import { checkPortAccess, readPort, writePort } from "./port-io.ts";
 import { loadTaskRegister } from "./selector-queries.ts";
 
 test("SYSCALL and SYSRET change levels and keep flags and stack", () => {
@@ -111,6 +111,19 @@ test("breakpoints match by kind, size and enable bits", () => {
   expect([matchData(state, 0x6000n, 8, "write"), matchData(state, 0x6004n, 1, "read"), matchData(state, 0x6008n, 1, "write")]).toEqual([2, 0, 0]);
   writeFlags(state, FlagMask.RF, FlagMask.RF);
   expect(matchInstruction(state, 0x5000n)).toBe(0);
+});
+
+test("breakpoints on ports need CR4.DE", () => {
+  const p = protectedModeProcessor(0);
+  writeDebugRegister(p, 2, 0x3f8n);
+  writeDebugRegister(p, 7, BigInt(0x10 | (2 << 24)));
+  readPort(p, 0x3f8, 1);
+  expect(p.breakpoints).toBe(0);
+  writeControlRegister(p, 4, BigInt(Cr4Mask.DE));
+  readPort(p, 0x3f9, 1);
+  expect(p.breakpoints).toBe(0);
+  writePort(p, 0x3f7, 2, 0);
+  expect(p.breakpoints).toBe(4);
 });
 
 test("general detect protects the debug registers", () => {

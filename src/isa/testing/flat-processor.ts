@@ -31,6 +31,7 @@ export class FlatProcessor implements Processor {
   instructionLength: number = 2;
   modeChanges: number = 0;
   flushes: number = 0;
+  breakpoints: number = 0;
   readonly portWrites: { readonly port: number; readonly value: number }[] = [];
 
   constructor(model: CpuModel = everyFeature) {
@@ -96,6 +97,10 @@ export class FlatProcessor implements Processor {
     this.state.set32(layout.exceptionVector, vector);
     this.state.set32(layout.exceptionErrorCode, errorCode);
     return Status.Fault;
+  }
+
+  reportBreakpoints(conditions: number): void {
+    this.breakpoints |= conditions;
   }
 
   currentRip(): bigint {

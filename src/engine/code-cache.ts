@@ -3,6 +3,7 @@ import { instruction, Register, Vector, type InstructionDefinition, type Operand
 import type { Decoder } from "../isa/decode.ts";
 import type { DecodedInstruction, MemoryOperand, Operand } from "../isa/operand.ts";
 import * as state from "../isa/state.ts";
+import { x87InstructionWord } from "../isa/x87-instruction-word.ts";
 import type { HandlerForm } from "./handler.ts";
 import { SpecialHandler, type Interpreter } from "./interpreter.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
@@ -295,7 +296,7 @@ export class CodeCache {
     const { number, handler } = this.#interpreter.handler(form);
     const at = this.#allocate(number, offset, count, decoded.length);
     const next = offset + decoded.length;
-    let immediateShift = 0n, immediate = 0n;
+    let immediateShift = 0n, immediate = BigInt(x87InstructionWord(decoded) ?? 0);
     let target: number | undefined;
     const memory = memoryOperandOf(decoded);
     decoded.operands.forEach((operand, slot) => {

@@ -234,6 +234,7 @@ export class Decoder<I extends EncodedInstruction> {
       instruction,
       encoding,
       length: cursor.length,
+      modrm: encoding.hasModrm ? this.modrm : -1,
       mode,
       operandSize,
       addressSize: this.addressSize,

@@ -63,6 +63,8 @@ export interface DecodedInstruction<I extends EncodedInstruction> {
   readonly encoding: ParsedEncoding;
   /** In bytes, prefixes included. */
   readonly length: number;
+  /** The ModRM byte, -1 where there is none. */
+  readonly modrm: number;
   readonly mode: Size;
   readonly operandSize: Size;
   readonly addressSize: Size;

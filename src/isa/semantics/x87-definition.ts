@@ -64,7 +64,7 @@ export function x87Instruction({ name, encodings, feature = "fpu", isWaiting = t
   });
 }
 
-/** Calls the routine of a non-control instruction: arguments 0 and 1 tell it of opcode and operand, `args` follow. */
+/** Calls the routine of a non-control instruction: argument 0 is its `x87InstructionWord`, 1 the operand's offset, `args` follow. */
 export function callX87<const R extends readonly Width[]>(
   cpu: Cpu, run: Routine, operand: Operand | undefined, args: readonly Bits[] = [], resultWidths?: R,
 ): { [K in keyof R]: Bits<R[K]> } {

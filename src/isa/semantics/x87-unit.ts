@@ -6,6 +6,7 @@ import {
 import type { Processor } from "../processor.ts";
 import type { StateView } from "../state-view.ts";
 import * as state from "../state.ts";
+import { hasMemoryMask, opcodeMask, segmentShift } from "../x87-instruction-word.ts";
 
 /** Bits of the status word above the six exception flags. */
 export const StatusMask = {
@@ -16,11 +17,6 @@ export const topShift = 11;
 /** What comparisons, FXAM, FPREM and the trigonometric instructions answer with. */
 const conditionsMask: number = StatusMask.C0 | StatusMask.C2 | StatusMask.C3;
 const exceptionFlagsMask = 0x3f;
-
-/** The instruction word that routines get as argument 0: FOP, and above it the segment of the memory operand, if there is one. */
-const opcodeMask = 0x7ff;
-const segmentShift = 16;
-const hasMemoryMask = 0x8_0000;
 
 /** The status word with ES and B as its flags and the control word's masks demand. */
 export function summarize(status: number, control: number): number {

@@ -19,6 +19,7 @@ export const pkruSizeBytes = 8;
 const mxcsrMask = 0xffff;
 const initialMxcsr = 0x1f80;
 const initialControlWord = 0x37f;
+const errorSummaryMask = 0x80;
 const compactedMask = 1n << 63n;
 
 /** Bytes of an area for `components`, in the standard or the compacted format. */
@@ -71,13 +72,23 @@ function isZero128(state: StateView, field: layout.StateField): boolean {
   return state.get64(field) === 0n && state.get64(upperHalf(field)) === 0n;
 }
 
-function saveX87(state: StateView, area: Area, hasWidePointers: boolean): void {
+/** AMD saves opcode and pointers only while an exception is pending, else zeros (AMD APM volume 2, "x87 Environment"). */
+function savesPointers({ state, model }: Processor): boolean {
+  return model.vendor !== "amd" || (state.get16(layout.x87Status) & errorSummaryMask) !== 0;
+}
+
+function saveX87(p: Processor, area: Area, hasWidePointers: boolean): void {
+  const { state } = p;
   area.store(0, 2, state.get16(layout.x87Control));
   area.store(2, 2, state.get16(layout.x87Status));
   area.store(4, 2, state.get16(layout.x87Tag) & 0xff);
-  area.store(6, 2, state.get16(layout.x87Opcode));
-  savePointer(state, area, 8, layout.x87InstructionPointer, layout.x87InstructionSelector, hasWidePointers);
-  savePointer(state, area, 16, layout.x87DataPointer, layout.x87DataSelector, hasWidePointers);
+  if (savesPointers(p)) {
+    area.store(6, 2, state.get16(layout.x87Opcode));
+    savePointer(state, area, 8, layout.x87InstructionPointer, layout.x87InstructionSelector, hasWidePointers);
+    savePointer(state, area, 16, layout.x87DataPointer, layout.x87DataSelector, hasWidePointers);
+  } else {
+    for (const [offset, sizeBytes] of [[6, 2], [8, 8], [16, 8]] as const) area.store(offset, sizeBytes, 0);
+  }
   const top = topOfStack(state);
   for (let index = 0; index < 8; index++) {
     const register = stackRegister(top, index);
@@ -178,7 +189,7 @@ function skipsXmm(state: StateView): boolean {
 export function fxsave(p: Processor, base: bigint, hasWidePointers: boolean): Status {
   const { state } = p;
   const area = new Area(p, base);
-  saveX87(state, area, hasWidePointers);
+  saveX87(p, area, hasWidePointers);
   area.store(24, 4, state.get32(layout.mxcsr));
   area.store(28, 4, mxcsrMask);
   if (!skipsXmm(state)) saveXmm(state, area);
@@ -231,7 +242,7 @@ export function xsave(p: Processor, base: bigint, requested: bigint, options: Sa
   const hasOwnMxcsr = options.isCompacted && state.get32(layout.mxcsr) !== initialMxcsr;
   const counted = hasOwnMxcsr ? inUse | ComponentMask.sse : inUse;
   const saved = options.leavesOutInitial ? components & counted : components;
-  if ((saved & ComponentMask.x87) !== 0n) saveX87(state, area, options.hasWidePointers);
+  if ((saved & ComponentMask.x87) !== 0n) saveX87(p, area, options.hasWidePointers);
   const savesMxcsr = ((options.isCompacted ? saved : components) & ComponentMask.sse) !== 0n;
   if (savesMxcsr) {
     area.store(24, 4, state.get32(layout.mxcsr));

@@ -85,7 +85,7 @@ function printReport(report: DifferentialReport): void {
     console.log(`not run, ${reason}: ${[...names].join(" ")}`);
   }
   for (const [rule, count] of Object.entries(excused)) console.log(`excused, ${rule}: ${count} cases`);
-  console.log(`${report.host} against ${report.processors.join(" and ")}, seed ${report.seed}: ${cases} cases, ${mismatchCount} mismatches`);
+  console.log(`${report.host} against ${Object.entries(report.executed).map(([name, count]) => `${name} (${count} instructions)`).join(" and ")}, seed ${report.seed}: ${cases} cases, ${mismatchCount} mismatches`);
 }
 
 /** Forms with more cases than before replace what the file says; forms that no longer exist leave it. */

@@ -119,7 +119,7 @@ export const excuses: readonly Excuse[] = [
     name: "result undefined for a double shift by more than the operand's size",
     source: "SDM volume 2, SHLD, SHRD: Description",
     appliesTo: (form) => isDoubleShift(form) && form.operandSize === 16,
-    covers: (found) => shiftCount(found) > 16 && /^(r[a-z0-9]+|memory.*)$/.test(found.difference.field) && found.difference.field !== "rip",
+    covers: (found) => shiftCount(found) > 16 && /^(r[a-z0-9]+|memory.*|outside)$/.test(found.difference.field) && found.difference.field !== "rip",
   },
   {
     name: "x87 transcendental within one unit in the last place",

@@ -307,6 +307,8 @@ export class ResultBatch extends RecordBatch {
  */
 export interface ProcessorUnderTest {
   readonly name: string;
+  /** Instructions that the tier under test itself has counted, so that a case cannot pass for it unnoticed. */
+  readonly executed: number;
   /** Runs all cases of the batch and fills `results` from index 0. */
   run(cases: CaseBatch, results: ResultBatch): void;
 }

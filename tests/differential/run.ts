@@ -50,7 +50,8 @@ export interface FamilyCount {
 export interface DifferentialReport {
   readonly seed: number;
   readonly host: string;
-  readonly processors: readonly string[];
+  /** Our processors, and the instructions that each has counted itself. */
+  readonly executed: Readonly<Record<string, number>>;
   readonly cases: number;
   readonly mismatchCount: number;
   readonly families: readonly FamilyCount[];
@@ -93,7 +94,7 @@ class DifferentialRun {
   private readonly excused = new Map<string, number>();
   private readonly mismatches: Mismatch[] = [];
   private readonly keptByForm = new Map<string, number>();
-  private readonly processorNames = new Set<string>();
+  private readonly executed = new Map<string, number>();
   private mismatchCount = 0;
   private done = 0;
   private total = 0;
@@ -140,7 +141,6 @@ class DifferentialRun {
     const firstCase = this.options.onlyCase ?? 0;
     for (let first = 0; first < forms.length; first += formsPerGroup) {
       const processors = this.options.processors(bits, features);
-      for (const { name } of processors) this.processorNames.add(name);
       for (const form of forms.slice(first, first + formsPerGroup)) {
         this.countForm(form, casesPerForm);
         for (let caseNumber = firstCase; caseNumber < firstCase + casesPerForm; caseNumber++) {
@@ -159,7 +159,9 @@ class DifferentialRun {
     if (cases.count === 0) return;
     await native.run(cases, host);
     for (const processor of processors) {
+      const before = processor.executed;
       runOurs(processor, cases, ours);
+      this.countExecuted(processor, processor.executed - before, ours);
       for (const [index, { form, caseNumber }] of owners.entries()) {
         const { differences, excused } = comparer.compare(form, cases, index, host, ours);
         for (const rule of excused) this.excused.set(rule, (this.excused.get(rule) ?? 0) + 1);
@@ -170,6 +172,14 @@ class DifferentialRun {
     cases.count = 0;
     owners.length = 0;
     this.options.progress?.(this.done, this.total, this.mismatchCount);
+  }
+
+  /** What ended must have been executed by the tier that the processor is named after. */
+  private countExecuted({ name }: ProcessorUnderTest, executed: number, ours: ResultBatch): void {
+    let completed = 0;
+    for (let index = 0; index < ours.count; index++) if (ours.outcome(index) === Outcome.completed) completed++;
+    if (executed < completed) throw new Error(`${name} counted ${executed} instructions in ${completed} completed cases`);
+    this.executed.set(name, (this.executed.get(name) ?? 0) + executed);
   }
 
   private countForm(form: Form, cases: number): void {
@@ -214,7 +224,7 @@ class DifferentialRun {
     return {
       seed,
       host: this.host,
-      processors: [...this.processorNames],
+      executed: Object.fromEntries(this.executed),
       cases: this.done,
       mismatchCount: this.mismatchCount,
       families: [...this.families.values()],

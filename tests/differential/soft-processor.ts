@@ -13,8 +13,8 @@ export type StepResult = (typeof StepResult)[keyof typeof StepResult];
 export interface Tier {
   /** Executes the instruction at state.rip; a fault is recorded in the state and not delivered. */
   step(): StepResult;
-  /** Instructions that this tier itself says it has worked on. */
-  readonly steps: number;
+  /** Instructions that this tier itself has counted. */
+  readonly executed: number;
 }
 
 /** Iterations of a repeated instruction before it counts as endless. */
@@ -37,6 +37,10 @@ export class SoftProcessorUnderTest implements ProcessorUnderTest {
     this.tier = tier;
     const { ds, es, fs, gs, cs, ss } = defaultSelectors(machine.bits);
     this.defaultSegments = [es, cs, ss, ds, fs, gs];
+  }
+
+  get executed(): number {
+    return this.tier.executed;
   }
 
   run(cases: CaseBatch, results: ResultBatch): void {

@@ -237,7 +237,7 @@ export class Vm implements AsyncDisposable {
     const encoded = Buffer.from(command).toString("base64");
     this.serial.write("rm_command=\n");
     for (let at = 0; at < encoded.length; at += commandChunkCharacters) {
-      this.serial.write(`rm_command=$rm_command${encoded.slice(at, at + commandChunkCharacters)}\n`);
+      this.serial.write(`rm_command=\${rm_command}${encoded.slice(at, at + commandChunkCharacters)}\n`);
     }
     this.serial.write(`printf '\\033]ringmaster;begin\\007'; sh -c "$(echo $rm_command | base64 -d)"; printf '\\033]ringmaster;exit=%d\\007' $?\n`);
     return result;

@@ -1,0 +1,107 @@
+/**
+ * Boots the operating systems and tools of others, unmodified, and looks at what they say.
+ * Usage: npm run test:guests [-- --json] [--only NAME,…]. The exit status is 1 when a guest fails.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { Vm, type GuestName, type VmOptions } from "../src/api/index.ts";
+import { ensureGuests } from "../src/host/node/guests/index.ts";
+import { formatTable } from "./table.ts";
+
+interface GuestTest {
+  readonly name: string;
+  /** What it shows, for the table. */
+  readonly shows: string;
+  readonly limitSeconds: number;
+  /** Returns what was seen; throws with the reason when it was not what it should be. */
+  run(signal: AbortSignal): Promise<string>;
+}
+
+interface GuestResult {
+  readonly name: string;
+  readonly passed: boolean;
+  readonly seconds: number;
+  readonly reason: string;
+}
+
+const prompt = "/ # ";
+
+/** Boots to a shell, runs a command in it and powers off. */
+async function runShell(options: VmOptions, signal: AbortSignal): Promise<string> {
+  await using vm = await Vm.create(options);
+  await vm.boot({ until: prompt, signal });
+  const { status, output } = await vm.exec("uname -sr; echo RM-$((6*7)); grep ' / ' /proc/mounts | tail -n 1", { signal });
+  const text = output.trim().replaceAll("\n", "; ");
+  if (status !== 0 || !output.includes("RM-42")) throw new Error(`the command gave status ${status}: ${text}`);
+  vm.serial.write("poweroff\n");
+  const end = await vm.wait();
+  if (end.kind !== "poweroff") throw new Error(`poweroff led to ${end.kind}`);
+  return text;
+}
+
+/** Waits for a line of the VGA screen. */
+async function waitForScreen(vm: Vm, pattern: RegExp, signal: AbortSignal, refuse?: RegExp): Promise<string> {
+  for (;;) {
+    signal.throwIfAborted();
+    const lines = vm.screenText() ?? [];
+    const bad = refuse === undefined ? undefined : lines.find((line) => refuse.test(line));
+    if (bad !== undefined) throw new Error(`the screen says: ${bad.trim()}`);
+    const found = lines.find((line) => pattern.test(line));
+    if (found !== undefined) return found.trim().replaceAll(/\s+/g, " ");
+    if (vm.state === "ended") throw new Error(`the machine ended: ${(await vm.wait()).kind}`);
+    await sleep(250, undefined, { signal });
+  }
+}
+
+/** memtest86+ has finished a pass over all of memory without an error. */
+async function runMemtest(signal: AbortSignal): Promise<string> {
+  const paths = await ensureGuests(["memtest86+"]);
+  await using vm = await Vm.create({ kernel: paths["memtest86+"].kernel, append: "", memory: "64M", vga: true });
+  vm.run();
+  return waitForScreen(vm, /Pass:\s+[1-9].*Errors: 0/, signal, /Errors: +[1-9]/);
+}
+
+function shell(name: GuestName, shows: string, limitSeconds: number, more: VmOptions = {}): GuestTest {
+  return { name, shows, limitSeconds, run: (signal) => runShell({ guest: name as "cloud-6.1", ...more }, signal) };
+}
+
+const tests: readonly GuestTest[] = [
+  shell("cloud-6.1", "Debian's cloud kernel, Linux boot protocol", 180),
+  shell("generic-6.1", "Debian's generic kernel", 240),
+  shell("cloud-6.12", "the cloud kernel of the backports", 180),
+  shell("disk-bios", "SeaBIOS, GRUB, root on virtio-blk (ext4)", 240),
+  shell("disk-efi", "OVMF, GRUB, root on virtio-blk (ext4)", 600),
+  { name: "memtest86+", shows: "first pass over 64 MiB", limitSeconds: 900, run: runMemtest },
+];
+
+const { values } = parseArgs({ options: { json: { type: "boolean", default: false }, only: { type: "string" } } });
+const wanted = values.only?.split(",");
+const unknown = wanted?.filter((name) => !tests.some((test) => test.name === name)) ?? [];
+if (unknown.length > 0) {
+  console.error(`no guest is called ${unknown.join(", ")}; there are: ${tests.map(({ name }) => name).join(", ")}`);
+  process.exit(2);
+}
+
+const results: GuestResult[] = [];
+for (const test of tests.filter(({ name }) => wanted?.includes(name) ?? true)) {
+  process.stderr.write(`${test.name}: ${test.shows} … `);
+  const start = performance.now();
+  const outcome = await test.run(AbortSignal.timeout(test.limitSeconds * 1000)).then(
+    (reason) => ({ passed: true, reason }),
+    (error: unknown) => ({ passed: false, reason: error instanceof Error ? error.message : String(error) }),
+  );
+  const seconds = Math.round((performance.now() - start) / 100) / 10;
+  results.push({ name: test.name, ...outcome, seconds });
+  process.stderr.write(`${outcome.passed ? "passed" : "FAILED"} in ${seconds} s\n`);
+}
+
+if (values.json) console.log(JSON.stringify({ guests: results }, null, 2));
+else {
+  console.log(formatTable(
+    ["guest", "result", "seconds", "seen"],
+    results.map(({ name, passed, seconds, reason }) => [name, passed ? "passed" : "FAILED", seconds.toFixed(1), reason]),
+  ));
+}
+const failed = results.filter(({ passed }) => !passed).length;
+process.stderr.write(`${results.length - failed} passed, ${failed} failed\n`);
+process.exitCode = failed === 0 ? 0 : 1;

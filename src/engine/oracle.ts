@@ -14,6 +14,7 @@ import type { DecodedInstruction, DecodeResult, MemoryOperand, RegisterOperand }
 import type { Processor } from "../isa/processor.ts";
 import * as state from "../isa/state.ts";
 import { hasRealModeSegments, is64BitMode, SegmentAttribute, stackSizeOf } from "../isa/system/mode.ts";
+import { x87InstructionWord } from "../isa/x87-instruction-word.ts";
 import { handlerFormOf } from "./code-cache.ts";
 import { type Handler, handlerName, makeHandler } from "./handler.ts";
 import type { Mmu } from "./mmu.ts";
@@ -134,9 +135,9 @@ function memoryOperandOf({ operands, encoding }: Decoded): MemoryOperand | undef
 }
 
 /** All immediates of the instruction in one, the first lowest; far pointers with the selector above 32 bits of offset. */
-function immediateOf({ operands }: Decoded): bigint {
-  let immediate = 0n, shift = 0n;
-  for (const operand of operands) {
+function immediateOf(decoded: Decoded): bigint {
+  let immediate = BigInt(x87InstructionWord(decoded) ?? 0), shift = 0n;
+  for (const operand of decoded.operands) {
     if (operand.kind === "immediate") {
       immediate |= BigInt(operand.value) << shift;
       shift += BigInt(operand.widthBits);

@@ -54,38 +54,38 @@ function rotateLeft(value: number, count: number): number {
   return (value << count) | (value >>> (32 - count));
 }
 
+// Reused by every round.
+const columns = new Uint32Array(4);
+
 /** Column `column` after its rows come from the columns `step` apart each and pass the table. */
-function tableColumn(columns: readonly number[], column: number, step: number, table: Uint32Array): number {
-  let result = 0;
-  for (let row = 0; row < 4; row++) {
-    const byte = (columns[(column + row * step) & 3] >>> (row * 8)) & 0xff;
-    result ^= row === 0 ? table[byte] : rotateLeft(table[byte], row * 8);
-  }
-  return result;
+function tableColumn(column: number, step: number, table: Uint32Array): number {
+  return table[columns[column] & 0xff] ^
+    rotateLeft(table[(columns[(column + step) & 3] >>> 8) & 0xff], 8) ^
+    rotateLeft(table[(columns[(column + 2 * step) & 3] >>> 16) & 0xff], 16) ^
+    rotateLeft(table[columns[(column + 3 * step) & 3] >>> 24], 24);
 }
 
 /** As above with bytes only: the last round mixes no columns. */
-function byteColumn(columns: readonly number[], column: number, step: number, table: Uint8Array): number {
-  let result = 0;
-  for (let row = 0; row < 4; row++) {
-    result |= table[(columns[(column + row * step) & 3] >>> (row * 8)) & 0xff] << (row * 8);
-  }
-  return result;
+function byteColumn(column: number, step: number, table: Uint8Array): number {
+  return table[columns[column] & 0xff] |
+    (table[(columns[(column + step) & 3] >>> 8) & 0xff] << 8) |
+    (table[(columns[(column + 2 * step) & 3] >>> 16) & 0xff] << 16) |
+    (table[columns[(column + 3 * step) & 3] >>> 24] << 24);
 }
 
-type Column = (columns: readonly number[], column: number) => number;
+type Column = (column: number) => number;
 
-function columnsOf(view: StateView): number[] {
-  return range(4).map((lane) => lane32(view, 0, lane));
+function readColumns(view: StateView): void {
+  for (let lane = 0; lane < 4; lane++) columns[lane] = lane32(view, 0, lane);
 }
 
 /** Arguments: the state, and a round key to add unless `addsKey` is false. */
 function round(name: string, makeColumn: Column, addsKey: boolean = true): Routine {
   return routine(name, (p) => {
-    const columns = columnsOf(p.state);
-    for (const lane of range(4)) {
+    readColumns(p.state);
+    for (let lane = 0; lane < 4; lane++) {
       const key = addsKey ? lane32(p.state, 1, lane) : 0;
-      setLane32(p.state, 0, lane, makeColumn(columns, lane) ^ key);
+      setLane32(p.state, 0, lane, makeColumn(lane) ^ key);
     }
     return Status.Next;
   });
@@ -106,7 +106,7 @@ function roundInstruction(name: string, opcode: string, makeColumn: Column): Ins
   });
 }
 
-const unmixColumns = round("aesimc", (columns, column) => tableColumn(columns, column, 0, unmixed), false);
+const unmixColumns = round("aesimc", (column) => tableColumn(column, 0, unmixed), false);
 
 const aesimc = sseInstruction({
   name: "aesimc", feature: "aes", encodings: ["66 0F 38 DB /r Vdq,Wdq"],
@@ -118,10 +118,10 @@ const aesimc = sseInstruction({
 
 /** Arguments: the key and the round constant. */
 const assistKeyGeneration = routine("aeskeygenassist", (p) => {
-  const columns = columnsOf(p.state);
+  readColumns(p.state);
   const roundConstant = p.state.argument32(1);
   for (const pair of [0, 1]) {
-    const word = byteColumn(columns, pair * 2 + 1, 0, substitution);
+    const word = byteColumn(pair * 2 + 1, 0, substitution);
     setLane32(p.state, 0, pair * 2, word);
     setLane32(p.state, 0, pair * 2 + 1, rotateLeft(word, 24) ^ roundConstant);
   }
@@ -137,9 +137,9 @@ const aeskeygenassist = sseInstruction({
 });
 
 export const aes: readonly InstructionDefinition[] = [
-  roundInstruction("aesenc", "DC", (columns, column) => tableColumn(columns, column, right, mixedSubstitution)),
-  roundInstruction("aesenclast", "DD", (columns, column) => byteColumn(columns, column, right, substitution)),
-  roundInstruction("aesdec", "DE", (columns, column) => tableColumn(columns, column, left, unmixedSubstitution)),
-  roundInstruction("aesdeclast", "DF", (columns, column) => byteColumn(columns, column, left, inverseSubstitution)),
+  roundInstruction("aesenc", "DC", (column) => tableColumn(column, right, mixedSubstitution)),
+  roundInstruction("aesenclast", "DD", (column) => byteColumn(column, right, substitution)),
+  roundInstruction("aesdec", "DE", (column) => tableColumn(column, left, unmixedSubstitution)),
+  roundInstruction("aesdeclast", "DF", (column) => byteColumn(column, left, inverseSubstitution)),
   aesimc, aeskeygenassist,
 ];

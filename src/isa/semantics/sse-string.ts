@@ -13,64 +13,65 @@ const Control = {
 
 const Aggregation = { equalAny: 0, ranges: 1, equalEach: 2, equalOrdered: 3 } as const;
 
-/** Elements of a scratch slot as numbers. */
-function elements(view: StateView, slot: number, control: number): number[] {
+// Reused by every comparison: these instructions are the inner loops of string functions.
+const aElements = new Int32Array(16);
+const bElements = new Int32Array(16);
+
+/** Elements of a scratch slot as numbers; returns how many there are. */
+function readElements(view: StateView, slot: number, control: number, into: Int32Array): number {
   const hasWords = (control & Control.words) !== 0;
   const isSigned = (control & Control.signed) !== 0;
   const count = hasWords ? 8 : 16;
   const first = view.base + state.scratch[slot].offset;
   const unused = hasWords ? 16 : 24;
-  return Array.from({ length: count }, (_, index) => {
+  for (let index = 0; index < count; index++) {
     const element = hasWords ? view.u16[(first >>> 1) + index] : view.u8[first + index];
-    return isSigned ? (element << unused) >> unused : element;
-  });
+    into[index] = isSigned ? (element << unused) >> unused : element;
+  }
+  return count;
 }
 
-/** IntRes1: one bit per element of `b`; `aLength` and `bLength` elements are valid. */
-function aggregate(a: readonly number[], b: readonly number[], aLength: number, bLength: number, aggregation: number): number {
-  const count = a.length;
+/** IntRes1: one bit per element of b; the first `aLength` and `bLength` of `count` elements are valid. */
+function aggregate(count: number, aLength: number, bLength: number, aggregation: number): number {
+  const a = aElements, b = bElements;
   let result = 0;
-  for (let position = 0; position < count; position++) {
-    if (holdsAt(position, a, b, aLength, bLength, aggregation)) result |= 1 << position;
-  }
-  return result;
-}
-
-function holdsAt(
-  position: number, a: readonly number[], b: readonly number[], aLength: number, bLength: number, aggregation: number,
-): boolean {
   switch (aggregation) {
-    case Aggregation.equalAny: {
-      if (position >= bLength) return false;
-      const found = a.indexOf(b[position]);
-      return found >= 0 && found < aLength;
-    }
+    case Aggregation.equalAny:
+      for (let position = 0; position < bLength; position++) {
+        for (let index = 0; index < aLength; index++) {
+          if (a[index] === b[position]) result |= 1 << position;
+        }
+      }
+      return result;
     case Aggregation.ranges:
-      if (position >= bLength) return false;
-      for (let index = 0; index + 1 < aLength; index += 2) {
-        if (a[index] <= b[position] && b[position] <= a[index + 1]) return true;
+      for (let position = 0; position < bLength; position++) {
+        for (let index = 0; index + 1 < aLength; index += 2) {
+          if (a[index] <= b[position] && b[position] <= a[index + 1]) result |= 1 << position;
+        }
       }
-      return false;
+      return result;
     case Aggregation.equalEach:
-      if (position >= aLength || position >= bLength) return position >= aLength && position >= bLength;
-      return a[position] === b[position];
-    default:
-      for (let index = 0; index < aLength && position + index < a.length; index++) {
-        if (position + index >= bLength || a[index] !== b[position + index]) return false;
+      for (let position = 0; position < count; position++) {
+        const isInA = position < aLength, isInB = position < bLength;
+        if (isInA && isInB ? a[position] === b[position] : isInA === isInB) result |= 1 << position;
       }
-      return true;
+      return result;
+    default:
+      for (let position = 0; position < count; position++) {
+        let index = 0;
+        while (index < aLength && position + index < bLength && a[index] === b[position + index]) index++;
+        // What lies beyond the vector cannot contradict.
+        if (index === aLength || position + index === count) result |= 1 << position;
+      }
+      return result;
   }
 }
 
-/** |length| of an explicit length, at most `count`. */
-function explicitLength(length: bigint, count: number): number {
-  const magnitude = length < 0n ? -length : length;
-  return magnitude < BigInt(count) ? Number(magnitude) : count;
-}
-
-function implicitLength(values: readonly number[]): number {
-  const end = values.indexOf(0);
-  return end < 0 ? values.length : end;
+/** Elements before the terminating zero. */
+function implicitLength(values: Int32Array, count: number): number {
+  let length = 0;
+  while (length < count && values[length] !== 0) length++;
+  return length;
 }
 
 /** Index in ECX from the set bits of the result. */
@@ -92,16 +93,16 @@ function writeMask(view: StateView, result: number, control: number): void {
 /** Flags that the routine returns in slot 1. */
 const FlagBit = { cf: 0, zf: 1, sf: 2, of: 3 } as const;
 
-/** Arguments: the two operands, the immediate, and two signed lengths where they are explicit. */
+/** Arguments: the two operands, the immediate, and two lengths (at most the number of elements) where they are explicit. */
 function comparison(name: string, isExplicit: boolean, wantsIndex: boolean): Routine {
   return routine(name, (p) => {
     const view = p.state;
     const control = view.argument32(2);
-    const a = elements(view, 0, control), b = elements(view, 1, control);
-    const count = a.length;
-    const aLength = isExplicit ? explicitLength(BigInt.asIntN(64, view.argument64(3)), count) : implicitLength(a);
-    const bLength = isExplicit ? explicitLength(BigInt.asIntN(64, view.argument64(4)), count) : implicitLength(b);
-    let result = aggregate(a, b, aLength, bLength, (control >> Control.aggregationShift) & 3);
+    const count = readElements(view, 0, control, aElements);
+    readElements(view, 1, control, bElements);
+    const aLength = isExplicit ? view.argument32(3) : implicitLength(aElements, count);
+    const bLength = isExplicit ? view.argument32(4) : implicitLength(bElements, count);
+    let result = aggregate(count, aLength, bLength, (control >> Control.aggregationShift) & 3);
     if ((control & Control.negative) !== 0) {
       result ^= (1 << ((control & Control.maskedByValidity) !== 0 ? bLength : count)) - 1;
     }
@@ -114,6 +115,14 @@ function comparison(name: string, isExplicit: boolean, wantsIndex: boolean): Rou
   });
 }
 
+/** |length|, at most the number of elements, of a length in RAX or RDX. */
+function explicitLength(cpu: Cpu, register: number, width: 32 | 64, control: Bits<32>): Bits<32> {
+  const length = (cpu.gpr(register, width).read() as Bits).sext(64);
+  const magnitude = length.sign().select(length.neg(), length);
+  const count = control.bit(0).select(constant(64, 8), 16);
+  return magnitude.ltU(count).select(magnitude, count).trunc(32);
+}
+
 /** Memory need not be aligned. */
 function compareStrings(name: string, opcode: string, isExplicit: boolean, wantsIndex: boolean): InstructionDefinition {
   const exact = comparison(name, isExplicit, wantsIndex);
@@ -122,9 +131,9 @@ function compareStrings(name: string, opcode: string, isExplicit: boolean, wants
     execute({ cpu, dst, src, variant }) {
       const a = dst.as(128).read(), b = src.as(128).read();
       const lengthWidth = variant.operandSize === 64 ? 64 : 32;
-      const length = (register: number): Bits<64> => (cpu.gpr(register, lengthWidth).read() as Bits).sext(64);
-      const lengths = isExplicit ? [length(Register.RAX), length(Register.RDX)] : [];
-      const [result, flags] = cpu.call(exact, [a, b, immediateByte(cpu), ...lengths], [wantsIndex ? 32 : 128, 32]);
+      const control = immediateByte(cpu);
+      const lengths = isExplicit ? [Register.RAX, Register.RDX].map((register) => explicitLength(cpu, register, lengthWidth, control)) : [];
+      const [result, flags] = cpu.call(exact, [a, b, control, ...lengths], [wantsIndex ? 32 : 128, 32]);
       if (wantsIndex) cpu.gpr(Register.RCX, 32).write(result as Bits as Bits<32>);
       else cpu.xmm(0).write(result as Bits as Bits<128>);
       const clear = constant(1, 0);

@@ -98,38 +98,3 @@ export function handlerName(form: HandlerForm): string {
   const prefixes = `${variant.repeat === "none" ? "" : variant.repeat}${variant.lock ? "lock" : ""}`;
   return `${form.definition.name}/${operands.join(",")}/${mode}/${flavour}${prefixes}`;
 }
-
-/** Calls `visit` for every node, nested blocks included. */
-export function forEachNode(block: readonly Node[], visit: (node: Node) => void): void {
-  for (const node of block) {
-    visit(node);
-    if (node.op === "if") {
-      forEachNode(node.then, visit);
-      forEachNode(node.otherwise, visit);
-    }
-  }
-}
-
-/**
- * Whole-ISA rule: after the first commit (a register, flag, state or memory write) nothing may fault any more.
- * Returns what breaks it, in words, or undefined. Routines answer for themselves.
- */
-export function findFaultAfterCommit(handler: Handler): string | undefined {
-  let problem: string | undefined;
-  const walk = (block: readonly Node[], committedBefore: boolean): boolean => {
-    let committed = committedBefore;
-    for (const node of block) {
-      const faults = node.op === "load" || node.op === "raise" || node.op === "checkWrite" || (node.op === "store" && node.prepared === undefined);
-      if (faults && committed) problem ??= `${node.op} after a commit in ${handlerName(handler.form)}`;
-      if (node.op === "store" || node.op === "writeRegister" || node.op === "writeState" || node.op === "writeFlags" ||
-        node.op === "arithmeticFlags" || node.op === "logicFlags") committed = true;
-      if (node.op === "if") {
-        const afterThen = walk(node.then, committed), afterOtherwise = walk(node.otherwise, committed);
-        committed = afterThen || afterOtherwise;
-      }
-    }
-    return committed;
-  };
-  walk(handler.body, false);
-  return problem;
-}

@@ -147,12 +147,11 @@ const enter = instruction({
     checkWrite(Segment.SS, final, sizeBytes);
     store(Segment.SS, frame, cpu.gpr(Register.RBP, width).read());
     for (let index = 1; index <= 31; index++) {
-      when(constant(64, index).leU(level), () => {
-        when(constant(64, index).eq(level), () => {
-          store(Segment.SS, slot(index), framePointerValue);
-        }, () => {
+      const last = (): void => store(Segment.SS, slot(index), framePointerValue);
+      when(constant(64, index).leU(level), index === 31 ? last : () => {
+        when(constant(64, index).ltU(level), () => {
           store(Segment.SS, slot(index), load(width, Segment.SS, cpu.stackOffset(framePointer.sub(index * sizeBytes))));
-        });
+        }, last);
       });
     }
     cpu.gpr(Register.RBP, width).write(framePointerValue as Bits<typeof width>);

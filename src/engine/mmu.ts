@@ -49,6 +49,8 @@ export class Mmu implements ProcessorMemory {
   /** Large pages are in the TLB as many small ones: regions of 2 MiB (n) and of 1 GiB (-1 - n) that hold such. */
   readonly #largeRegions = new Set<number>();
   #is64 = false;
+  /** IA-32e mode: the processor's own accesses have 64-bit addresses in compatibility mode, too. */
+  #isLong = false;
   #cpl = 0;
 
   constructor(view: StateView, memory: PhysicalMemory) {
@@ -71,6 +73,7 @@ export class Mmu implements ProcessorMemory {
   updateContext(cpl: number, is64: boolean, alignmentChecked: boolean): void {
     this.#cpl = cpl;
     this.#is64 = is64;
+    this.#isLong = this.paging.mode === "level4" || this.paging.mode === "level5";
     const privilege = cpl === 3
       ? (alignmentChecked ? ContextPrivilege.userAligned : ContextPrivilege.user)
       : this.paging.smap && !this.paging.alignmentCheck ? ContextPrivilege.supervisor : ContextPrivilege.supervisorOverUser;
@@ -268,7 +271,7 @@ export class Mmu implements ProcessorMemory {
   /** Translation of the following page's first byte. */
   #translateNext(low: number, high: number, inPage: number, kind: AccessKind, isUser: boolean): number {
     const nextLow = (low + inPage) >>> 0;
-    const nextHigh = nextLow < low ? (this.#is64 ? (high + 1) >>> 0 : 0) : high;
+    const nextHigh = nextLow < low ? (this.#isLong ? (high + 1) >>> 0 : 0) : high;
     return this.#translate(nextLow, nextHigh, kind, isUser, false);
   }
 
@@ -397,12 +400,12 @@ export class Mmu implements ProcessorMemory {
   }
 
   #copyLinear(linear: bigint, sizeBytes: number, kind: "read" | "write", privilege: Privilege | undefined): boolean {
-    if (this.#is64 && !this.#isCanonical(linear)) {
+    if (this.#isLong && !this.#isCanonical(linear)) {
       this.#raise(Vector.GP, 0);
       return false;
     }
     const isUser = this.#isUser(privilege), isImplicit = privilege === "supervisor";
-    const low = Number(linear & 0xffff_ffffn), high = this.#is64 ? Number(linear >> 32n) : 0;
+    const low = Number(linear & 0xffff_ffffn), high = this.#isLong ? Number(linear >> 32n) : 0;
     const area = this.#view.base + scratchValue.offset;
     const first = this.#translate(low, high, kind, isUser, isImplicit);
     if (first < 0) return false;
@@ -423,8 +426,8 @@ export class Mmu implements ProcessorMemory {
   probe(linear: bigint, sizeBytes: number, intent: "read" | "write", privilege?: Privilege): boolean {
     const isUser = this.#isUser(privilege);
     for (let done = 0; done < sizeBytes;) {
-      const at = BigInt.asUintN(this.#is64 ? 64 : 32, linear + BigInt(done));
-      if (this.#is64 && !this.#isCanonical(at)) {
+      const at = BigInt.asUintN(this.#isLong ? 64 : 32, linear + BigInt(done));
+      if (this.#isLong && !this.#isCanonical(at)) {
         this.#raise(Vector.GP, 0);
         return false;
       }

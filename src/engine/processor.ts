@@ -7,7 +7,7 @@ import type { CpuModel, Processor, ProcessorBus } from "../isa/processor.ts";
 import { StateView } from "../isa/state-view.ts";
 import * as state from "../isa/state.ts";
 import {
-  debugControlReset, debugStatusReset, hasDataBreakpoints, hasInstructionBreakpoints, hasPortBreakpoints, matchData, matchInstruction, raiseDebugStatus,
+  debugControlReset, DebugStatusMask, debugStatusReset, hasDataBreakpoints, hasInstructionBreakpoints, hasPortBreakpoints, matchData, matchInstruction, raiseDebugStatus,
 } from "../isa/system/debug.ts";
 import { deliverEvent, deliverRecordedException } from "../isa/system/exceptions.ts";
 import { Activity, Cr0Mask, Cr4Mask, EferMask, hasRealModeSegments, is64BitMode, SegmentAttribute } from "../isa/system/mode.ts";
@@ -58,6 +58,8 @@ export interface SoftProcessorOptions {
   readonly profile?: boolean;
 }
 
+/** Bit of `interruptShadow` cast by a load of SS, which debug traps respect, too. */
+const stackSegmentShadow = 2;
 const counterBytes = maximumHandlers * 4;
 const noException = 0xffff_ffff;
 const trapFlag: number = FlagMask.TF;
@@ -81,6 +83,8 @@ export class SoftProcessor implements Processor {
   #stopRequested = false;
   /** Data breakpoints hit by the instruction that runs. */
   #dataHits = 0;
+  /** Data breakpoints hit by a load of SS: reported after the instruction that follows it. */
+  #heldHits = 0;
   #breakpointsArmed = false;
   /** Instructions retired before the current slice, and the slice's budget. */
   #retired = 0;
@@ -461,7 +465,13 @@ export class SoftProcessor implements Processor {
     }
     s.set32(state.currentRecord, 0);
     if (hadResume) s.set32(state.systemFlags, s.get32(state.systemFlags) & ~FlagMask.RF);
-    const conditions = this.#dataHits | (wasTraced ? 0x4000 : 0);
+    const shadowedByThis = (s.get32(state.interruptShadow) & stackSegmentShadow) !== 0 && this.#shadowAt === this.#retired - 1;
+    if (shadowedByThis) {
+      this.#heldHits = this.#dataHits;
+      return true;
+    }
+    const conditions = this.#dataHits | this.#heldHits | (wasTraced ? DebugStatusMask.singleStep : 0);
+    this.#heldHits = 0;
     if (conditions === 0) return true;
     raiseDebugStatus(this, conditions);
     return deliverRecordedException(this);

@@ -234,8 +234,7 @@ export class Mmu implements ProcessorMemory {
       this.#raise(this.#stackFault(flags) ? Vector.SS : Vector.GP, 0);
       return false;
     }
-    const alignment = Math.min(sizeBytes, 8);
-    if ((this.#view.get32(state.tlbContext) & 3) === ContextPrivilege.userAligned && Number(linear & 7n) % alignment !== 0) {
+    if ((this.#view.get32(state.tlbContext) & 3) === ContextPrivilege.userAligned && Number(linear & 15n) % sizeBytes !== 0) {
       this.#raise(Vector.AC, 0);
       return false;
     }

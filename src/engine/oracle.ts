@@ -400,6 +400,8 @@ class Execution {
       this.#writeBytes(state.scratch[index].offset, node.args[index].width === 128 ? 128 : 64, value);
     }
     const status = (node.routine.run as (processor: Processor) => Status)(this.#processor);
+    // Results are read from the scratch slots by nodes of their own.
+    this.#values.set(node, 0n);
     if (status === Status.Next) return undefined;
     if (status === Status.Exit) this.#processor.state.set64(state.rip, this.#nextRip());
     return status;

@@ -163,7 +163,8 @@ function isSameArea({ difference }: DifferenceInCase): boolean {
 }
 
 const presentBit = 1;
-const userAddresses = 1n << 47n;
+/** TASK_SIZE_MAX. */
+const userAddresses = (1n << 47n) - 4096n;
 const pageFault = 14;
 
 /** Linux reports every user access above its own addresses as a protection fault, whatever is mapped there. */

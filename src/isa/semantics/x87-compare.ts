@@ -19,9 +19,16 @@ function conditionsOf(ordering: Ordering): number {
   }
 }
 
+function orderingOf(left: number, right: number): Ordering {
+  if (left === right) return softfloat.orderedEqual;
+  return left < right ? softfloat.orderedLess : softfloat.orderedGreater;
+}
+
 /** ST(0) against another register, unordered if one is missing. */
 function compareRegisters(x87: X87Operation, other: number, isSignalling: boolean): Ordering {
   if (!x87.isEmpty(0) && !x87.isEmpty(other)) {
+    const left = x87.readNumber(0), right = x87.readNumber(other);
+    if (left !== undefined && right !== undefined) return orderingOf(left, right);
     return softfloat.f80Compare(x87.read(0), x87.read(other), isSignalling, x87.environment);
   }
   x87.underflow();

@@ -64,16 +64,21 @@ export function x87Instruction({ name, encodings, feature = "fpu", isWaiting = t
   });
 }
 
-/** Calls the routine of a non-control instruction: argument 0 is its `x87InstructionWord`, 1 the operand's offset, `args` follow. */
+/**
+ * Calls the routine that ends a non-control instruction, and notes where instruction and operand are. Argument 0 is the
+ * `x87InstructionWord`, `args` follow.
+ */
 export function callX87<const R extends readonly Width[]>(
   cpu: Cpu, run: Routine, operand: Operand | undefined, args: readonly Bits[] = [], resultWidths?: R,
 ): { [K in keyof R]: Bits<R[K]> } {
-  const offset = operand?.isMemory === true ? operand.offset() : constant(64, 0);
-  return cpu.call(run, [cpu.immediate64().trunc(32), offset, ...args], resultWidths);
+  const results = cpu.call(run, [cpu.immediate64().trunc(32), ...args], resultWidths);
+  cpu.field<64>(state.x87InstructionPointer).write(cpu.thisRip());
+  if (operand?.isMemory === true) cpu.field<64>(state.x87DataPointer).write(operand.offset());
+  return results;
 }
 
 /** Index of the first argument that is an instruction's own. */
-export const firstArgument = 2;
+export const firstArgument = 1;
 
 /** An instruction without memory operand; the routine gets the stack index of each register operand. */
 export function registerInstruction(name: string, encodings: readonly string[], run: Routine, feature?: string): InstructionDefinition {

@@ -1,0 +1,140 @@
+/** FST, FIST, FISTTP and FBSTP to memory (SDM volume 1, "Data Transfer Instructions"). Exact stores go without big integers. */
+import { type Bits, Status, when } from "../../ir/index.ts";
+import * as softfloat from "../../softfloat/index.ts";
+import type { F80, X87Environment } from "../../softfloat/index.ts";
+import { checkWrite, type InstructionDefinition, linearAddress } from "../definition.ts";
+import { routine } from "../processor.ts";
+import type { StateView } from "../state-view.ts";
+import * as state from "../state.ts";
+import { callX87, firstArgument, x87Instruction } from "./x87-definition.ts";
+import { X87Operation } from "./x87-unit.ts";
+
+/** Views of one single. */
+const single: Float32Array = new Float32Array(1);
+const singleBits: Uint32Array = new Uint32Array(single.buffer);
+
+const storesMask = 0x1_0000;
+
+interface Storing {
+  /** Leaves the value in result 0 if that needs no rounding and raises nothing. */
+  quick(view: StateView, value: number): boolean;
+  convert(value: F80, environment: X87Environment): bigint | number;
+}
+
+/**
+ * A store in three steps, so that memory faults before anything is committed: a routine finds value and outcome, memory
+ * is written (or only checked, where an unmasked exception forbids the store), a second routine commits the outcome and pops.
+ */
+function storing(name: string, encoding: string, width: 16 | 32 | 64, pops: boolean, { quick, convert }: Storing): InstructionDefinition {
+  const prepare = routine(`${name}${width}`, (p) => {
+    const x87 = new X87Operation(p);
+    const isEmpty = x87.isEmpty(0);
+    const number = isEmpty ? undefined : x87.readNumber(0);
+    if (number !== undefined && quick(p.state, number)) {
+      p.state.result32(1, storesMask);
+      return Status.Next;
+    }
+    const value = convert(isEmpty ? x87.underflow() : x87.read(0), x87.environment);
+    const stores = !softfloat.storeIsSuppressed(x87.environment);
+    if (typeof value === "bigint") p.state.result64(0, value);
+    else p.state.result32(0, value);
+    p.state.result32(1, x87.outcome() | (stores ? storesMask : 0));
+    return Status.Next;
+  });
+  const commit = routine(`${name}${width} commit`, (p) => {
+    const x87 = new X87Operation(p);
+    const outcome = p.state.argument32(firstArgument);
+    if (pops && (outcome & storesMask) !== 0) x87.pop();
+    return x87.commit(outcome & ~storesMask);
+  });
+  return x87Instruction({
+    name, encodings: [encoding],
+    execute({ cpu, dst }) {
+      const [value, outcome] = cpu.call(prepare, [], [width, 32]);
+      when(
+        outcome.and(storesMask).ne(0),
+        () => dst.as(width).write(value as Bits as never),
+        () => checkWrite("operand", dst.offset(), width / 8),
+      );
+      callX87(cpu, commit, dst, [outcome]);
+    },
+  });
+}
+
+/** Ten bytes: checked first, then written and committed by one routine. `convert` gives the lower eight and the upper two. */
+function storingTenBytes(
+  name: string, encoding: string, convert: (value: F80, environment: X87Environment) => readonly [low: bigint, high: number],
+): InstructionDefinition {
+  const run = routine(`${name}80`, (p) => {
+    const x87 = new X87Operation(p);
+    const [low, high] = convert(x87.isEmpty(0) ? x87.underflow() : x87.read(0), x87.environment);
+    if (softfloat.storeIsSuppressed(x87.environment)) return x87.settle();
+    const linear = p.state.argument64(firstArgument);
+    const isStored = p.memory.store(linear, 8, low) && p.memory.store(BigInt.asUintN(64, linear + 8n), 2, BigInt(high));
+    if (!isStored) return Status.Fault;
+    x87.pop();
+    return x87.settle();
+  });
+  return x87Instruction({
+    name, encodings: [encoding],
+    execute({ cpu, dst }) {
+      const offset = dst.offset();
+      checkWrite("operand", offset, 8);
+      checkWrite("operand", offset.add(8), 2);
+      callX87(cpu, run, dst, [linearAddress("operand", offset)]);
+    },
+  });
+}
+
+function bcd(value: F80, environment: X87Environment): readonly [low: bigint, high: number] {
+  const image = softfloat.f80ToBcd(value, environment);
+  return [BigInt.asUintN(64, image), Number(image >> 64n)];
+}
+
+const smallestNormalSingle = 2 ** -126;
+
+const storingSingle: Storing = {
+  quick(view, value) {
+    single[0] = value;
+    if (single[0] !== value || (value !== 0 && Math.abs(value) < smallestNormalSingle)) return false;
+    view.result32(0, singleBits[0]);
+    return true;
+  },
+  convert: softfloat.f80ToF32,
+};
+
+const storingDouble: Storing = {
+  quick(view, value) {
+    view.f64[(view.base + state.scratch[0].offset) >>> 3] = value;
+    return true;
+  },
+  convert: softfloat.f80ToF64,
+};
+
+function storingInteger(width: 16 | 32 | 64, truncates: boolean): Storing {
+  const limit = width === 16 ? 0x8000 : 0x8000_0000;
+  return {
+    quick(view, value) {
+      const integer = value | 0;
+      if (integer !== value || integer < -limit || integer >= limit) return false;
+      view.result32(0, integer);
+      if (width === 64) view.u32[((view.base + state.scratch[0].offset) >>> 2) + 1] = integer >> 31;
+      return true;
+    },
+    convert(value, environment) {
+      const rounding = truncates ? softfloat.roundZero : environment.rounding;
+      return BigInt.asUintN(64, softfloat.f80ToInteger(value, width, rounding, environment));
+    },
+  };
+}
+
+export const x87Store: readonly InstructionDefinition[] = [
+  storing("fst", "D9 /2 Md", 32, false, storingSingle), storing("fstp", "D9 /3 Md", 32, true, storingSingle),
+  storing("fst", "DD /2 Mq", 64, false, storingDouble), storing("fstp", "DD /3 Mq", 64, true, storingDouble),
+  storingTenBytes("fstp", "DB /7 Mt", ({ significand, signExponent }) => [significand, signExponent]),
+  storingTenBytes("fbstp", "DF /6 Mt", bcd),
+  ...([["fist", "DF /2 Mw", 16], ["fistp", "DF /3 Mw", 16], ["fist", "DB /2 Md", 32], ["fistp", "DB /3 Md", 32], ["fistp", "DF /7 Mq", 64]] as const)
+    .map(([name, encoding, width]) => storing(name, encoding, width, name === "fistp", storingInteger(width, false))),
+  ...([["DF /1 Mw", 16], ["DB /1 Md", 32], ["DD /1 Mq", 64]] as const).map(([encoding, width]) =>
+    ({ ...storing("fisttp", encoding, width, true, storingInteger(width, true)), feature: "sse3" })),
+];

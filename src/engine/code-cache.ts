@@ -1,5 +1,5 @@
 /** Decoded blocks: guest code as records in linear memory, found by physical address and mode, void when the code changes. */
-import { instruction, Register, Vector, type InstructionDefinition, type OperandForm, type Variant } from "../isa/definition.ts";
+import { instruction, Register, Segment, Vector, type InstructionDefinition, type OperandForm, type Variant } from "../isa/definition.ts";
 import type { Decoder } from "../isa/decode.ts";
 import type { DecodedInstruction, MemoryOperand, Operand } from "../isa/operand.ts";
 import * as state from "../isa/state.ts";
@@ -299,6 +299,7 @@ export class CodeCache {
     let immediateShift = 0n, immediate = BigInt(x87InstructionWord(decoded) ?? 0);
     let target: number | undefined;
     const memory = memoryOperandOf(decoded);
+    this.#bytes[at + RecordField.segment] = operandSegmentOf(decoded, memory);
     decoded.operands.forEach((operand, slot) => {
       switch (operand.kind) {
         case "register":
@@ -341,7 +342,6 @@ export class CodeCache {
     this.#halves[(at + RecordField.base) >>> 1] = base.offset;
     this.#halves[(at + RecordField.index) >>> 1] = index.offset;
     this.#bytes[at + RecordField.scale] = operand.scaleLog2;
-    this.#bytes[at + RecordField.segment] = operand.segment;
     this.#words[(at + RecordField.displacement) >>> 2] = displacement >>> 0;
   }
 }
@@ -351,6 +351,11 @@ function memoryOperandOf({ operands, encoding }: DecodedInstruction<InstructionD
   const isSource = (operand: Operand, index: number): boolean =>
     operand.kind === "memory" && encoding.operands[index].source !== "stringDestination";
   return (operands.find(isSource) ?? operands.find((operand) => operand.kind === "memory")) as MemoryOperand | undefined;
+}
+
+/** Segment of "operand" accesses. XLAT, MASKMOVQ and MASKMOVDQU have one in DS although no operand names it. */
+function operandSegmentOf({ segmentOverride }: DecodedInstruction<InstructionDefinition>, memory: MemoryOperand | undefined): number {
+  return memory?.segment ?? segmentOverride ?? Segment.DS;
 }
 
 function registerOffset(operand: Extract<Operand, { kind: "register" }>): number {
@@ -391,7 +396,7 @@ export function handlerFormOf(decoded: DecodedInstruction<InstructionDefinition>
     address: {
       hasIndex: memory?.index !== undefined,
       absolute: isAbsolute,
-      segmentation: !long ? "checked" : memory !== undefined && memory.segment >= 4 ? "based" : "flat",
+      segmentation: !long ? "checked" : operandSegmentOf(decoded, memory) >= Segment.FS ? "based" : "flat",
     },
   };
 }

@@ -62,7 +62,8 @@ function pairStoresWithLoads(body: readonly Node[]): void {
       if (node.op === "store") {
         const match = loads.find((load) =>
           load.segment === node.segment && load.width === node.width && sameOffset(load.args[0], node.args[0]));
-        if (match !== undefined) {
+        // A store that may not happen demands nothing: ARPL needs no write access while it changes nothing.
+        if (match !== undefined && (isOutermost || match.intent === "readForWrite")) {
           match.intent = "readForWrite";
           node.prepared = match;
         }

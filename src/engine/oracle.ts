@@ -117,7 +117,7 @@ export class Oracle {
     const at = this.#recordOffset;
     s.u8.fill(0, at, at + recordSizeBytes);
     s.u8[at + RecordField.count] = 1;
-    s.u8[at + RecordField.segment] = memoryOperandOf(decoded)?.segment ?? 0;
+    s.u8[at + RecordField.segment] = segmentOf(decoded);
     s.u16[(at + RecordField.next) >>> 1] = decoded.length;
     s.set64(state.ripBase, s.get64(state.rip));
     s.set32(state.currentRecord, at);
@@ -132,6 +132,11 @@ function memoryOperandOf({ operands, encoding }: Decoded): MemoryOperand | undef
     if (found === undefined || encoding.operands[index].source !== "stringDestination") found = operand;
   }
   return found;
+}
+
+/** Segment of "operand" accesses; XLAT and MASKMOVDQU have no operand that names it. */
+function segmentOf(decoded: Decoded): number {
+  return memoryOperandOf(decoded)?.segment ?? decoded.segmentOverride ?? Segment.DS;
 }
 
 /** All immediates of the instruction in one, the first lowest; far pointers with the selector above 32 bits of offset. */
@@ -358,7 +363,7 @@ class Execution {
   }
 
   #segmentNumber(segment: SegmentReference): number {
-    return segment === "operand" ? memoryOperandOf(this.#decoded)?.segment ?? Segment.DS : segment;
+    return segment === "operand" ? segmentOf(this.#decoded) : segment;
   }
 
   #linearAddress(segment: SegmentReference, offset: bigint): bigint {

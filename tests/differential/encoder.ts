@@ -49,9 +49,14 @@ export interface Encoded {
   readonly relative: readonly { readonly at: number; readonly sizeBytes: number; readonly target: bigint }[];
 }
 
+/** XLAT, MASKMOVQ and MASKMOVDQU: their address is in registers that no operand names. */
+function hasImplicitAddress({ map, opcode, rmOperand }: ParsedEncoding): boolean {
+  return (map === OpcodeMap.oneByte && opcode === 0xd7) || (map === OpcodeMap["0F"] && opcode === 0xf7 && rmOperand !== undefined);
+}
+
 /** Whether the instruction has an address in it at all. */
 export function usesAddress({ rm, encoding }: Form): boolean {
-  return rm === "memory" || encoding.operands.some(({ source }) => source === "offset" || source.startsWith("string"));
+  return rm === "memory" || hasImplicitAddress(encoding) || encoding.operands.some(({ source }) => source === "offset" || source.startsWith("string"));
 }
 
 /** Address sizes that the encoding demands, or undefined. */

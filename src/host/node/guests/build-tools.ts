@@ -11,6 +11,7 @@ const packagesOf = {
   "grub-mkimage": ["grub-common"],
   iasl: ["acpica-tools"],
   nasm: ["nasm"],
+  "qemu-system-x86_64": ["qemu-system-x86"],
   // All parts by name: gcc looks for its others beside itself, also where the machine has some of them.
   gcc: ["gcc", "gcc-12", "cpp-12", "libgcc-12-dev", "libc6-dev", "linux-libc-dev", "binutils", "binutils-x86-64-linux-gnu"],
 } as const;
@@ -20,6 +21,8 @@ export type BuildToolName = keyof typeof packagesOf;
 /** A program that can be run. */
 export interface BuildTool {
   readonly path: string;
+  /** What it needs in its environment, when it is run in another way than by `run`. */
+  readonly environment: Readonly<Record<string, string>>;
   /** Resolves to the standard output. */
   run(args: readonly string[], options?: ProcessOptions): Promise<Buffer>;
 }
@@ -68,7 +71,7 @@ export class BuildTools {
 
   async #locate(name: BuildToolName): Promise<BuildTool> {
     const path = this.#useSystem ? findOnSystem(name) : undefined;
-    if (path !== undefined) return { path, run: (args, options) => runProcess(path, args, options) };
+    if (path !== undefined) return { path, environment: {}, run: (args, options) => runProcess(path, args, options) };
     return this.#fetch(name);
   }
 
@@ -84,7 +87,7 @@ export class BuildTools {
     };
     const leading = name === "gcc" ? [`--sysroot=${root}`] : [];
     return {
-      path,
+      path, environment,
       run: (args, options) => runProcess(path, [...leading, ...args], { ...options, environment: { ...environment, ...options?.environment } }),
     };
   }

@@ -1,0 +1,90 @@
+/** What a bench, and what a subject that benches run, look like. A bench or a subject is one file and one line in catalog.ts. */
+import type { ProgressEvent } from "../src/host/node/guests/index.ts";
+
+/** A Linux guest: the same for every subject of a run. */
+export interface GuestJob {
+  /** Path of the bzImage. */
+  readonly kernel: string;
+  /** Path of the initial RAM file system. */
+  readonly initramfs: string;
+  readonly commandLine: string;
+  readonly memoryMib: number;
+}
+
+/** How a process is started whose standard output is the guest's console. */
+export interface Launch {
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  /** The process writes an {@link EngineSample} a line to file descriptor 3. */
+  readonly isSampled: boolean;
+}
+
+/** What our own side knows of itself after the first `consoleBytes` bytes of the console. */
+export interface EngineSample {
+  readonly consoleBytes: number;
+  readonly instructions: number;
+  /** Since power-on, by the host's clock. */
+  readonly seconds: number;
+}
+
+/** Something that runs guests. */
+export interface Subject {
+  readonly name: string;
+  /** With its version and settings, for people. */
+  readonly description: string;
+  launch(job: GuestJob): Launch;
+}
+
+export interface SubjectSource {
+  readonly name: string;
+  /** @throws UserError TOOL_MISSING when it is not there and cannot be fetched. */
+  prepare(onProgress: (event: ProgressEvent) => void): Promise<Subject>;
+}
+
+export interface BenchOptions {
+  readonly peer: Subject;
+  readonly ours: Subject;
+  readonly runs: number;
+  /** Names of rows to measure; undefined: all. */
+  readonly only: readonly string[] | undefined;
+  /** Multiplies the work, where a bench can. */
+  readonly scale: number;
+  /** For one program, or for one boot. */
+  readonly timeoutSeconds: number;
+  readonly log: (text: string) => void;
+  readonly onProgress: (event: ProgressEvent) => void;
+  /** Ends what is running when it is aborted. */
+  readonly signal: AbortSignal;
+}
+
+/** One line of a result. Without a ratio, `failure` says why. */
+export interface BenchRow {
+  readonly name: string;
+  /** Medians. */
+  readonly oursSeconds: number | null;
+  readonly peerSeconds: number | null;
+  /** ours / peer: below 1 we are faster. */
+  readonly ratio: number | null;
+  readonly failure?: string;
+  /** Further figures of the row, by name. */
+  readonly [figure: string]: unknown;
+}
+
+export interface BenchResult {
+  readonly title: string;
+  readonly rows: readonly BenchRow[];
+  /** Columns of the table beside the common ones: title, and the figure's text. */
+  readonly columns: readonly { readonly title: string; text(row: BenchRow): string }[];
+  /** Sentences below the table. */
+  readonly notes: readonly string[];
+}
+
+export interface Bench {
+  readonly name: string;
+  readonly summary: string;
+  /** Names of subjects that it can be run against. */
+  readonly peers: readonly string[];
+  readonly defaultRuns: number;
+  run(options: BenchOptions): Promise<BenchResult>;
+}

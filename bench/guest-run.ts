@@ -1,0 +1,66 @@
+/** Boots a subject's guest with a command that /init runs, and measures the way there. */
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { commandBeginMarker, commandInitramfs, type LinuxGuest } from "../src/host/node/guests/index.ts";
+import type { GuestJob, Subject } from "./contract.ts";
+import { GuestProcess } from "./guest-process.ts";
+
+const cpioAlignment = 4;
+const memoryMib = 512;
+
+/** A guest whose initial RAM file system holds a command; the file is deleted at the end. */
+export class CommandGuest implements AsyncDisposable {
+  readonly job: GuestJob;
+  readonly #directory: string;
+
+  private constructor(job: GuestJob, directory: string) {
+    this.job = job;
+    this.#directory = directory;
+  }
+
+  static async create(guest: LinuxGuest, command: string): Promise<CommandGuest> {
+    const directory = await mkdtemp(join(tmpdir(), "ringmaster-bench-"));
+    const base = await readFile(guest.initramfs);
+    const padding = Buffer.alloc(-base.length & (cpioAlignment - 1));
+    const initramfs = join(directory, "initramfs.cpio");
+    await writeFile(initramfs, Buffer.concat([base, padding, commandInitramfs(command)]));
+    return new CommandGuest({ kernel: guest.kernel, initramfs, commandLine: "console=ttyS0", memoryMib }, directory);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+}
+
+/** The first line that a command of a bench has to print: the guest's own clock. */
+export const uptimeCommand = "read -r uptime rest < /proc/uptime; echo UPTIME $uptime";
+
+export interface BootMeasurement {
+  /** From the start of the process to the moment when /init runs the command, by the host's clock. */
+  readonly seconds: number;
+  /** The guest's clock at that moment. */
+  readonly guestSeconds: number;
+  /** When the kernel started /init, by the guest's clock. */
+  readonly guestInitSeconds: number;
+  readonly residentBytes: number | undefined;
+  readonly consoleBytes: number;
+}
+
+/** Starts the guest and waits for its command to run. */
+export async function bootGuest(guest: GuestProcess, timeoutSeconds: number, signal: AbortSignal): Promise<BootMeasurement> {
+  const init = await guest.waitFor(/\[ *(?<seconds>\d+\.\d+)\] Run \/init as init process/u, timeoutSeconds, signal);
+  const begin = await guest.waitFor(new RegExp(RegExp.escape(commandBeginMarker), "u"), timeoutSeconds, signal);
+  const uptime = await guest.waitFor(/UPTIME (?<seconds>\d+\.\d+)\r?\n/u, timeoutSeconds, signal);
+  return {
+    seconds: begin.seconds,
+    guestSeconds: Number(uptime.match.groups?.["seconds"]),
+    guestInitSeconds: Number(init.match.groups?.["seconds"]),
+    residentBytes: await guest.residentBytes(),
+    consoleBytes: begin.consoleBytes,
+  };
+}
+
+export function startGuest(subject: Subject, guest: CommandGuest): GuestProcess {
+  return new GuestProcess(subject.launch(guest.job));
+}

@@ -1,0 +1,25 @@
+/** The process that `ours` starts: argv[2] is a guest as JSON. Console on standard output, samples on file descriptor 3. */
+import { createWriteStream } from "node:fs";
+import { Vm } from "../../src/api/index.ts";
+import type { EngineSample, GuestJob } from "../contract.ts";
+
+const job = JSON.parse(process.argv[2]) as GuestJob & { readonly cpuModel: string };
+const samples = createWriteStream("", { fd: 3 });
+await using vm = await Vm.create({
+  kernel: job.kernel, initrd: job.initramfs, append: job.commandLine, memory: job.memoryMib * 2 ** 20, cpu: job.cpuModel, accel: "soft",
+});
+let consoleBytes = 0;
+vm.on("serial", ({ port, bytes }) => {
+  if (port !== 0) return;
+  consoleBytes += bytes.length;
+  const sample: EngineSample = { consoleBytes, instructions: vm.retiredInstructions, seconds: vm.uptimeSeconds };
+  samples.write(`${JSON.stringify(sample)}\n`);
+  process.stdout.write(bytes);
+});
+vm.run();
+const end = await vm.wait();
+samples.end();
+if (end.kind !== "poweroff") {
+  console.error(`the machine ended: ${end.kind}`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,22 @@
+/** Ourselves: a fresh process with a machine made through the API. */
+import { fileURLToPath } from "node:url";
+import type { GuestJob, SubjectSource } from "../contract.ts";
+
+/** x86-64-v2, as the peers' Nehalem is. */
+const cpuModel = "intel-v2";
+
+export const ours: SubjectSource = {
+  name: "ours",
+  prepare() {
+    return Promise.resolve({
+      name: "ours",
+      description: `Ringmaster (soft, ${cpuModel}) on Node ${process.version}`,
+      launch: (job: GuestJob) => ({
+        program: process.execPath,
+        args: [fileURLToPath(new URL("ours-process.ts", import.meta.url)), JSON.stringify({ ...job, cpuModel })],
+        environment: {},
+        isSampled: true,
+      }),
+    });
+  },
+};

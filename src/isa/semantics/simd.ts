@@ -6,6 +6,7 @@ import {
 import { routine } from "../processor.ts";
 import type { StateView } from "../state-view.ts";
 import * as state from "../state.ts";
+import { answerPending } from "./x87-definition.ts";
 
 /** Bits of MXCSR that may be set. */
 export const mxcsrMask = 0xffff;
@@ -16,7 +17,7 @@ const errorSummaryMask = 0x80;
 
 const mmxFaultRoutine = routine("mmxFault", (p) => {
   const fault = p.state.get32(state.mmxFault);
-  return p.raise(fault === 0 ? Vector.MF : fault);
+  return fault === 0 ? answerPending(p) : p.raise(fault);
 });
 
 function requireSse(cpu: Cpu): void {

@@ -10,7 +10,7 @@ import { StatusMask } from "./x87-unit.ts";
  * Answers to an exception that an earlier instruction left pending. With CR0.NE clear FERR# asks the interrupt controller
  * for IRQ 13, and the instruction waits for it unless IGNNE# is asserted (SDM volume 1, "Handling x87 FPU Exceptions in Software").
  */
-function answerPending(p: Processor): Status {
+export function answerPending(p: Processor): Status {
   if ((p.state.get32(state.cr0) & Cr0Mask.NE) !== 0) return p.raise(Vector.MF);
   if (p.bus.floatingPointError?.() ?? true) return Status.Next;
   p.state.set64(state.rip, p.currentRip());

@@ -10,6 +10,7 @@ import { serialTargets, vmOptions, type RunFlags, type SerialTarget } from "./ru
 import type { OutputStream, Streams } from "./streams.ts";
 
 const endOfTransmission = 0x04;
+const quietMs = 1000;
 const interruptCharacter = 0x03;
 /** How long a guest whose command has ended may take to write back its disks and power off. */
 const powerOffGraceMs = 60_000;
@@ -59,8 +60,11 @@ class Session implements Disposable {
   readonly #files: number[] = [];
   readonly #verdict: PromiseWithResolvers<Verdict> = Promise.withResolvers();
   readonly #command: CommandOutput | undefined;
+  readonly #isLinux: boolean;
   /** Input that came before the guest could take it. */
-  #early: (Uint8Array | "end")[] | undefined;
+  #early: Uint8Array[] | undefined;
+  #hasInputEnded = false;
+  #quiet: NodeJS.Timeout | undefined;
   #log = "";
   #diskStatus: number | undefined;
 
@@ -70,11 +74,11 @@ class Session implements Disposable {
     this.#streams = streams;
     this.#command = flags.command === undefined ? undefined : new CommandOutput();
     // What comes from a pipe is there before a Linux kernel's serial driver is, which would drop it.
-    const isLinux = vm.bootProtocol?.startsWith("linux") === true;
-    this.#early = this.#command !== undefined || (streams.stdin.isTTY !== true && isLinux) ? [] : undefined;
+    this.#isLinux = vm.bootProtocol?.startsWith("linux") === true;
+    this.#early = this.#command !== undefined || (streams.stdin.isTTY !== true && this.#isLinux) ? [] : undefined;
     this.#terminal = new ConsoleTerminal(streams.stdin, {
       onInput: (bytes) => this.#input(bytes),
-      onEnd: () => this.#input("end"),
+      onEnd: () => this.#endInput(),
       onQuit: () => this.#verdict.resolve({ status: 0, message: "\r\n" }),
       onHelp: () => void streams.stderr.write(escapeHelp.replaceAll("\n", "\r\n")),
     });
@@ -101,6 +105,7 @@ class Session implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    clearTimeout(this.#quiet);
     this.#terminal.close();
     this.#interrupts[Symbol.dispose]();
     for (const file of this.#files) closeSync(file);
@@ -113,6 +118,7 @@ class Session implements Disposable {
     this.#vm.on("serial", ({ port, bytes }) => {
       if (port === 0) this.#watch(bytes);
       sinks[port]?.(bytes);
+      this.#quiet?.refresh();
     });
     if (this.#flags.debugConsole !== undefined) {
       const write = this.#fileSink(this.#flags.debugConsole);
@@ -203,15 +209,34 @@ class Session implements Disposable {
 
   // --- input -------------------------------------------------------------------------------------------------------
 
-  #input(input: Uint8Array | "end"): void {
-    if (this.#early !== undefined) this.#early.push(input);
-    else this.#vm.serial.write(input === "end" ? Uint8Array.of(endOfTransmission) : input);
+  #input(bytes: Uint8Array): void {
+    if (this.#early !== undefined) this.#early.push(bytes);
+    else this.#vm.serial.write(bytes);
   }
 
   #releaseInput(): void {
     const early = this.#early ?? [];
     this.#early = undefined;
-    for (const input of early) this.#input(input);
+    for (const bytes of early) this.#input(bytes);
+    this.#awaitQuiet();
+  }
+
+  #endInput(): void {
+    this.#hasInputEnded = true;
+    this.#awaitQuiet();
+  }
+
+  /**
+   * A serial line has no end. A terminal's is Ctrl-D, which counts for whoever reads at that moment: it is sent whenever
+   * the guest has nothing more to say, so that every reader sees that there is no more input.
+   */
+  #awaitQuiet(): void {
+    if (!this.#hasInputEnded || !this.#isLinux || this.#early !== undefined) return;
+    this.#quiet ??= setTimeout(() => {
+      this.#quiet?.refresh();
+      this.#vm.serial.write(Uint8Array.of(endOfTransmission));
+    }, quietMs);
+    this.#quiet.refresh();
   }
 
   #interrupt(): void {

@@ -8,6 +8,7 @@ export type UserErrorCode =
   | "BAD_MEMORY_SIZE"
   | "FILE_NOT_FOUND"
   | "FILE_NOT_READABLE"
+  | "FILE_NOT_WRITABLE"
   | "DISK_READ_ONLY"
   | "DISK_SHORT"
   | "DISK_FAILED"

@@ -4,7 +4,7 @@ import { availableParallelism, freemem, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { findProgram } from "../host/node/find-program.ts";
 import { defaultCacheDirectory } from "../host/node/guests/cache.ts";
-import { guestNames } from "../host/node/guests/index.ts";
+import { guestNames } from "../api/choices.ts";
 
 export interface DoctorCheck {
   readonly name: string;

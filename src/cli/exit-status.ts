@@ -18,6 +18,7 @@ export const exitStatusOfError: Readonly<Record<UserErrorCode, number>> = {
   GUEST_RESET: 77,
   BAD_CONFIG: 78,
   GUEST_FAILED: 79,
+  FILE_NOT_WRITABLE: 80,
   TIMEOUT: 124,
   ABORTED: 130,
 };

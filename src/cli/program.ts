@@ -1,6 +1,6 @@
 /** The command line: verbs, flags and their help. */
 import { Command } from "commander";
-import { cpuModelNames, guestNames } from "../api/index.ts";
+import { cpuModelNames, guestNames } from "../api/choices.ts";
 import { doctorReport, formatDoctorReport } from "./doctor.ts";
 import type { RunFlags } from "./run-flags.ts";
 import { drained, type Streams } from "./streams.ts";

@@ -1,5 +1,7 @@
 /** The flags of `ringmaster run`, and what they mean for the machine. */
-import { parseDuration, UserError, type DiskOptions, type ModuleOptions, type VmOptions } from "../api/index.ts";
+import type { DiskOptions, ModuleOptions, VmOptions } from "../api/index.ts";
+import { parseDuration } from "../api/sizes.ts";
+import { UserError } from "../base/errors.ts";
 
 /** As commander delivers them. */
 export interface RunFlags {

@@ -154,16 +154,23 @@ class Session implements Disposable {
   }
 
   #fileSink(path: string): (bytes: Uint8Array) => void {
+    const fail = (cause: unknown): UserError => {
+      const reason = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error";
+      return new UserError("FILE_NOT_WRITABLE", `The file ${path} cannot be written (${reason}): choose another place.`, { cause });
+    };
     let file: number;
     try {
       file = openSync(path, "w");
     } catch (cause) {
-      const reason = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error";
-      throw new UserError("FILE_NOT_READABLE", `The file ${path} cannot be written (${reason}): choose another place.`, { cause });
+      throw fail(cause);
     }
     this.#files.push(file);
     return (bytes) => {
-      writeSync(file, bytes);
+      try {
+        writeSync(file, bytes);
+      } catch (cause) {
+        this.#verdict.reject(fail(cause));
+      }
     };
   }
 
@@ -203,7 +210,7 @@ class Session implements Disposable {
       else this.#fileSink(where)(Buffer.from(line));
     }).catch((error: unknown) => {
       // Only the output file can fail here in a way that nobody else tells of.
-      if (error instanceof UserError && error.code === "FILE_NOT_READABLE") this.#warn(error.message);
+      if (error instanceof UserError && error.code === "FILE_NOT_WRITABLE") this.#warn(error.message);
     });
   }
 

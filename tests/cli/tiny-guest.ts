@@ -1,0 +1,76 @@
+/** Guests of a few bytes for tests of the command line: multiboot 1 images without ELF around them. */
+
+const loadAddress = 0x10_0000;
+const headerBytes = 32;
+
+/** A kernel that starts with `code` in flat 32-bit protected mode. */
+export function multibootKernel(code: readonly number[]): Uint8Array {
+  const image = new Uint8Array(headerBytes + code.length);
+  const view = new DataView(image.buffer);
+  const magic = 0x1bad_b002, hasAddressesMask = 0x1_0000;
+  const fields = [magic, hasAddressesMask, -(magic + hasAddressesMask), loadAddress, loadAddress, 0, 0, loadAddress + headerBytes];
+  fields.forEach((field, index) => view.setUint32(4 * index, field >>> 0, true));
+  image.set(code, headerBytes);
+  return image;
+}
+
+const jumpToSelf = [0xeb, 0xfe];
+
+function outByte(port: number, value: number): number[] {
+  // mov edx, port; mov al, value; out dx, al
+  return [0xba, port & 0xff, port >> 8, 0, 0, 0xb0, value, 0xee];
+}
+
+/** Writes `value` to isa-debug-exit. */
+export const debugExit = (value: number): Uint8Array => multibootKernel([...outByte(0xf4, value), ...jumpToSelf]);
+
+/** Writes `text` to COM1, then ends with debug-exit 0. */
+export const greeting = (text: string): Uint8Array => multibootKernel([
+  ...[...Buffer.from(text)].flatMap((byte) => outByte(0x3f8, byte)), ...outByte(0xf4, 0), ...jumpToSelf,
+]);
+
+/** UD2, whose exception cannot be delivered without an IDT. */
+const invalidInstruction = [0x0f, 0x0b];
+const hardReset = [...outByte(0xcf9, 6), ...jumpToSelf];
+
+/** Polls COM1's line status until there is a character: mov edx, 0x3fd; in al, dx; test al, 1; jz -5. */
+const awaitInput = [0xba, 0xfd, 0x03, 0, 0, 0xec, 0xa8, 0x01, 0x74, 0xfb];
+
+export const tripleFault = (): Uint8Array => multibootKernel(invalidInstruction);
+
+export const tripleFaultAfterInput = (): Uint8Array => multibootKernel([...awaitInput, ...invalidInstruction]);
+
+/** Jumps to itself. */
+export const endlessLoop = (): Uint8Array => multibootKernel(jumpToSelf);
+
+/** CLI, HLT: waits for what never comes. */
+export const endlessSleep = (): Uint8Array => multibootKernel([0xfa, 0xf4, 0xeb, 0xfd]);
+
+/** A hard reset through port 0xCF9. */
+export const reset = (): Uint8Array => multibootKernel(hardReset);
+
+export const resetAfterInput = (): Uint8Array => multibootKernel([...awaitInput, ...hardReset]);
+
+/** A bzImage header that tells of more than there is. */
+export function truncatedBzImage(): Uint8Array {
+  const image = new Uint8Array(4096);
+  const view = new DataView(image.buffer);
+  view.setUint8(0x1f1, 4);
+  view.setUint32(0x1f4, 0x10_0000, true);
+  view.setUint16(0x1fe, 0xaa55, true);
+  image.set(Buffer.from("HdrS"), 0x202);
+  view.setUint16(0x206, 0x20f, true);
+  view.setUint8(0x211, 1);
+  return image;
+}
+
+/** A master boot record with one partition of `sectors` sectors after the first 2048, in an image of `sizeBytes`. */
+export function partitionedDisk(sizeBytes: number, sectors: number): Uint8Array {
+  const image = new Uint8Array(sizeBytes);
+  const view = new DataView(image.buffer);
+  view.setUint8(446 + 4, 0x83);
+  view.setUint32(446 + 8, 2048, true);
+  view.setUint32(446 + 12, sectors, true);
+  view.setUint16(510, 0xaa55, true);
+  return image;
+}

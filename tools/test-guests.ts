@@ -58,7 +58,7 @@ async function runMemtest(signal: AbortSignal): Promise<string> {
   const paths = await ensureGuests(["memtest86+"]);
   await using vm = await Vm.create({ kernel: paths["memtest86+"].kernel, append: "", memory: "64M", vga: true });
   vm.run();
-  return waitForScreen(vm, /Pass:\s+[1-9].*Errors: 0/, signal, /Errors: +[1-9]/);
+  return await waitForScreen(vm, /Pass:\s+[1-9].*Errors: 0/, signal, /Errors: +[1-9]/);
 }
 
 function shell(name: GuestName, shows: string, limitSeconds: number, more: VmOptions = {}): GuestTest {

@@ -21,7 +21,7 @@ import type { Mmu } from "./mmu.ts";
 import { evaluateFloat, evaluateVector, lanesOf, vectorOf } from "./oracle-vectors.ts";
 import { pageSizeBytes } from "./physical-memory.ts";
 import { RecordField, recordSizeBytes } from "./record.ts";
-import { AccessFlag } from "./wasm-emitter.ts";
+import { AccessFlag } from "./slow-access.ts";
 
 const longestInstructionBytes = 15;
 const valueField: state.StateField = state.scratch[15];

@@ -6,7 +6,7 @@ import {
 } from "../definition.ts";
 
 /** The eight ALU operations share their encodings: opcode bytes start at `first`, the group's /digit is `digit`. */
-function aluEncodings(first: number, digit: number): string[] {
+export function aluEncodings(first: number, digit: number): string[] {
   const hex = (offset: number): string => (first + offset).toString(16).toUpperCase().padStart(2, "0");
   return [
     `${hex(0)} /r Eb,Gb`, `${hex(1)} /r Ev,Gv`, `${hex(2)} /r Gb,Eb`, `${hex(3)} /r Gv,Ev`, `${hex(4)} ib AL,Ib`,

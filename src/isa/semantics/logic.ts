@@ -1,17 +1,9 @@
 /** Logical, shift, rotate, bit and byte instructions: SDM volume 1, "Logical", "Shift and Rotate", "Bit and Byte". */
 import { Bits, flagNames, when, type Width } from "../../ir/index.ts";
 import { condition, constant, instruction, load, store, type Context, type Cpu, type InstructionDefinition } from "../definition.ts";
+import { aluEncodings } from "./arithmetic.ts";
 
 type IntegerWidth = 8 | 16 | 32 | 64;
-
-function aluEncodings(first: number, digit: number): string[] {
-  const hex = (offset: number): string => (first + offset).toString(16).toUpperCase().padStart(2, "0");
-  return [
-    `${hex(0)} /r Eb,Gb`, `${hex(1)} /r Ev,Gv`, `${hex(2)} /r Gb,Eb`, `${hex(3)} /r Gv,Ev`, `${hex(4)} ib AL,Ib`,
-    `${hex(5)} iz rAX,Iz`, `80 /${digit} ib Eb,Ib`, `81 /${digit} iz Ev,Iz`, `83 /${digit} ib Ev,Ibs`,
-    `82 /${digit} ib i64 Eb,Ib`,
-  ];
-}
 
 function bitwise(name: "and" | "or" | "xor", first: number, digit: number): InstructionDefinition {
   return instruction({

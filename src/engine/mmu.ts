@@ -6,7 +6,7 @@ import type { StateView } from "../isa/state-view.ts";
 import { PageWalker, type AccessKind, type PagingState } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";
-import { AccessFlag, scratchValue } from "./wasm-emitter.ts";
+import { AccessFlag, scratchValue } from "./slow-access.ts";
 
 /** Privilege part of a TLB context, bits 1:0. */
 const ContextPrivilege = {
@@ -234,11 +234,14 @@ export class Mmu implements ProcessorMemory {
       this.#raise(this.#stackFault(flags) ? Vector.SS : Vector.GP, 0);
       return false;
     }
-    if ((this.#view.get32(state.tlbContext) & 3) === ContextPrivilege.userAligned && Number(linear & 15n) % sizeBytes !== 0) {
-      this.#raise(Vector.AC, 0);
-      return false;
-    }
-    return true;
+    return this.#isAligned(linear, sizeBytes);
+  }
+
+  /** False after #AC, which only user accesses under alignment checking can raise. */
+  #isAligned(linear: bigint, sizeBytes: number): boolean {
+    if ((this.#view.get32(state.tlbContext) & 3) !== ContextPrivilege.userAligned || Number(linear & 15n) % sizeBytes === 0) return true;
+    this.#raise(Vector.AC, 0);
+    return false;
   }
 
   /** Generated code's load of up to 16 bytes at `slowAddress` into scratch 15. 1 after a fault. */
@@ -404,6 +407,7 @@ export class Mmu implements ProcessorMemory {
       return false;
     }
     const isUser = this.#isUser(privilege), isImplicit = privilege === "supervisor";
+    if (isUser && !this.#isAligned(linear, sizeBytes)) return false;
     const low = Number(linear & 0xffff_ffffn), high = this.#isLong ? Number(linear >> 32n) : 0;
     const area = this.#view.base + scratchValue.offset;
     const first = this.#translate(low, high, kind, isUser, isImplicit);

@@ -8,6 +8,8 @@ import type { UnitGuestSource } from "../../tools/guests/assemble.ts";
 /** What the guest's library writes to isa-debug-exit when every check held. */
 const passedStatus = (0x10 << 1) | 1;
 const defaultMaximumInstructions = 5_000_000;
+/** Of wall-clock time: a guest in a loop of faults retires nothing. */
+const timeoutMs = 20_000;
 const memorySizeBytes = 64 << 20;
 
 export interface UnitGuestResult {
@@ -41,7 +43,8 @@ export function runUnitGuest(guest: UnitGuestSource, image: Uint8Array): UnitGue
   machine.load(loadMultiboot1({ kernel: image, commandLine: guest.name, modules: [], memory: machine.memoryMap }));
   const maximum = Number(guest.properties.get("instructions") ?? defaultMaximumInstructions);
   let end: MachineEnd | undefined;
-  while (end === undefined && machine.retiredInstructions < maximum) {
+  const deadline = performance.now() + timeoutMs;
+  while (end === undefined && machine.retiredInstructions < maximum && performance.now() < deadline) {
     const slice = machine.runSlice();
     if (slice.kind === "idle") break;
     if (slice.kind === "ended") end = slice.end;

@@ -98,24 +98,21 @@ export class PageWalker {
     kind: AccessKind, paging: PagingState, isUser: boolean, isImplicit: boolean,
   ): boolean {
     const wp = paging.writeProtect;
-    if (isUser && !user) return this.#fault(PageFault.present, kind, paging, isUser);
+    const keyRights = key < 0 ? 0 : (paging.pkru >>> (key * 2)) & 3;
+    const keyForbidsWrite = (keyRights & 2) !== 0 && (isUser || wp);
+    const violatesKey = kind !== "fetch" && ((keyRights & 1) !== 0 || (kind === "write" && keyForbidsWrite));
+    // The PK bit of the error code tells of the key whatever else forbids the access.
+    const flags = PageFault.present | (violatesKey ? PageFault.protectionKey : 0);
+    if (isUser && !user) return this.#fault(flags, kind, paging, isUser);
     if (kind === "fetch") {
-      if (executeDisabled || (!isUser && user && paging.smep)) return this.#fault(PageFault.present, kind, paging, isUser);
+      if (executeDisabled || (!isUser && user && paging.smep)) return this.#fault(flags, kind, paging, isUser);
     } else {
-      if (!isUser && user && paging.smap && (isImplicit || !paging.alignmentCheck)) {
-        return this.#fault(PageFault.present, kind, paging, isUser);
-      }
-      if (kind === "write" && !writable && (isUser || wp)) return this.#fault(PageFault.present, kind, paging, isUser);
-      if (key >= 0) {
-        const rights = (paging.pkru >>> (key * 2)) & 3;
-        if (rights & 1 || (kind === "write" && rights & 2 && (isUser || wp))) {
-          return this.#fault(PageFault.present | PageFault.protectionKey, kind, paging, isUser);
-        }
-      }
+      const isPrevented = !isUser && user && paging.smap && (isImplicit || !paging.alignmentCheck);
+      const isReadOnly = kind === "write" && !writable && (isUser || wp);
+      if (isPrevented || isReadOnly || violatesKey) return this.#fault(flags, kind, paging, isUser);
     }
     this.isUserPage = user;
     this.mayFetch = !executeDisabled && (isUser || !user || !paging.smep);
-    const keyForbidsWrite = key >= 0 && ((paging.pkru >>> (key * 2)) & 2) !== 0 && (isUser || wp);
     this.mayWrite = (writable || (!isUser && !wp)) && !keyForbidsWrite;
     return true;
   }

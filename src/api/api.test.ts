@@ -7,6 +7,12 @@ import { UserError, Vm } from "./index.ts";
 import { SerialPort } from "./serial-port.ts";
 import { parseDuration, parseSize } from "./sizes.ts";
 
+async function collect(stream: ReadableStream<Uint8Array>): Promise<Uint8Array[]> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return chunks;
+}
+
 describe("sizes and times", () => {
   it.each([["512", 512 << 20], ["512M", 512 << 20], ["2G", 2 ** 31], ["1.5g", 1.5 * 2 ** 30], ["64 KiB", 65_536], ["1TB", 2 ** 40]])("%s", (text, bytes) => {
     expect(parseSize(text)).toBe(bytes);
@@ -96,7 +102,7 @@ describe("a serial port", () => {
     const port = create();
     for (let i = 0; i < 40; i++) send(port, 1 << 16, i);
     port.close();
-    const chunks = await Array.fromAsync(port.readable);
+    const chunks = await collect(port.readable);
     expect(chunks.reduce((sum, { length }) => sum + length, 0)).toBe(1 << 20);
     expect(chunks.at(-1)?.[0]).toBe(39);
     expect(wires.isBlocked).toBe(false);
@@ -128,7 +134,7 @@ describe("Vm", () => {
   it("streams the console", async () => {
     await using vm = await Vm.create({ kernel: greeting("streamed"), memory: "4M" });
     vm.run();
-    const chunks = await Array.fromAsync(vm.serial.readable);
+    const chunks = await collect(vm.serial.readable);
     expect(Buffer.concat(chunks).toString()).toBe("streamed");
   });
 

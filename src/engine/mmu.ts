@@ -118,11 +118,18 @@ export class Mmu implements ProcessorMemory {
   /** After a write of CR3: `pcid` undefined without CR4.PCIDE; `keep` is the instruction's no-flush bit. */
   switchAddressSpace(pcid: number | undefined, keep: boolean): void {
     this.counters.flushes++;
+    if (this.paging.mode === "pae") this.loadPageDirectoryPointers();
     if (pcid === undefined) return this.#setSlot(this.#freshSlot());
     const known = keep ? this.#slotOfPcid.get(pcid) : undefined;
     const slot = known ?? this.#freshSlot();
     this.#slotOfPcid.set(pcid, slot);
     this.#setSlot(slot);
+  }
+
+  /** Reads the four PAE entries that CR3 points to; loading CR3 does so even when its value stays the same. */
+  loadPageDirectoryPointers(): void {
+    const bytes = new Uint8Array(this.paging.pdpte.buffer);
+    this.#memory.readRange(this.paging.root, bytes);
   }
 
   /** Drops every slot but the current PCID's: INVPCID of single contexts and the like. */
@@ -261,7 +268,7 @@ export class Mmu implements ProcessorMemory {
       this.#fill(low, high, first);
       this.#copyOut(first, target, sizeBytes);
     } else {
-      const second = this.#translateNext(low, high, inPage, kind, isUser);
+      const second = this.#translateNext(low, high, inPage, kind, isUser, false);
       if (second < 0) return 1;
       this.#copyOut(first, target, inPage);
       this.#copyOut(second, target + inPage, sizeBytes - inPage);
@@ -271,10 +278,10 @@ export class Mmu implements ProcessorMemory {
   }
 
   /** Translation of the following page's first byte. */
-  #translateNext(low: number, high: number, inPage: number, kind: AccessKind, isUser: boolean): number {
+  #translateNext(low: number, high: number, inPage: number, kind: AccessKind, isUser: boolean, isImplicit: boolean): number {
     const nextLow = (low + inPage) >>> 0;
     const nextHigh = nextLow < low ? (this.#isLong ? (high + 1) >>> 0 : 0) : high;
-    return this.#translate(nextLow, nextHigh, kind, isUser, false);
+    return this.#translate(nextLow, nextHigh, kind, isUser, isImplicit);
   }
 
   #copyOut(physical: number, target: number, sizeBytes: number): void {
@@ -324,7 +331,7 @@ export class Mmu implements ProcessorMemory {
       this.#fill(low, high, first);
       this.#copyIn(first, source, sizeBytes);
     } else {
-      const second = this.#translateNext(low, high, inPage, "write", isUser);
+      const second = this.#translateNext(low, high, inPage, "write", isUser, false);
       if (second < 0) return 1;
       this.#copyIn(first, source, inPage);
       this.#copyIn(second, source + inPage, sizeBytes - inPage);
@@ -413,7 +420,7 @@ export class Mmu implements ProcessorMemory {
     const first = this.#translate(low, high, kind, isUser, isImplicit);
     if (first < 0) return false;
     const inPage = Math.min(sizeBytes, pageSizeBytes - (low & 0xfff));
-    const second = inPage < sizeBytes ? this.#translateNext(low, high, inPage, kind, isUser) : 0;
+    const second = inPage < sizeBytes ? this.#translateNext(low, high, inPage, kind, isUser, isImplicit) : 0;
     if (second < 0) return false;
     if (kind === "read") {
       this.#copyOut(first, area, inPage);

@@ -9,10 +9,10 @@ export type PagingMode = "none" | "legacy" | "pae" | "level4" | "level5";
 /** What of the control registers a walk depends on. */
 export interface PagingState {
   mode: PagingMode;
-  /** Physical address of the top table (PAE: unused). */
+  /** Physical address of the top table; with PAE of the four page-directory-pointer entries. */
   root: number;
   /** The four PAE page-directory-pointer entries, low and high words, loaded with CR3. */
-  readonly pdpte: Uint32Array;
+  readonly pdpte: Uint32Array<ArrayBuffer>;
   writeProtect: boolean;
   noExecute: boolean;
   pageSizeExtension: boolean;

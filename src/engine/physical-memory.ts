@@ -36,11 +36,13 @@ export class PhysicalMemory {
     this.#codePages = new Uint8Array(buffer.byteLength / pageSizeBytes);
   }
 
-  /**
-   * Puts pages of linear memory at a guest-physical range: `readOffset` answers reads, `writeOffset` takes writes;
-   * undefined gives that kind of access to the bus.
-   */
-  map(address: number, sizeBytes: number, readOffset: number | undefined, writeOffset: number | undefined = readOffset): void {
+  /** Puts RAM, pages of linear memory from `offset` on, at a guest-physical range. */
+  map(address: number, sizeBytes: number, offset: number): void {
+    this.mapSeparately(address, sizeBytes, offset, offset);
+  }
+
+  /** The same with `readOffset` to answer reads and `writeOffset` to take writes; undefined gives that kind of access to the bus. */
+  mapSeparately(address: number, sizeBytes: number, readOffset: number | undefined, writeOffset: number | undefined): void {
     invariant(address % pageSizeBytes === 0 && sizeBytes % pageSizeBytes === 0, "memory is mapped by pages");
     const first = address / pageSizeBytes, count = sizeBytes / pageSizeBytes;
     if (first + count > this.#readMap.length) this.#grow(first + count);

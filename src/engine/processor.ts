@@ -93,6 +93,8 @@ export class SoftProcessor implements Processor {
   #shadowAt = -1;
   /** Translation-relevant control bits at the last look. */
   #pagingKey = "";
+  /** Data breakpoints that `memory.watch` was made for. */
+  #watchKey = "";
 
   constructor(options: SoftProcessorOptions) {
     this.state = new StateView(options.memory.buffer, options.stateOffset);
@@ -247,11 +249,7 @@ export class SoftProcessor implements Processor {
     const code = is64 ? 64 : cs & SegmentAttribute.big ? 32 : 16;
     const stack = is64 ? 64 : s.get32(state.segments[Segment.SS].attributes) & SegmentAttribute.big ? 32 : 16;
     this.#breakpointsArmed = hasInstructionBreakpoints(s);
-    this.memory.watch = hasDataBreakpoints(s)
-      ? { pageIsWatched: (linear) => matchData(s, linear & ~0xfffn, pageSizeBytes, "write") !== 0, accessed: (linear, size, isWrite) => {
-        this.#dataHits |= matchData(s, linear, size, isWrite ? "write" : "read");
-      } }
-      : undefined;
+    this.#updateWatch();
     const single = (s.get32(state.systemFlags) & trapFlag) !== 0 || this.#breakpointsArmed || this.memory.watch !== undefined ||
       hasPortBreakpoints(s);
     this.#mode = { code, stack, isRealOrVirtual8086: hasRealModeSegments(s), single };
@@ -263,6 +261,21 @@ export class SoftProcessor implements Processor {
     const isAligned = (s.get32(state.cr0) & Cr0Mask.AM) !== 0 && (s.get32(state.systemFlags) & FlagMask.AC) !== 0;
     this.memory.updateContext(cpl, is64, isAligned);
     this.#updateCodeKey();
+  }
+
+  /** Watched pages are kept out of the TLB, so that every access to them comes by. */
+  #updateWatch(): void {
+    const s = this.state;
+    const key = hasDataBreakpoints(s) ? [0, 1, 2, 3, 7].map((index) => s.get64(state.dr[index])).join(" ") : "";
+    if (key === this.#watchKey) return;
+    this.#watchKey = key;
+    this.memory.watch = key === "" ? undefined : {
+      pageIsWatched: (linear) => matchData(s, linear & ~0xfffn, pageSizeBytes, "write") !== 0,
+      accessed: (linear, size, isWrite) => {
+        this.#dataHits |= matchData(s, linear, size, isWrite ? "write" : "read");
+      },
+    };
+    this.memory.flush({ keepGlobal: false });
   }
 
   #updateExtensionFaults(): void {
@@ -302,7 +315,7 @@ export class SoftProcessor implements Processor {
       : !(efer & EferMask.LMA) ? "pae" : cr4 & Cr4Mask.LA57 ? "level5" : "level4";
     const cr3 = s.get64(state.cr3);
     paging.mode = mode;
-    paging.root = mode === "legacy" ? Number(cr3 & 0xffff_f000n) : Number(cr3 & 0x000f_ffff_ffff_f000n);
+    paging.root = mode === "legacy" ? Number(cr3 & 0xffff_f000n) : mode === "pae" ? Number(cr3 & 0xffff_ffe0n) : Number(cr3 & 0x000f_ffff_ffff_f000n);
     paging.writeProtect = (cr0 & Cr0Mask.WP) !== 0;
     paging.noExecute = (efer & EferMask.NXE) !== 0;
     paging.pageSizeExtension = (cr4 & Cr4Mask.PSE) !== 0;
@@ -319,15 +332,8 @@ export class SoftProcessor implements Processor {
     paging.pkru = pkru;
     if (key === this.#pagingKey) return;
     this.#pagingKey = key;
-    if (mode === "pae") this.#loadPageDirectoryPointers(Number(cr3 & 0xffff_ffe0n));
+    if (mode === "pae") this.memory.loadPageDirectoryPointers();
     this.memory.flush({ keepGlobal: false });
-    if (this.memory.watch !== undefined) this.memory.clear();
-  }
-
-  #loadPageDirectoryPointers(address: number): void {
-    const bytes = new Uint8Array(32);
-    this.physical.readRange(address, bytes);
-    this.memory.paging.pdpte.set(new Uint32Array(bytes.buffer));
   }
 
   get physical(): PhysicalMemory {

@@ -110,7 +110,7 @@ class SoftInstance implements AcceleratorInstance {
 
   map({ address, sizeBytes, readOffset, writeOffset }: MemoryMapping): void {
     const place = (offset: number | undefined): number | undefined => offset === undefined ? undefined : this.#storageOffset + offset;
-    this.physical.map(address, sizeBytes, place(readOffset), place(writeOffset));
+    this.physical.mapSeparately(address, sizeBytes, place(readOffset), place(writeOffset));
   }
 
   createProcessor(index: number, bus: ProcessorBus, interrupts: InterruptSource): VirtualProcessor {

@@ -220,7 +220,8 @@ export class Decoder<I extends EncodedInstruction> {
     const width = widthIndex(operandSize, mode === 64);
     let memory: MemoryOperand | undefined;
     if (encoding.hasModrm && this.modrm < 0xc0 && !encoding.ignoresMod) {
-      const widthBits = encoding.rmOperand === undefined ? 0 : encoding.rmOperand.memoryWidths[width];
+      const memoryWidth = encoding.hasFarPointer && this.isAmd ? widthIndex(operandSize === 64 ? 32 : operandSize, mode === 64) : width;
+      const widthBits = encoding.rmOperand === undefined ? 0 : encoding.rmOperand.memoryWidths[memoryWidth];
       const { modrm, rex, addressSize, segmentOverride } = this;
       memory = readMemoryOperand(cursor, modrm, rex, mode, addressSize, widthBits, segmentOverride);
     }
@@ -246,12 +247,13 @@ export class Decoder<I extends EncodedInstruction> {
     };
   }
 
-  private operandSizeOf({ operandSizeRule, prefix, hasFarPointer }: ParsedEncoding): Size {
+  private operandSizeOf({ operandSizeRule, prefix, hasFarPointer, operands }: ParsedEncoding): Size {
     const { mode } = this;
     if (operandSizeRule === "mode") return mode === 64 ? 64 : 32;
     const isToggled = this.hasOperandSizePrefix && prefix !== "66";
     if (mode !== 64) return (mode === 32) === isToggled ? 16 : 32;
-    if (this.rex & RexBit.w) return hasFarPointer && this.isAmd ? 32 : 64;
+    // CALL still pushes 64 bits each; the register of LSS and its kin is as wide as the offset.
+    if (this.rex & RexBit.w) return hasFarPointer && this.isAmd && operands.length > 1 ? 32 : 64;
     if (operandSizeRule === "f64" && !this.isAmd) return 64;
     if (isToggled) return 16;
     return operandSizeRule === "default" ? 32 : 64;

@@ -87,9 +87,15 @@ export const excuses: readonly Excuse[] = [
   },
   {
     name: "memory below the stack pointer after a fault of ENTER",
-    source: "SDM volume 2, ENTER: the pushes come before the accesses that can fault; SDM volume 1, Stack Behavior",
+    source: "SDM volume 2, ENTER: the pushes come before the accesses that can fault",
     appliesTo: ({ encoding }) => encoding.map === OpcodeMap.oneByte && encoding.opcode === 0xc8,
     covers: isPushedByEnter,
+  },
+  {
+    name: "a branch into the bytes of its own instruction",
+    source: "the host goes on with what it finds there, ours stops",
+    appliesTo: ({ encoding }) => encoding.map === OpcodeMap.oneByte,
+    covers: isWithinItself,
   },
   {
     name: "MXCSR_MASK, which is the model's",
@@ -99,9 +105,17 @@ export const excuses: readonly Excuse[] = [
   },
   {
     name: "which byte of a state area faults first",
-    source: "SDM volume 3, Page-Fault Exception: no order is given for the parts of one access",
-    appliesTo: (form) => isAreaAccess(form, true),
+    source: "SDM volume 3, Page-Fault Exception: no order is given for the parts of one access; volume 2, MASKMOVDQU",
+    appliesTo: (form) => isAreaAccess(form, true) || isMaskedMove(form),
     covers: isSameArea,
+  },
+  {
+    name: "x87 state after a fault within FLDENV's or FRSTOR's operand",
+    source: "measured: AMD's Zen has loaded the words that lie within the segment; the instruction starts over",
+    appliesTo: ({ encoding, rm }) =>
+      encoding.map === OpcodeMap.oneByte && (encoding.opcode === 0xd9 || encoding.opcode === 0xdd) && encoding.modrmReg === 4 && rm === "memory",
+    covers: ({ difference, host, ours, index }) =>
+      /^(fcw|fsw|ftw|st\d)$/.test(difference.field) && host.outcome(index) === Outcome.fault && ours.outcome(index) === Outcome.fault,
   },
   {
     name: "flags the manual leaves undefined",
@@ -154,9 +168,16 @@ function isMisalignedExceptionBit({ difference, cases, index }: DifferenceInCase
   return (cases.windowAddress(index) + Number(field.slice("memory+".length)) - mxcsrMaskByte) % 16 === 0;
 }
 
-/** Both name a byte of the same area. */
-function isSameArea({ difference }: DifferenceInCase): boolean {
+function isMaskedMove({ encoding }: Form): boolean {
+  return encoding.map === OpcodeMap["0F"] && encoding.opcode === 0xf7;
+}
+
+/** Both name a byte of the same area, or one a page and the other the segment's limit. */
+function isSameArea({ difference, form, index, host: hostResults, ours: ourResults }: DifferenceInCase): boolean {
   const { field, host, ours } = difference;
+  const isPageAgainstLimit = form.bits !== 64 && hostResults.vector(index) === pageFault &&
+    (ourResults.vector(index) === stackFault || ourResults.vector(index) === generalProtection);
+  if (isPageAgainstLimit && (field === "outcome" || field === "cr2")) return true;
   if (field !== "cr2" || host === "0x0" || ours === "0x0") return false;
   const distance = BigInt(host) - BigInt(ours);
   return distance > -largestAreaBytes && distance < largestAreaBytes;
@@ -165,6 +186,8 @@ function isSameArea({ difference }: DifferenceInCase): boolean {
 const presentBit = 1;
 /** TASK_SIZE_MAX. */
 const userAddresses = (1n << 47n) - 4096n;
+const stackFault = 12;
+const generalProtection = 13;
 const pageFault = 14;
 
 /** Linux reports every user access above its own addresses as a protection fault, whatever is mapped there. */
@@ -172,6 +195,13 @@ function isReportedAsPresent({ difference, index, host, ours }: DifferenceInCase
   return difference.field === "outcome" && host.outcome(index) === Outcome.fault && ours.outcome(index) === Outcome.fault &&
     host.vector(index) === pageFault && ours.vector(index) === pageFault && host.cr2(index) >= userAddresses &&
     host.errorCode(index) === (ours.errorCode(index) | presentBit);
+}
+
+/** Whether the instruction pointer is one that a branch found among the bytes of its own instruction. */
+function isWithinItself({ cases, index, ours }: DifferenceInCase): boolean {
+  const entry = BigInt(cases.entry(index));
+  const rip = ours.rip(index);
+  return ours.outcome(index) === Outcome.completed && rip > entry && rip < entry + BigInt(cases.lengthBytes(index));
 }
 
 /** Whether a byte of the window lies in what ENTER may have pushed: 32 slots below the stack pointer. */

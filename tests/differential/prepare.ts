@@ -58,7 +58,7 @@ export function planOf(form: Form): Plan {
   const alignmentBytes = isXsave(form) ? 64 : Math.min(largestPower(operandBytes), 16);
   const special = specialOf(form);
   return {
-    kind, isMmx, operandBytes, alignmentBytes, exitsByTrap: mustExitByTrap(form), mayMeetPageEnd: !isControlTransfer(form) && !isUndefined(form),
+    kind, isMmx, operandBytes, alignmentBytes, exitsByTrap: mustExitByTrap(form), mayMeetPageEnd: !isControlTransfer(form) && !isUndefined(form) && !loadsDataSegment(form),
     avoid: 0, repeats: [0], ...special,
   };
 }
@@ -97,8 +97,12 @@ function mustExitByTrap(form: Form): boolean {
   const digit = digitOf(form);
   const changesCode = encoding.operands.some(({ source }) => source === "far")
     || isOneOf(form, O(0x9d), O(0xca), O(0xcb), O(0xcf)) || (isOneOf(form, O(0xff)) && (digit === 3 || digit === 5));
-  if (changesCode || bits === 64) return changesCode;
-  return encoding.operands.some(({ file }) => file === "segment") || isOneOf(form, O(0xc4), O(0xc5), OF(0xb2), OF(0xb4), OF(0xb5));
+  return changesCode || (bits !== 64 && loadsDataSegment(form));
+}
+
+/** The kernel's return from a trap clears null selectors' privilege bits: such instructions leave by a jump if they can. */
+function loadsDataSegment(form: Form): boolean {
+  return form.encoding.operands.some(({ file }) => file === "segment") || isOneOf(form, O(0xc4), O(0xc5), OF(0xb2), OF(0xb4), OF(0xb5));
 }
 
 function isControlTransfer(form: Form): boolean {

@@ -33,6 +33,7 @@ const systemBase = 0xffff_8000_0000_0000n;
 const handlerBase = 0xffff_9000_0000_0000n;
 const handlerBytes = 16n;
 const kernelCode = 0x10;
+const vectorsWithErrorCode: ReadonlySet<number> = new Set([8, 10, 11, 12, 13, 14, 17]);
 const taskSelector = 0x40;
 const tableSelector = 0x50;
 
@@ -63,6 +64,7 @@ const nothing: ProcessorBus = {
 /** What an interrupt gate pushed, for those that INT n, INT3 and INTO went through. */
 export interface Delivered {
   readonly vector: number;
+  readonly errorCode: number;
   readonly rip: bigint;
   readonly cs: number;
   readonly rflags: bigint;
@@ -156,9 +158,11 @@ export class SoftMachine {
     const offset = s.get64(state.rip) - handlerBase;
     if (s.get32(state.cpl) !== 0 || offset < 0n || offset >= 256n * handlerBytes) return undefined;
     const at = Number(s.get64(state.gpr[4]) - systemBase);
-    const word = (index: number): bigint => this.view.getBigUint64(at + index * 8, true);
+    const vector = Number(offset / handlerBytes);
+    const hasErrorCode = vectorsWithErrorCode.has(vector);
+    const word = (index: number): bigint => this.view.getBigUint64(at + (index + (hasErrorCode ? 1 : 0)) * 8, true);
     return {
-      vector: Number(offset / handlerBytes), rip: word(0), cs: Number(word(1) & 0xffffn), rflags: word(2), rsp: word(3),
+      vector, errorCode: hasErrorCode ? Number(word(-1)) : 0, rip: word(0), cs: Number(word(1) & 0xffffn), rflags: word(2), rsp: word(3),
       ss: Number(word(4) & 0xffffn),
     };
   }

@@ -1,6 +1,7 @@
 /** Runs cases on our soft processor: a case's record becomes state, one instruction is executed, state becomes a result's record. */
 import { allFlagsMask, readFlags, writeFlags } from "../../src/isa/flags.ts";
 import * as state from "../../src/isa/state.ts";
+import { is64BitMode } from "../../src/isa/system/mode.ts";
 import { CaseFlag, defaultSelectors, FxsaveOffset, MemoryMap, Outcome, recordBytes, RecordOffset, windowBytes, wroteOutsideFlag } from "./layout.ts";
 import type { CaseBatch, ProcessorUnderTest, ResultBatch } from "./layout.ts";
 import type { SoftMachine } from "./soft-machine.ts";
@@ -137,10 +138,13 @@ export class SoftProcessorUnderTest implements ProcessorUnderTest {
     let cs = s.get16(state.segments[1].selector), ss = s.get16(state.segments[2].selector);
     const gprFrom = (s.base + state.gpr[0].offset) / 8, gprTo = (start + RecordOffset.gpr) / 8;
     for (let register = 0; register < 16; register++) words[gprTo + register] = s.u64[gprFrom + register];
+    // Of compatibility mode the host's kernel shows 32 bits, since the case ends by a trap there.
+    if (results.bits === 64 && !is64BitMode(s)) words[gprTo + 4] &= 0xffff_ffffn;
     if (isEndless) bytes[start + RecordOffset.outcome] = Outcome.timeout;
     if (delivered !== undefined) {
       bytes[start + RecordOffset.outcome] = Outcome.fault;
       bytes[start + RecordOffset.vector] = delivered.vector;
+      view.setUint32(start + RecordOffset.errorCode, delivered.errorCode, true);
       ({ rip, cs, ss, rflags: flags } = delivered);
       words[gprTo + 4] = delivered.rsp;
     } else if (result === StepResult.fault) {

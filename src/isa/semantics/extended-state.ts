@@ -3,6 +3,7 @@ import { type Bits, when } from "../../ir/index.ts";
 import {
   checkWrite, constant, instruction, linearAddress, load, Vector, type Cpu, type InstructionDefinition, type Operand,
 } from "../definition.ts";
+import { FlagMask, hasSystemFlag } from "../flags.ts";
 import { routine, type Processor } from "../processor.ts";
 import * as state from "../state.ts";
 import { fxrstor, fxsave, xrstor, xsave, type SaveOptions } from "../system/extended-state.ts";
@@ -16,13 +17,24 @@ type Routine = ReturnType<typeof routine>;
 const fxsaveAreaBytes = 512;
 /** Legacy area and header, which every XSAVE area has. */
 const xsaveHeaderEnd = 576;
-const notDifferential = "the area is larger than the tests' memory operands";
+
+const fxsaveAlignmentBytes = 16;
+
+/** FXSAVE and FXRSTOR raise #AC instead of #GP where alignment is checked (SDM volume 2, "FXSAVE"). */
+const misalignedRoutine = routine("misaligned area", (p) => {
+  const { state: s } = p;
+  const isChecked = s.get32(state.cpl) === 3 && (s.get32(state.cr0) & Cr0Mask.AM) !== 0 && hasSystemFlag(s, FlagMask.AC);
+  return p.raise(isChecked ? Vector.AC : Vector.GP, 0);
+});
 
 /** Alignment, then the segment and both ends of the area: what faults inside it, the routine finds before it commits. */
 function checkArea(cpu: Cpu, area: Operand, alignmentBytes: number, sizeBytes: number, intent: Intent): Bits<64> {
   const offset = area.offset();
   const linear = linearAddress("operand", offset);
-  when(linear.and(alignmentBytes - 1).ne(0), () => cpu.raise(Vector.GP, 0));
+  when(linear.and(alignmentBytes - 1).ne(0), () => {
+    if (alignmentBytes === fxsaveAlignmentBytes) cpu.call(misalignedRoutine);
+    else cpu.raise(Vector.GP, 0);
+  });
   if (intent === "write") {
     checkWrite("operand", offset, sizeBytes);
   } else {
@@ -42,7 +54,7 @@ function bothForms(
   execute: (cpu: Cpu, area: Operand, isWideForm: Bits<32>) => void,
 ): InstructionDefinition[] {
   return [["W0", name, 0] as const, ["W1", `${name}64`, 1] as const].map(([attribute, mnemonic, isWideForm]) => instruction({
-    name: mnemonic, feature, encodings: [encoding(attribute)], notDifferential,
+    name: mnemonic, feature, encodings: [encoding(attribute)],
     execute({ cpu, dst }) {
       execute(cpu, dst as Operand, constant(32, isWideForm));
     },
@@ -53,7 +65,7 @@ function fxInstruction(name: string, digit: number, intent: Intent, run: Routine
   return bothForms(name, "fxsr", (attribute) => `NP ${attribute} 0F AE /${digit} Mfxsave`, (cpu, area, isWideForm) => {
     when(hasControlBits(cpu, state.cr0, Cr0Mask.EM), () => cpu.raise(Vector.UD));
     when(hasControlBits(cpu, state.cr0, Cr0Mask.TS), () => cpu.raise(Vector.NM));
-    cpu.call(run, [checkArea(cpu, area, 16, fxsaveAreaBytes, intent), isWideForm]);
+    cpu.call(run, [checkArea(cpu, area, fxsaveAlignmentBytes, fxsaveAreaBytes, intent), isWideForm]);
   });
 }
 

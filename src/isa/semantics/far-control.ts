@@ -21,10 +21,12 @@ function readFarPointer(pointer: Operand, operandSize: Size): { selector: Bits<3
     const both = pointer.read() as Bits<64>;
     return { selector: both.shr(32).trunc(16).zext(32), offset: both.trunc(operandSize === 16 ? 16 : 32).zext(64) };
   }
+  // As wide as the pointer, which with REX.W need not be as wide as what is pushed.
+  const offsetBits = ((pointer.form as { width: number }).width - 16) as Size;
   const at = pointer.offset();
   return {
-    offset: load(operandSize, "operand", at).zext(64),
-    selector: load(16, "operand", at.add(operandSize / 8)).zext(32),
+    offset: load(offsetBits, "operand", at).zext(64),
+    selector: load(16, "operand", at.add(offsetBits / 8)).zext(32),
   };
 }
 
@@ -41,7 +43,7 @@ const transferRoutines = {
 
 function farBranch(name: "jmp" | "call", encodings: readonly string[]): InstructionDefinition {
   return instruction({
-    name, encodings, endsBlock: true, notDifferential: "needs descriptor tables",
+    name, encodings, endsBlock: true,
     execute({ cpu, dst, variant }) {
       const { selector, offset } = readFarPointer(dst, variant.operandSize);
       cpu.call(transferRoutines[name], [selector, offset, constant(32, variant.operandSize)]);
@@ -52,7 +54,7 @@ function farBranch(name: "jmp" | "call", encodings: readonly string[]): Instruct
 const farReturnRoutine = routine("ret far", (p) => farReturn(p, sizeArgument(p, 0), p.state.argument32(1)));
 
 const retf = instruction({
-  name: "retf", encodings: ["CB", "CA iw Iw"], endsBlock: true, notDifferential: "needs descriptor tables",
+  name: "retf", encodings: ["CB", "CA iw Iw"], endsBlock: true,
   execute({ cpu, operands, variant }) {
     const release = operands.length === 1 ? (operands[0].read() as Bits).zext(32) : constant(32, 0);
     cpu.call(farReturnRoutine, [constant(32, variant.operandSize), release]);
@@ -63,7 +65,6 @@ const interruptReturnRoutine = routine("iret", (p) => interruptReturn(p, sizeArg
 
 const iret = instruction({
   name: "iret", names: { 16: "iret", 32: "iretd", 64: "iretq" }, encodings: ["CF"], endsBlock: true,
-  notDifferential: "needs descriptor tables",
   execute({ cpu, variant }) {
     cpu.call(interruptReturnRoutine, [constant(32, variant.operandSize)]);
   },
@@ -74,21 +75,21 @@ const softwareExceptionRoutine = routine("int3", (p) => raiseSoftwareInterrupt(p
 const debugTrapRoutine = routine("int1", (p) => raiseSoftwareInterrupt(p, Vector.DB, "privileged software"));
 
 const int = instruction({
-  name: "int", encodings: ["CD ib Ib"], endsBlock: true, notDifferential: "enters the operating system",
+  name: "int", encodings: ["CD ib Ib"], endsBlock: true,
   execute({ cpu, dst }) {
     cpu.call(interruptRoutine, [(dst.read() as Bits).zext(32)]);
   },
 });
 
 const int3 = instruction({
-  name: "int3", encodings: ["CC"], endsBlock: true, notDifferential: "enters the operating system",
+  name: "int3", encodings: ["CC"], endsBlock: true,
   execute({ cpu }) {
     cpu.call(softwareExceptionRoutine, [constant(32, Vector.BP)]);
   },
 });
 
 const into = instruction({
-  name: "into", encodings: ["CE i64"], endsBlock: true, notDifferential: "enters the operating system",
+  name: "into", encodings: ["CE i64"], endsBlock: true,
   execute({ cpu }) {
     when(cpu.of.read(), () => void cpu.call(softwareExceptionRoutine, [constant(32, Vector.OF)]));
   },
@@ -131,7 +132,7 @@ const fastCalls = [
     },
   }),
   instruction({
-    name: "sysret", feature: "syscall", encodings: ["0F 07"], endsBlock: true, notDifferential: "privileged",
+    name: "sysret", feature: "syscall", encodings: ["0F 07"], endsBlock: true,
     execute({ cpu, variant }) {
       cpu.call(systemReturnRoutine, operandSizeArgument(variant));
     },
@@ -143,13 +144,13 @@ const fastCalls = [
     },
   }),
   instruction({
-    name: "sysexit", feature: "sep", encodings: ["0F 35"], endsBlock: true, notDifferential: "privileged",
+    name: "sysexit", feature: "sep", encodings: ["0F 35"], endsBlock: true,
     execute({ cpu, variant }) {
       cpu.call(systemExitRoutine, operandSizeArgument(variant));
     },
   }),
   instruction({
-    name: "swapgs", feature: "lm", encodings: ["0F 01 F8 o64"], notDifferential: "privileged",
+    name: "swapgs", feature: "lm", encodings: ["0F 01 F8 o64"],
     execute({ cpu }) {
       requirePrivilegeZero(cpu);
       const current = cpu.field<64>(state.segments[5].base);
@@ -169,7 +170,7 @@ const haltRoutine = routine("hlt", (p) => {
 });
 
 const hlt = instruction({
-  name: "hlt", encodings: ["F4"], endsBlock: true, notDifferential: "privileged",
+  name: "hlt", encodings: ["F4"], endsBlock: true,
   execute({ cpu }) {
     cpu.call(haltRoutine);
   },

@@ -40,7 +40,7 @@ const virtualSti = routine("sti with VIF", (p) => {
 });
 
 const cli = instruction({
-  name: "cli", encodings: ["FA"], notDifferential: "privileged",
+  name: "cli", encodings: ["FA"],
   execute({ cpu }) {
     const flags = systemFlags(cpu);
     const old = flags.read();
@@ -56,7 +56,7 @@ const enableInterrupts = routine("sti", ({ state: view }) => {
 });
 
 const sti = instruction({
-  name: "sti", encodings: ["FB"], notDifferential: "privileged", endsBlock: true,
+  name: "sti", encodings: ["FB"], endsBlock: true,
   execute({ cpu }) {
     const old = systemFlags(cpu).read();
     when(lacksPrivilege(cpu, old), () => void cpu.call(virtualSti), () => {

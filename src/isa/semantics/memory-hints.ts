@@ -11,7 +11,7 @@ import { requirePrivilegeZero } from "./privilege.ts";
 const invalidatePageRoutine = routine("invlpg", (p) => invalidatePage(p, p.state.argument64(0)));
 
 const invlpg = instruction({
-  name: "invlpg", encodings: ["0F 01 /7 M"], notDifferential: "privileged", endsBlock: true,
+  name: "invlpg", encodings: ["0F 01 /7 M"], endsBlock: true,
   execute({ cpu, dst }) {
     cpu.call(invalidatePageRoutine, [linearAddress("operand", dst.offset())]);
   },
@@ -22,7 +22,7 @@ const invalidateContextRoutine = routine("invpcid", (p) =>
 
 const invpcid = instruction({
   name: "invpcid", feature: "invpcid", encodings: ["66 0F 38 82 /r i64 Gd,Mdq", "66 0F 38 82 /r o64 Gq,Mdq"],
-  notDifferential: "privileged", endsBlock: true,
+  endsBlock: true,
   execute({ cpu, dst, src }) {
     requirePrivilegeZero(cpu);
     const at = src.offset();
@@ -35,7 +35,7 @@ const privilegedRoutine = routine("write back caches", (p) =>
 
 /** There are no caches to write back. */
 const cacheControl = [["invd", "0F 08"], ["wbinvd", "NFx 0F 09"]].map(([name, encoding]) => instruction({
-  name, encodings: [encoding], notDifferential: "privileged",
+  name, encodings: [encoding],
   execute({ cpu }) {
     cpu.call(privilegedRoutine);
   },

@@ -8,7 +8,6 @@ import { checkPortAccess, readPort, writePort } from "../system/port-io.ts";
 import { repeated } from "./strings.ts";
 
 type PortWidth = 8 | 16 | 32;
-const notDifferential = "privileged";
 
 const checkRoutine = routine("check port", (p) => checkPortAccess(p, p.state.argument32(0), p.state.argument32(1)));
 const readRoutine = routine("read port", (p) => readPort(p, p.state.argument32(0), p.state.argument32(1)));
@@ -33,7 +32,7 @@ function portInDx(cpu: Cpu): Bits<32> {
 }
 
 const input = instruction({
-  name: "in", encodings: ["E4 ib AL,Ib", "E5 ib eAX,Ib", "EC AL,DX", "ED eAX,DX"], notDifferential,
+  name: "in", encodings: ["E4 ib AL,Ib", "E5 ib eAX,Ib", "EC AL,DX", "ED eAX,DX"],
   execute({ cpu, dst, src }) {
     const width = dst.width as OperandWidth as PortWidth;
     const port = (src.read() as Bits).zext(32);
@@ -43,7 +42,7 @@ const input = instruction({
 });
 
 const output = instruction({
-  name: "out", encodings: ["E6 ib Ib,AL", "E7 ib Ib,eAX", "EE DX,AL", "EF DX,eAX"], notDifferential, endsBlock: true,
+  name: "out", encodings: ["E6 ib Ib,AL", "E7 ib Ib,eAX", "EE DX,AL", "EF DX,eAX"], endsBlock: true,
   execute({ cpu, dst, src }) {
     const width = src.width as OperandWidth as PortWidth;
     const port = (dst.read() as Bits).zext(32);
@@ -54,13 +53,14 @@ const output = instruction({
 
 function inputString(name: string, names: InstructionDefinition["names"], encoding: string, isByte: boolean): InstructionDefinition {
   return instruction({
-    name, names: names ?? {}, encodings: [encoding], notDifferential, endsBlock: true,
+    name, names: names ?? {}, encodings: [encoding], endsBlock: true,
     execute({ cpu, variant }) {
       const width: PortWidth = isByte ? 8 : variant.operandSize === 16 ? 16 : 32;
+      // Even with a count of zero.
+      const port = portInDx(cpu);
+      checkPort(cpu, port, width);
       repeated(cpu, width, variant, ({ pointer, advance }) => {
-        const port = portInDx(cpu);
         const offset = pointer(Register.RDI);
-        checkPort(cpu, port, width);
         checkWrite(Segment.ES, offset, width / 8);
         store(Segment.ES, offset, readFrom(cpu, port, width));
         advance(Register.RDI);
@@ -72,12 +72,12 @@ function inputString(name: string, names: InstructionDefinition["names"], encodi
 
 function outputString(name: string, names: InstructionDefinition["names"], encoding: string, isByte: boolean): InstructionDefinition {
   return instruction({
-    name, names: names ?? {}, encodings: [encoding], notDifferential, endsBlock: true,
+    name, names: names ?? {}, encodings: [encoding], endsBlock: true,
     execute({ cpu, variant }) {
       const width: PortWidth = isByte ? 8 : variant.operandSize === 16 ? 16 : 32;
+      const port = portInDx(cpu);
+      checkPort(cpu, port, width);
       repeated(cpu, width, variant, ({ pointer, advance }) => {
-        const port = portInDx(cpu);
-        checkPort(cpu, port, width);
         const value = load(width, "operand", pointer(Register.RSI));
         cpu.call(writeRoutine, [port, sizeBytes(width), value.zext(32)]);
         advance(Register.RSI);

@@ -27,7 +27,7 @@ const readMsrRoutine = routine("rdmsr", (p) => readModelSpecificRegister(p, p.st
 const writeMsrRoutine = routine("wrmsr", (p) => writeModelSpecificRegister(p, p.state.argument32(0), p.state.argument64(1)));
 
 const rdmsr = instruction({
-  name: "rdmsr", feature: "msr", encodings: ["0F 32"], notDifferential: "privileged",
+  name: "rdmsr", feature: "msr", encodings: ["0F 32"],
   execute({ cpu }) {
     const [value] = cpu.call(readMsrRoutine, [cpu.gpr(Register.RCX, 32).read()], [64]);
     writeWidePair(cpu, value);
@@ -35,7 +35,7 @@ const rdmsr = instruction({
 });
 
 const wrmsr = instruction({
-  name: "wrmsr", feature: "msr", encodings: ["0F 30"], notDifferential: "privileged", endsBlock: true,
+  name: "wrmsr", feature: "msr", encodings: ["0F 30"], endsBlock: true,
   execute({ cpu }) {
     cpu.call(writeMsrRoutine, [cpu.gpr(Register.RCX, 32).read(), readWidePair(cpu)]);
   },

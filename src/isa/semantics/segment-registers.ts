@@ -1,7 +1,7 @@
 /** Moves to and from segment registers, far pointer loads, selector queries and the bases of FS and GS: SDM volume 1, "Segment Register Instructions". */
 import { Status, type Bits, when } from "../../ir/index.ts";
 import {
-  constant, instruction, load, Segment, store, Vector, type Cpu, type InstructionDefinition, type Operand,
+  constant, instruction, load, Segment, Vector, type Cpu, type InstructionDefinition, type Operand,
 } from "../definition.ts";
 import { routine, type Processor } from "../processor.ts";
 import * as state from "../state.ts";
@@ -41,7 +41,7 @@ function readSelector(cpu: Cpu, number: number): Bits<16> {
 }
 
 const toSegment = instruction({
-  name: "mov", encodings: ["8E /r Sw,Ew"], endsBlock: true, notDifferential: "needs descriptor tables",
+  name: "mov", encodings: ["8E /r Sw,Ew"], endsBlock: true,
   execute({ cpu, dst, src }) {
     if (!isLoadable(dst.number)) return cpu.raise(Vector.UD);
     moveToSegment(cpu, dst.number, src.read() as Bits);
@@ -49,7 +49,7 @@ const toSegment = instruction({
 });
 
 const fromSegment = instruction({
-  name: "mov", encodings: ["8C /r Rv/Mw,Sw"], notDifferential: "depends on the operating system's selectors",
+  name: "mov", encodings: ["8C /r Rv/Mw,Sw"],
   execute({ cpu, dst, src }) {
     if (src.number > Segment.GS) return cpu.raise(Vector.UD);
     const place = dst as Operand;
@@ -60,20 +60,14 @@ const fromSegment = instruction({
 
 const pushSegment = instruction({
   name: "push", encodings: ["06 i64 ES", "0E i64 CS", "16 i64 SS", "1E i64 DS", "0F A0 d64 FS", "0F A8 d64 GS"],
-  notDifferential: "depends on the operating system's selectors",
   execute({ cpu, dst, variant }) {
-    const selector = readSelector(cpu, dst.number);
-    if (variant.operandSize !== 32) return cpu.push(variant.operandSize === 16 ? selector : selector.zext(64));
-    // With a 32-bit operand size processors move ESP by four and write two bytes (SDM volume 2, "PUSH").
-    const offset = cpu.stackOffset(cpu.stackPointer().sub(4));
-    store(Segment.SS, offset, selector);
-    cpu.writeStackPointer(offset);
+    // Zero-extended, as on AMD; Intel's newer processors write two bytes of the slot (SDM volume 2, "PUSH").
+    cpu.push(readSelector(cpu, dst.number).zext(variant.operandSize));
   },
 });
 
 const popSegment = instruction({
   name: "pop", encodings: ["07 i64 ES", "17 i64 SS", "1F i64 DS", "0F A1 d64 FS", "0F A9 d64 GS"], endsBlock: true,
-  notDifferential: "needs descriptor tables",
   execute({ cpu, dst, variant }) {
     const size = variant.operandSize;
     const selector = cpu.peek(16);
@@ -85,7 +79,7 @@ const popSegment = instruction({
 
 function farPointerLoad(name: string, number: number, encoding: string): InstructionDefinition {
   return instruction({
-    name, encodings: [encoding], endsBlock: true, notDifferential: "needs descriptor tables",
+    name, encodings: [encoding], endsBlock: true,
     execute({ cpu, dst, src }) {
       const at = src.offset();
       const offset = load(dst.width, "operand", at);
@@ -107,7 +101,7 @@ const segmentLimitRoutine = routine("lsl", (p) => loadSegmentLimit(p, p.state.ar
 /** LAR and LSL: ZF says whether the selector was acceptable; only then is there a result. */
 function selectorQuery(name: string, encoding: string, query: typeof accessRightsRoutine): InstructionDefinition {
   return instruction({
-    name, encodings: [encoding], notDifferential: "depends on the operating system's descriptor tables",
+    name, encodings: [encoding],
     execute({ cpu, dst, src }) {
       requireProtectedMode(cpu);
       const selector = (src.read() as Bits).trunc(16).zext(32);
@@ -122,7 +116,7 @@ const verifyRoutine = routine("verr", (p) => verifySegment(p, p.state.argument32
 
 function verification(name: string, digit: number, isForWriting: boolean): InstructionDefinition {
   return instruction({
-    name, encodings: [`0F 00 /${digit} Ew`], notDifferential: "depends on the operating system's descriptor tables",
+    name, encodings: [`0F 00 /${digit} Ew`],
     execute({ cpu, dst }) {
       requireProtectedMode(cpu);
       const [isAllowed] = cpu.call(verifyRoutine, [(dst.read() as Bits).zext(32), constant(32, isForWriting ? 1 : 0)], [32]);
@@ -149,7 +143,7 @@ const canonicalRoutine = routine("check canonical base", (p: Processor) =>
 /** RDFSBASE and its kin. The 32-bit forms write zero-extended bases. */
 function baseAccess(name: string, digit: number, segment: number, isWrite: boolean): InstructionDefinition {
   return instruction({
-    name, feature: "fsgsbase", encodings: [`F3 0F AE /${digit} o64 Ry`], notDifferential: "changes the thread pointer",
+    name, feature: "fsgsbase", encodings: [`F3 0F AE /${digit} o64 Ry`],
     execute({ cpu, dst }) {
       when(hasControlBits(cpu, state.cr4, Cr4Mask.FSGSBASE).xor(1), () => cpu.raise(Vector.UD));
       const base = cpu.field<64>(state.segments[segment].base);

@@ -17,15 +17,13 @@ import {
   hasControlBits, requireNoUserModePrevention, requirePrivilegeZero, requireProtectedMode,
 } from "./privilege.ts";
 
-const notDifferential = "privileged";
-
 const canonicalBaseRoutine = routine("check canonical table base", (p) =>
   isCanonical(p.state, p.state.argument64(0)) ? Status.Next : p.raise(Vector.GP, 0));
 
 /** LGDT and LIDT: a 16-bit limit and a base of 24, 32 or 64 bits. */
 function tableLoad(name: string, digit: number, base: state.StateField, limit: state.StateField): InstructionDefinition {
   return instruction({
-    name, encodings: [`0F 01 /${digit} Ms`], notDifferential,
+    name, encodings: [`0F 01 /${digit} Ms`],
     execute({ cpu, dst, variant }) {
       requirePrivilegeZero(cpu);
       const at = dst.offset();
@@ -61,7 +59,7 @@ const taskRoutine = routine("ltr", (p) => loadTaskRegister(p, p.state.argument32
 
 function selectorLoad(name: string, digit: number, load: typeof taskRoutine): InstructionDefinition {
   return instruction({
-    name, encodings: [`0F 00 /${digit} Ew`], notDifferential,
+    name, encodings: [`0F 00 /${digit} Ew`],
     execute({ cpu, dst }) {
       requireProtectedMode(cpu);
       requirePrivilegeZero(cpu);
@@ -99,7 +97,7 @@ const smsw = instruction({
 const machineStatusRoutine = routine("lmsw", (p) => loadMachineStatusWord(p, p.state.argument32(0)));
 
 const lmsw = instruction({
-  name: "lmsw", encodings: ["0F 01 /6 Ew"], notDifferential, endsBlock: true,
+  name: "lmsw", encodings: ["0F 01 /6 Ew"], endsBlock: true,
   execute({ cpu, dst }) {
     requirePrivilegeZero(cpu);
     cpu.call(machineStatusRoutine, [(dst.read() as Bits).zext(32)]);
@@ -109,7 +107,7 @@ const lmsw = instruction({
 const clearTaskRoutine = routine("clts", clearTaskSwitched);
 
 const clts = instruction({
-  name: "clts", encodings: ["0F 06"], notDifferential, endsBlock: true,
+  name: "clts", encodings: ["0F 06"], endsBlock: true,
   execute({ cpu }) {
     cpu.call(clearTaskRoutine);
   },
@@ -122,7 +120,7 @@ const taskPriorityRoutine = routine("mov from cr8", (p) => {
 });
 
 const fromControl = instruction({
-  name: "mov", encodings: ["0F 20 /r Ry,Cy"], notDifferential,
+  name: "mov", encodings: ["0F 20 /r Ry,Cy"],
   execute({ cpu, dst, src }) {
     const field = controlFields.get(src.number);
     if (field === undefined && src.number !== 8) return cpu.raise(Vector.UD);
@@ -135,7 +133,7 @@ const fromControl = instruction({
 const toControlRoutine = routine("mov to cr", (p) => writeControlRegister(p, p.state.argument32(0), p.state.argument64(1)));
 
 const toControl = instruction({
-  name: "mov", encodings: ["0F 22 /r Cy,Ry"], notDifferential, endsBlock: true,
+  name: "mov", encodings: ["0F 22 /r Cy,Ry"], endsBlock: true,
   execute({ cpu, dst, src }) {
     if (!controlFields.has(dst.number) && dst.number !== 8) return cpu.raise(Vector.UD);
     cpu.call(toControlRoutine, [constant(32, dst.number), (src.read() as Bits).zext(64)]);
@@ -146,7 +144,7 @@ const fromDebugRoutine = routine("mov from dr", (p) => readDebugRegister(p, p.st
 const toDebugRoutine = routine("mov to dr", (p) => writeDebugRegister(p, p.state.argument32(0), p.state.argument64(1)));
 
 const fromDebug = instruction({
-  name: "mov", encodings: ["0F 21 /r Ry,Dy"], notDifferential,
+  name: "mov", encodings: ["0F 21 /r Ry,Dy"],
   execute({ cpu, dst, src }) {
     const [value] = cpu.call(fromDebugRoutine, [constant(32, src.number)], [64]);
     dst.write(value.trunc(dst.width));
@@ -154,7 +152,7 @@ const fromDebug = instruction({
 });
 
 const toDebug = instruction({
-  name: "mov", encodings: ["0F 23 /r Dy,Ry"], notDifferential, endsBlock: true,
+  name: "mov", encodings: ["0F 23 /r Dy,Ry"], endsBlock: true,
   execute({ cpu, dst, src }) {
     cpu.call(toDebugRoutine, [constant(32, dst.number), (src.read() as Bits).zext(64)]);
   },
@@ -183,7 +181,7 @@ const extendedControl = [
     },
   }),
   instruction({
-    name: "xsetbv", feature: "xsave", encodings: ["NP 0F 01 D1"], notDifferential, endsBlock: true,
+    name: "xsetbv", feature: "xsave", encodings: ["NP 0F 01 D1"], endsBlock: true,
     execute({ cpu }) {
       cpu.call(setExtendedRoutine, [cpu.gpr(Register.RCX, 32).read(), readWidePair(cpu)]);
     },
@@ -198,7 +196,7 @@ const modeChangedRoutine = routine("access rights changed", (p) => {
 /** CLAC and STAC: #UD above CPL 0, unlike other privileged instructions. */
 function alignmentCheckFlag(name: string, encoding: string, isSet: boolean): InstructionDefinition {
   return instruction({
-    name, feature: "smap", encodings: [encoding], notDifferential,
+    name, feature: "smap", encodings: [encoding],
     execute({ cpu }) {
       when(cpu.field<32>(state.cpl).read().ne(0), () => cpu.raise(Vector.UD));
       const flags = cpu.field<32>(state.systemFlags);

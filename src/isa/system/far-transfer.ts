@@ -31,7 +31,7 @@ const stackPointer = layout.gpr[4];
 export function farTransfer(p: Processor, selector: number, offset: bigint, operandSize: Size, isCall: boolean): Status {
   if (hasRealModeSegments(p.state)) {
     if (!checkRealModeOffset(p, offset)) return Status.Fault;
-    if (isCall && !pushReturn(p, operandSize)) return Status.Fault;
+    if (isCall && !pushReturn(p, currentStack(p), operandSize)) return Status.Fault;
     return enterRealModeCode(p, selector, offset);
   }
   if (isNullSelector(selector)) return p.raise(Vector.GP, 0);
@@ -40,18 +40,29 @@ export function farTransfer(p: Processor, selector: number, offset: bigint, oper
   const type = systemType((descriptor.high >>> 8) & 0xff);
   if (type !== undefined) return transferToSystem(p, selector, descriptor, type, isCall);
   const code = checkDirectTarget(p, selector, descriptor);
-  if (code === undefined || !checkTargetOffset(p, code, offset)) return Status.Fault;
-  if (isCall && !pushReturn(p, operandSize)) return Status.Fault;
+  if (code === undefined) return Status.Fault;
+  if (isCall) {
+    if (!pushReturn(p, stackFor(p, code), operandSize, () => checkTargetOffset(p, code, offset))) return Status.Fault;
+  } else if (!checkTargetOffset(p, code, offset)) return Status.Fault;
   enterCode(p, code, offset);
   p.modeChanged();
   return Status.Branch;
 }
 
-/** Pushes CS and the address of the next instruction, and commits the stack pointer. */
-function pushReturn(p: Processor, operandSize: Size): boolean {
-  const stack = currentStack(p);
+/** The stack as the mode of the code that is called sees it: so AMD's processors push (APM volume 3, "CALL (Far)"). */
+function stackFor(p: Processor, code: CodeSegment): Stack {
+  const segment = readSegmentCache(p.state, SegmentIndex.SS);
+  const sizeBits = is64BitCode(p, code.segment) ? 64 : stackSizeOfSegment(segment);
+  return new Stack(p, segment, sizeBits, p.state.get64(stackPointer), "current", 0);
+}
+
+/**
+ * Pushes CS and the address of the next instruction; commits the stack pointer if `check` allows. What was pushed
+ * before that lies below the stack pointer.
+ */
+function pushReturn(p: Processor, stack: Stack, operandSize: Size, check: () => boolean = () => true): boolean {
   const selector = p.state.get16(layout.segments[SegmentIndex.CS].selector);
-  if (!stack.pushAll([selector, p.nextRip()], (operandSize / 8) as Bytes)) return false;
+  if (!stack.pushAll([selector, p.nextRip()], (operandSize / 8) as Bytes) || !check()) return false;
   stack.commit();
   return true;
 }
@@ -103,7 +114,7 @@ function transferThroughGate(p: Processor, selector: number, gate: RawDescriptor
     const sizeBytes: Bytes = isLong ? 8 : isWide ? 4 : 2;
     const isPushed = isInward
       ? isLong ? pushLongFrame(p, code) : pushInnerFrame(p, code, sizeBytes, gate.high & 0x1f)
-      : pushReturn(p, (sizeBytes * 8) as Size);
+      : pushReturn(p, currentStack(p), (sizeBytes * 8) as Size);
     if (!isPushed) return Status.Fault;
   }
   enterCode(p, code, offset);
@@ -171,15 +182,17 @@ export function farReturn(p: Processor, operandSize: Size, releaseBytes: number)
     stack.commit();
     return enterRealModeCode(p, selector, offset);
   }
-  const code = checkReturnTarget(p, selector);
-  if (code === undefined) return Status.Fault;
-  if (code.cpl === state.get32(layout.cpl)) {
+  // The outer stack pointer is popped before the selector is looked at (AMD APM volume 3, "RET (Far)").
+  const isOutward = (selector & 3) !== state.get32(layout.cpl);
+  const outer = isOutward ? stack.popAll(2, sizeBytes) : [];
+  const code = outer === undefined ? undefined : checkReturnTarget(p, selector);
+  if (outer === undefined || code === undefined) return Status.Fault;
+  if (isOutward) {
+    if (!returnOutward(p, code, offset, outer, releaseBytes)) return Status.Fault;
+  } else {
     if (!checkTargetOffset(p, code, offset)) return Status.Fault;
     stack.commit();
     enterCode(p, code, offset);
-  } else {
-    const outer = stack.popAll(2, sizeBytes);
-    if (outer === undefined || !returnOutward(p, code, offset, outer, releaseBytes)) return Status.Fault;
   }
   p.modeChanged();
   return Status.Branch;
@@ -191,8 +204,9 @@ export function returnOutward(
 ): boolean {
   const { state } = p;
   const isWide = is64BitCode(p, code.segment);
+  if (!checkTargetOffset(p, code, offset)) return false;
   const stack = checkStackSegment(p, Number(stackSelector & 0xffffn), code.cpl, Vector.GP, isWide);
-  if (stack === undefined || !checkTargetOffset(p, code, offset)) return false;
+  if (stack === undefined) return false;
   const isOutward = code.cpl > state.get32(layout.cpl);
   const sizeBits = isWide || stack.segment === undefined ? 64 : stackSizeOfSegment(stack.segment);
   commitSegment(p, SegmentIndex.SS, stack);

@@ -92,9 +92,10 @@ export function systemEnter(p: Processor): Status {
 
 export function systemExit(p: Processor, operandSize: 16 | 32 | 64): Status {
   const { state } = p;
+  if (isProtectedMode(state) && state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
   if (isLongMode(state) && p.model.vendor === "amd") return p.raise(Vector.UD);
   const selector = state.get32(layout.sysenterCs) & 0xfffc;
-  if (!isProtectedMode(state) || selector === 0 || state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
+  if (!isProtectedMode(state) || selector === 0) return p.raise(Vector.GP, 0);
   const isTo64BitMode = operandSize === 64;
   const width = isTo64BitMode ? 64 : 32;
   const target = BigInt.asUintN(width, state.get64(rdx));

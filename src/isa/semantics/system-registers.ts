@@ -46,8 +46,8 @@ function tableStore(name: string, digit: number, base: state.StateField, limit: 
       const tableBase = cpu.field<64>(base).read();
       const high = at.add(2);
       // Both parts are checked before either is written.
-      const prepared = variant.long ? load(64, "operand", high, "readForWrite") : load(32, "operand", high, "readForWrite");
       load(16, "operand", at, "readForWrite");
+      const prepared = variant.long ? load(64, "operand", high, "readForWrite") : load(32, "operand", high, "readForWrite");
       store("operand", at, cpu.field<32>(limit).read().trunc(16));
       store("operand", high, prepared.width === 64 ? tableBase : tableBase.trunc(32));
     },

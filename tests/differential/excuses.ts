@@ -49,19 +49,15 @@ function shiftWidth({ encoding, operandSize }: Form): number {
   return isShift({ encoding } as Form) && (encoding.opcode & 1) === 0 ? 8 : operandSize;
 }
 
-function undefinedAfterShift(found: DifferenceInCase): ReadonlySet<string> {
-  const { form } = found;
+/** What the definition says of this count; a count of zero changes no flag at all. */
+function undefinedAfterShift(found: DifferenceInCase): readonly string[] {
+  const { undefinedFlags = [], undefinedUnlessCountIsOne = [], undefinedWhenCountReachesWidth = [] } = found.form.definition;
   const count = shiftCount(found);
-  const undefinedFlags = new Set<string>();
-  if (count === 0) return undefinedFlags;
-  if (count !== 1) undefinedFlags.add("of");
-  const digit = form.encoding.modrmReg ?? 0;
-  if (isShift(form) && digit < 4) return undefinedFlags;
-  undefinedFlags.add("af");
-  const isArithmeticRight = isShift(form) && digit === 7;
-  if (!isArithmeticRight && count >= shiftWidth(form)) undefinedFlags.add("cf");
-  if (isDoubleShift(form) && count > form.operandSize) for (const flag of ["cf", "zf", "sf", "pf", "of"]) undefinedFlags.add(flag);
-  return undefinedFlags;
+  if (count === 0) return [];
+  return [
+    ...undefinedFlags, ...(count === 1 ? [] : undefinedUnlessCountIsOne),
+    ...(count < shiftWidth(found.form) ? [] : undefinedWhenCountReachesWidth),
+  ];
 }
 
 /** D9 F0 and so on: F2XM1 FYL2X FPTAN FPATAN FYL2XP1 FSINCOS FSIN FCOS. */
@@ -120,14 +116,14 @@ export const excuses: readonly Excuse[] = [
   {
     name: "flags the manual leaves undefined",
     source: "the definition's undefinedFlags",
-    appliesTo: ({ definition }) => (definition.undefinedFlags?.length ?? 0) > 0,
+    appliesTo: (form) => (form.definition.undefinedFlags?.length ?? 0) > 0 && !isShift(form) && !isDoubleShift(form),
     covers: ({ difference, form }) => form.definition.undefinedFlags?.some((flag) => flag === difference.field) === true,
   },
   {
     name: "flags undefined after a shift by this count",
     source: "SDM volume 2, RCL/RCR/ROL/ROR, SAL/SAR/SHL/SHR, SHLD, SHRD: Flags Affected",
     appliesTo: (form) => isShift(form) || isDoubleShift(form),
-    covers: (found) => undefinedAfterShift(found).has(found.difference.field),
+    covers: (found) => undefinedAfterShift(found).includes(found.difference.field),
   },
   {
     name: "result undefined for a double shift by more than the operand's size",

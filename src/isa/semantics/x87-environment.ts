@@ -1,22 +1,30 @@
 /** FNSTENV, FLDENV, FNSAVE and FRSTOR in the four layouts of SDM volume 1, "Saving the x87 FPU's State with FSTENV/FNSTENV and FSAVE/FNSAVE". */
-import { type Bits, Status } from "../../ir/index.ts";
-import { classZero, type F80, f80Examine, classNormal } from "../../softfloat/index.ts";
-import { checkWrite, constant, type InstructionDefinition, linearAddress, load, type Operand } from "../definition.ts";
+import { Status } from "../../ir/index.ts";
+import { classNormal, classZero, type F80, f80Examine } from "../../softfloat/index.ts";
+import { checkWrite, constant, type InstructionDefinition } from "../definition.ts";
 import { type Processor, routine } from "../processor.ts";
 import * as state from "../state.ts";
-import { hasRealModeSegments } from "../system/mode.ts";
+import { hasRealModeSegments, is64BitMode, linearSum } from "../system/mode.ts";
+import { segmentShift } from "../x87-instruction-word.ts";
 import { x87Instruction } from "./x87-definition.ts";
 import { initialize, topShift, writeControlWord } from "./x87-unit.ts";
 
 /** Two bits per physical register. */
 const Tag = { valid: 0, zero: 1, special: 2, empty: 3 } as const;
-const registersBytes = 80;
 /** Control, status, tag, instruction pointer, its selector and the opcode, data pointer, its selector. */
 const words = 7;
+const wordNumbers: readonly number[] = [0, 1, 2, 3, 4, 5, 6];
+const registerNumbers: readonly number[] = [0, 1, 2, 3, 4, 5, 6, 7];
 
 function physicalRegister(p: Processor, number: number): F80 {
   const field = state.x87[number];
   return { significand: p.state.get64(field), signExponent: p.state.u16[(p.state.base + field.offset + 8) >>> 1] };
+}
+
+function writePhysicalRegister(p: Processor, number: number, { significand, signExponent }: F80): void {
+  const field = state.x87[number];
+  p.state.set64(field, significand);
+  p.state.u16[(p.state.base + field.offset + 8) >>> 1] = signExponent;
 }
 
 /** The tag word that the abridged one and the contents stand for. */
@@ -87,129 +95,161 @@ function commitEnvironment(p: Processor, image: readonly number[], isWide: boole
   s.set16(state.x87DataSelector, 0);
 }
 
-// --- memory images, all accesses two or four bytes wide as for alignment checks --------------------------------------
+// --- memory images ---------------------------------------------------------------------------------------------------
 
-function storeEnvironment(p: Processor, linear: bigint, isWide: boolean): boolean {
-  const slotBytes = isWide ? 4 : 2;
-  return environmentWords(p, isWide).every((word, index) =>
-    p.memory.store(at(linear, index * slotBytes), slotBytes, BigInt(isWide ? word : word & 0xffff)));
-}
+/** An image in memory: pieces of two, four or eight bytes, each checked against its segment by itself. */
+class Image {
+  readonly isWide: boolean;
+  readonly #processor: Processor;
+  readonly #segment: number;
+  readonly #offset: bigint;
+  readonly #offsetBits: 32 | 64;
 
-function loadEnvironment(p: Processor, linear: bigint, isWide: boolean): number[] | undefined {
-  const slotBytes = isWide ? 4 : 2;
-  const image: number[] = [];
-  for (let index = 0; index < words; index++) {
-    const word = p.memory.load(at(linear, index * slotBytes), slotBytes);
-    if (word === undefined) return undefined;
-    image.push(Number(word));
+  /** Arguments of the routine: instruction word, offset, whether the words are of four bytes. */
+  constructor(p: Processor) {
+    this.#processor = p;
+    this.#segment = (p.state.argument32(0) >> segmentShift) & 7;
+    this.#offset = p.state.argument64(1);
+    this.isWide = p.state.argument32(2) !== 0;
+    this.#offsetBits = is64BitMode(p.state) ? 64 : 32;
   }
-  return image;
+
+  get slotBytes(): 2 | 4 {
+    return this.isWide ? 4 : 2;
+  }
+
+  /** Where the part at `at` of a register is: eight bytes, or the upper two. */
+  registerAt(index: number, at: 0 | 8): number {
+    return words * this.slotBytes + 10 * index + at;
+  }
+
+  /** Linear address of a piece, undefined after a fault. */
+  #linear(at: number, sizeBytes: number, intent: "read" | "write"): bigint | undefined {
+    const offset = BigInt.asUintN(this.#offsetBits, this.#offset + BigInt(at));
+    return this.#processor.memory.linear(this.#segment, offset, sizeBytes, intent);
+  }
+
+  /** False after a fault. */
+  isWritable(at: number, sizeBytes: number): boolean {
+    const linear = this.#linear(at, sizeBytes, "write");
+    return linear !== undefined && this.#processor.memory.probe(linear, sizeBytes, "write");
+  }
+
+  /** The value, undefined after a fault. Eight bytes go by words: alignment is checked for no more than the slots'. */
+  load(at: number, sizeBytes: 2 | 4 | 8): bigint | undefined {
+    const { memory, state: s } = this.#processor;
+    const linear = this.#linear(at, sizeBytes, "read");
+    if (linear === undefined) return undefined;
+    const stepBytes = sizeBytes === 8 ? 2 : sizeBytes;
+    let value = 0n;
+    for (let done = 0; done < sizeBytes; done += stepBytes) {
+      const part = memory.load(linearSum(s, linear, BigInt(done)), stepBytes);
+      if (part === undefined) return undefined;
+      value |= part << BigInt(8 * done);
+    }
+    return value;
+  }
+
+  /** False after a fault. */
+  store(at: number, sizeBytes: 2 | 4 | 8, value: bigint): boolean {
+    const { memory, state: s } = this.#processor;
+    const linear = this.#linear(at, sizeBytes, "write");
+    if (linear === undefined) return false;
+    const stepBytes = sizeBytes === 8 ? 2 : sizeBytes;
+    for (let done = 0; done < sizeBytes; done += stepBytes) {
+      const part = BigInt.asUintN(8 * stepBytes, value >> BigInt(8 * done));
+      if (!memory.store(linearSum(s, linear, BigInt(done)), stepBytes, part)) return false;
+    }
+    return true;
+  }
 }
 
-function at(linear: bigint, offset: number): bigint {
-  return BigInt.asUintN(64, linear + BigInt(offset));
+function isEnvironmentWritable(image: Image): boolean {
+  return wordNumbers.every((word) => image.isWritable(word * image.slotBytes, image.slotBytes));
 }
 
-function registersOffset(isWide: boolean): number {
-  return words * (isWide ? 4 : 2);
+function areRegistersWritable(image: Image): boolean {
+  return registerNumbers.every((index) => image.isWritable(image.registerAt(index, 0), 8) && image.isWritable(image.registerAt(index, 8), 2));
 }
 
-function storeRegisters(p: Processor, linear: bigint, isWide: boolean): boolean {
+function storeEnvironment(p: Processor, image: Image): boolean {
+  const { slotBytes } = image;
+  return environmentWords(p, image.isWide).every((word, index) =>
+    image.store(index * slotBytes, slotBytes, BigInt.asUintN(8 * slotBytes, BigInt(word))));
+}
+
+function loadEnvironment(image: Image): number[] | undefined {
+  const { slotBytes } = image;
+  const loaded: number[] = [];
+  for (const word of wordNumbers) {
+    const value = image.load(word * slotBytes, slotBytes);
+    if (value === undefined) return undefined;
+    loaded.push(Number(value));
+  }
+  return loaded;
+}
+
+function storeRegisters(p: Processor, image: Image): boolean {
   const top = (p.state.get16(state.x87Status) >> topShift) & 7;
-  for (let index = 0; index < 8; index++) {
+  return registerNumbers.every((index) => {
     const { significand, signExponent } = physicalRegister(p, (top + index) & 7);
-    const place = at(linear, registersOffset(isWide) + 10 * index);
-    if (!p.memory.store(place, 8, significand) || !p.memory.store(at(place, 8), 2, BigInt(signExponent))) return false;
-  }
-  return true;
+    return image.store(image.registerAt(index, 0), 8, significand) && image.store(image.registerAt(index, 8), 2, BigInt(signExponent));
+  });
 }
 
-function loadRegisters(p: Processor, linear: bigint, isWide: boolean): F80[] | undefined {
+function loadRegisters(image: Image): F80[] | undefined {
   const registers: F80[] = [];
-  for (let index = 0; index < 8; index++) {
-    const place = at(linear, registersOffset(isWide) + 10 * index);
-    const significand = p.memory.load(place, 8);
-    const signExponent = significand === undefined ? undefined : p.memory.load(at(place, 8), 2);
+  for (const index of registerNumbers) {
+    const significand = image.load(image.registerAt(index, 0), 8);
+    const signExponent = significand === undefined ? undefined : image.load(image.registerAt(index, 8), 2);
     if (significand === undefined || signExponent === undefined) return undefined;
     registers.push({ significand, signExponent: Number(signExponent) });
   }
   return registers;
 }
 
-function imageBytes(isWide: boolean, hasRegisters: boolean): number {
-  return registersOffset(isWide) + (hasRegisters ? registersBytes : 0);
-}
-
 // --- instructions ----------------------------------------------------------------------------------------------------
 
-const storeEnvironmentRoutine = routine("fnstenv", (p) => {
-  const linear = p.state.argument64(0), isWide = p.state.argument32(1) !== 0;
-  if (!p.memory.probe(linear, imageBytes(isWide, false), "write") || !storeEnvironment(p, linear, isWide)) return Status.Fault;
-  writeControlWord(p.state, p.state.get16(state.x87Control) | 0x3f);
-  return Status.Next;
-});
-
-const saveRoutine = routine("fnsave", (p) => {
-  const linear = p.state.argument64(0), isWide = p.state.argument32(1) !== 0;
-  if (!p.memory.probe(linear, imageBytes(isWide, true), "write")) return Status.Fault;
-  if (!storeEnvironment(p, linear, isWide) || !storeRegisters(p, linear, isWide)) return Status.Fault;
-  initialize(p.state);
-  return Status.Next;
-});
-
-const loadEnvironmentRoutine = routine("fldenv", (p) => {
-  const isWide = p.state.argument32(1) !== 0;
-  const image = loadEnvironment(p, p.state.argument64(0), isWide);
-  if (image === undefined) return Status.Fault;
-  commitEnvironment(p, image, isWide);
-  return Status.Next;
-});
-
-const restoreRoutine = routine("frstor", (p) => {
-  const linear = p.state.argument64(0), isWide = p.state.argument32(1) !== 0;
-  const image = loadEnvironment(p, linear, isWide);
-  const registers = image === undefined ? undefined : loadRegisters(p, linear, isWide);
-  if (image === undefined || registers === undefined) return Status.Fault;
-  commitEnvironment(p, image, isWide);
-  const top = (p.state.get16(state.x87Status) >> topShift) & 7;
-  registers.forEach(({ significand, signExponent }, index) => {
-    const field = state.x87[(top + index) & 7];
-    p.state.set64(field, significand);
-    p.state.u16[(p.state.base + field.offset + 8) >>> 1] = signExponent;
-  });
-  return Status.Next;
-});
-
-/** Both ends of the image are accessed: what faults between them, the routine finds before it commits. */
-function imageAddress(operand: Operand, isWide: boolean, sizeBytes: number, intent: "read" | "write"): Bits[] {
-  const offset = operand.offset();
-  const slotBytes = isWide ? 4 : 2;
-  const last = offset.add(sizeBytes - slotBytes);
-  if (intent === "write") {
-    checkWrite("operand", offset, slotBytes);
-    checkWrite("operand", last, slotBytes);
-  } else {
-    load(isWide ? 32 : 16, "operand", offset);
-    load(isWide ? 32 : 16, "operand", last);
-  }
-  return [linearAddress("operand", offset), constant(32, isWide ? 1 : 0)];
-}
-
+/** An instruction whose routine finds all faults before it commits. Those that store do not wait for pending exceptions. */
 function imageInstruction(
-  name: string, encoding: string, run: ReturnType<typeof routine>, hasRegisters: boolean, intent: "read" | "write",
+  name: string, encoding: string, stores: boolean, run: (p: Processor, image: Image) => boolean,
 ): InstructionDefinition {
+  const execute = routine(name, (p) => run(p, new Image(p)) ? Status.Next : Status.Fault);
   return x87Instruction({
-    name, encodings: [encoding], isWaiting: intent === "read",
+    name, encodings: [encoding], isWaiting: !stores,
     execute({ cpu, dst, variant }) {
       const isWide = variant.operandSize !== 16;
-      cpu.call(run, imageAddress(dst as Operand, isWide, imageBytes(isWide, hasRegisters), intent));
+      // Alignment comes before the page faults of what follows.
+      if (stores) checkWrite("operand", dst.offset(), isWide ? 4 : 2);
+      cpu.call(execute, [cpu.immediate64().trunc(32), dst.offset(), constant(32, isWide ? 1 : 0)]);
     },
   });
 }
 
 export const x87Environment: readonly InstructionDefinition[] = [
-  imageInstruction("fldenv", "D9 /4 Mfenv", loadEnvironmentRoutine, false, "read"),
-  imageInstruction("fnstenv", "D9 /6 Mfenv", storeEnvironmentRoutine, false, "write"),
-  imageInstruction("frstor", "DD /4 Mfsave", restoreRoutine, true, "read"),
-  imageInstruction("fnsave", "DD /6 Mfsave", saveRoutine, true, "write"),
+  imageInstruction("fldenv", "D9 /4 Mfenv", false, (p, image) => {
+    const environment = loadEnvironment(image);
+    if (environment !== undefined) commitEnvironment(p, environment, image.isWide);
+    return environment !== undefined;
+  }),
+  imageInstruction("fnstenv", "D9 /6 Mfenv", true, (p, image) => {
+    if (!isEnvironmentWritable(image) || !storeEnvironment(p, image)) return false;
+    writeControlWord(p.state, p.state.get16(state.x87Control) | 0x3f);
+    return true;
+  }),
+  imageInstruction("frstor", "DD /4 Mfsave", false, (p, image) => {
+    const environment = loadEnvironment(image);
+    const registers = environment === undefined ? undefined : loadRegisters(image);
+    if (environment === undefined || registers === undefined) return false;
+    commitEnvironment(p, environment, image.isWide);
+    const top = (p.state.get16(state.x87Status) >> topShift) & 7;
+    for (const [index, value] of registers.entries()) writePhysicalRegister(p, (top + index) & 7, value);
+    return true;
+  }),
+  imageInstruction("fnsave", "DD /6 Mfsave", true, (p, image) => {
+    if (!isEnvironmentWritable(image) || !areRegistersWritable(image)) return false;
+    if (!storeEnvironment(p, image) || !storeRegisters(p, image)) return false;
+    initialize(p.state);
+    return true;
+  }),
 ];

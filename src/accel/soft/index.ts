@@ -1,4 +1,5 @@
 /** The `soft` accelerator: our own processor. It needs nothing of the host but WebAssembly. */
+import { UserError } from "../../base/errors.ts";
 import { PhysicalMemory } from "../../engine/physical-memory.ts";
 import { hotInstructions } from "../../engine/hot-instructions.ts";
 import { SoftProcessor } from "../../engine/processor.ts";
@@ -58,7 +59,7 @@ export class SoftVirtualProcessor implements VirtualProcessor {
   }
 
   reset(kind: "reset" | "init"): void {
-    this.processor.reset(kind);
+    this.processor.requestReset(kind);
   }
 
   startUp(vector: number): void {
@@ -89,6 +90,15 @@ export class SoftVirtualProcessor implements VirtualProcessor {
   }
 }
 
+function createMemory(pages: number): WasmMemory {
+  try {
+    return new wasm.Memory({ initial: pages, maximum: pages, shared: true });
+  } catch (cause) {
+    const mebibytes = pages * wasmPageBytes / 0x10_0000;
+    throw new UserError("BAD_MEMORY_SIZE", `The host does not give the ${mebibytes} MiB of address space that this machine needs: ask for less with --memory, or raise the limit (ulimit -v).`, { cause });
+  }
+}
+
 class SoftInstance implements AcceleratorInstance {
   readonly storage: Uint8Array;
   readonly physical: PhysicalMemory;
@@ -103,7 +113,7 @@ class SoftInstance implements AcceleratorInstance {
     this.#profile = profile;
     this.#storageOffset = engineBytes(options.processorCount);
     const pages = (this.#storageOffset + options.storageBytes) / wasmPageBytes;
-    this.#memory = new wasm.Memory({ initial: pages, maximum: pages, shared: true });
+    this.#memory = createMemory(pages);
     this.physical = new PhysicalMemory(this.#memory.buffer, options.memoryBus);
     this.storage = new Uint8Array(this.#memory.buffer, this.#storageOffset, options.storageBytes);
   }

@@ -73,6 +73,8 @@ export class CodeCache {
   readonly #wantedLinks = new Map<number, number[]>();
   readonly #onProtect: (offset: number) => void;
   readonly #onFlush: () => void;
+  /** The block found last has code outside of memory, which may read differently the next time: not to be kept. */
+  isVolatile = false;
   /** Machine code of one instruction per handler, kept while somebody profiles. */
   examples: Map<number, Uint8Array> | undefined = undefined;
   readonly counters = { blocks: 0, instructions: 0, invalidations: 0, flushes: 0 };
@@ -98,6 +100,7 @@ export class CodeCache {
   /** Record of the block at a physical address, decoding it if need be; 0 after a fault was recorded by `source`. */
   find(source: CodeSource, mode: CodeMode): number {
     const key = source.physical * codeModes + codeModeNumber(mode);
+    this.isVolatile = false;
     const known = this.#blocks.get(key);
     if (known !== undefined && known.lengthBytes <= source.bytesToLimit) {
       // The second page's mapping may have changed since: only blocks within one page are known by one address.
@@ -111,8 +114,16 @@ export class CodeCache {
     if (block === undefined) return 0;
     this.#interpreter.flush();
     if (known !== undefined) this.#remove(known);
-    this.#add(block);
+    this.isVolatile = block.start === 0 || block.second?.start === 0;
+    if (!this.isVolatile) this.#add(block);
     return block.record;
+  }
+
+  /** After mappings changed: voids the blocks whose code is no longer where it was. */
+  forgetMoved(): void {
+    for (const block of this.#blocks.values()) {
+      if (block.second !== undefined || this.#memory.readable(Math.floor(block.key / codeModes)) !== block.start) this.#remove(block);
+    }
   }
 
   /** Forgets all decoded code. Must not be called while a record is being executed. */
@@ -163,7 +174,7 @@ export class CodeCache {
     this.counters.blocks++;
     this.counters.instructions += block.instructions;
     this.#blocks.set(block.key, block);
-    if (block.start !== 0) this.#enterPage(block, block.start);
+    this.#enterPage(block, block.start);
     if (block.second !== undefined) this.#enterPage(block, block.second.start);
     const waiting = this.#wantedLinks.get(block.key);
     if (waiting !== undefined && block.second === undefined) {
@@ -210,7 +221,9 @@ export class CodeCache {
       offset += decoded.length;
       if (ended) break;
     }
-    this.#writeEnd(mode, offset, count, ended || at === 0 || mode.single ? undefined : source.physical, inPage);
+    // Only 64-bit code goes on without a look at the segment limit.
+    const isLinked = !ended && at !== 0 && !mode.single && mode.code === 64;
+    this.#writeEnd(mode, offset, count, isLinked ? source.physical : undefined, inPage);
     return { record, instructions: count, lengthBytes: offset, start: at, end: at === 0 ? 0 : at + offset, second: undefined, key };
   }
 

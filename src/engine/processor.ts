@@ -64,6 +64,7 @@ const counterBytes = maximumHandlers * 4;
 const noException = 0xffff_ffff;
 const trapFlag: number = FlagMask.TF;
 const resetVector = 0xfff0n;
+const maximumCodeRanges = 8000;
 /** Slices of generated code within one call of `run`. */
 const maximumSlices = 10_000;
 
@@ -81,11 +82,15 @@ export class SoftProcessor implements Processor {
   #mode: CodeMode = { code: 16, stack: 16, isRealOrVirtual8086: true, single: false };
   #nmiPending = false;
   #stopRequested = false;
+  #resetRequest: "reset" | "init" | undefined;
+  #isRunning = false;
   /** Data breakpoints hit by the instruction that runs. */
   #dataHits = 0;
   /** Data breakpoints hit by a load of SS: reported after the instruction that follows it. */
   #heldHits = 0;
   #breakpointsArmed = false;
+  /** The current instruction began with RFLAGS.TF set and is to be followed by a trap. */
+  #isTraced = false;
   /** Instructions retired before the current slice, and the slice's budget. */
   #retired = 0;
   #slice = 0;
@@ -93,6 +98,8 @@ export class SoftProcessor implements Processor {
   #shadowAt = -1;
   /** Translation-relevant control bits at the last look. */
   #pagingKey = "";
+  /** Numbers of code segments by base and limit. */
+  readonly #codeRanges = new Map<bigint, number>();
   /** Data breakpoints that `memory.watch` was made for. */
   #watchKey = "";
 
@@ -223,6 +230,10 @@ export class SoftProcessor implements Processor {
     return Status.Fault;
   }
 
+  dropSingleStep(): void {
+    this.#isTraced = false;
+  }
+
   reportBreakpoints(conditions: number): void {
     this.#dataHits |= conditions;
   }
@@ -252,6 +263,8 @@ export class SoftProcessor implements Processor {
     this.#updateWatch();
     const single = (s.get32(state.systemFlags) & trapFlag) !== 0 || this.#breakpointsArmed || this.memory.watch !== undefined ||
       hasPortBreakpoints(s);
+    // Traps and breakpoints are looked at between slices: the running one ends with this instruction.
+    if (single && !this.#mode.single) this.attend();
     this.#mode = { code, stack, isRealOrVirtual8086: hasRealModeSegments(s), single };
     s.set64(state.fetchBase, is64 ? 0n : s.get64(state.segments[Segment.CS].base));
     s.set64(state.canonicalShift, s.get32(state.cr4) & Cr4Mask.LA57 ? 7n : 16n);
@@ -288,7 +301,24 @@ export class SoftProcessor implements Processor {
 
   #updateCodeKey(): void {
     const context = this.state.get32(state.tlbContext);
-    this.state.set32(state.codeKey, (context << 6) | codeModeNumber(this.#mode));
+    this.state.set32(state.codeKey, (this.#codeRangeNumber() << 18) | (context << 6) | codeModeNumber(this.#mode));
+  }
+
+  /** A number for base and limit of CS: known blocks are entered without a look at the limit. */
+  #codeRangeNumber(): number {
+    const { base, limit } = state.segments[Segment.CS];
+    const first = this.state.get64(base), size = this.state.get32(limit);
+    if (this.#mode.code === 64 || (first === 0n && size === 0xffff_ffff)) return 0;
+    const range = (first << 32n) | BigInt(size);
+    const known = this.#codeRanges.get(range);
+    if (known !== undefined) return known;
+    if (this.#codeRanges.size === maximumCodeRanges) {
+      this.#codeRanges.clear();
+      this.#clearJumpCache();
+    }
+    const number = this.#codeRanges.size + 1;
+    this.#codeRanges.set(range, number);
+    return number;
   }
 
   #translationsChanged(): void {
@@ -298,6 +328,7 @@ export class SoftProcessor implements Processor {
 
   #forgetTranslations(): void {
     this.memory.clear();
+    this.code.forgetMoved();
     this.modeChanged();
     this.#clearJumpCache();
   }
@@ -341,8 +372,13 @@ export class SoftProcessor implements Processor {
   }
 
   #runRoutine(routine: Routine): number {
-    const status = (routine.run as (p: Processor) => Status)(this);
     const s = this.state;
+    // An interrupt shadow covers one instruction; when a later one comes here, it is gone.
+    if (s.get32(state.interruptShadow) !== 0 && this.retiredBeforeCurrent > this.#shadowAt) {
+      s.set32(state.interruptShadow, 0);
+      this.#shadowAt = -1;
+    }
+    const status = (routine.run as (p: Processor) => Status)(this);
     if (s.get32(state.interruptShadow) !== 0 && this.#shadowAt < 0) this.#shadowAt = this.retiredBeforeCurrent;
     if (this.#interrupts.hasInterrupt() && (s.get32(state.systemFlags) & FlagMask.IF) !== 0) this.attend();
     return status;
@@ -367,7 +403,7 @@ export class SoftProcessor implements Processor {
       nextPage: () => this.memory.translateFetch(BigInt.asUintN(is64 ? 64 : 32, (linear & ~0xfffn) + 0x1000n)),
       bytesToLimit: is64 || left > 0x1_0000n ? 0x1_0000 : Number(left),
     }, this.#mode);
-    if (record === 0) return 0;
+    if (record === 0 || this.code.isVolatile) return record;
     const low = Number(linear & 0xffff_ffffn);
     const entry = s.base + state.jumpCacheOffset +
       (((low ^ Number((linear >> 12n) & 0xffff_ffffn)) & (state.jumpCacheEntries - 1)) * state.jumpCacheEntrySizeBytes);
@@ -390,6 +426,13 @@ export class SoftProcessor implements Processor {
     this.attend();
   }
 
+  /** RESET or INIT from wherever: during an access to a device it takes effect after the instruction. */
+  requestReset(kind: "reset" | "init"): void {
+    if (!this.#isRunning) return this.reset(kind);
+    if (this.#resetRequest !== "reset") this.#resetRequest = kind;
+    this.attend();
+  }
+
   signalNmi(): void {
     this.#nmiPending = true;
     this.attend();
@@ -397,11 +440,27 @@ export class SoftProcessor implements Processor {
 
   /** Runs until a stop reason; retires at most `maximumInstructions` and at most a block more. */
   run(maximumInstructions: number): StopReason {
+    this.#isRunning = true;
+    const reason = this.#runUntilStop(maximumInstructions);
+    this.#isRunning = false;
+    this.#performReset();
+    return reason;
+  }
+
+  #performReset(): void {
+    const kind = this.#resetRequest;
+    if (kind === undefined) return;
+    this.#resetRequest = undefined;
+    this.reset(kind);
+  }
+
+  #runUntilStop(maximumInstructions: number): StopReason {
     const s = this.state;
     const end = this.#retired + maximumInstructions;
     // A slice that ends in a fault may retire nothing: a guest that does nothing else must come back to the caller, too.
     let slices = 0;
     for (;;) {
+      this.#performReset();
       if (this.#stopRequested) {
         this.#stopRequested = false;
         return "stopped";
@@ -409,7 +468,8 @@ export class SoftProcessor implements Processor {
       if (s.get32(state.activity) === Activity.shutdown) return "shutdown";
       this.#expireShadow();
       if (!this.#deliverPending()) return "shutdown";
-      if (s.get32(state.activity) === Activity.halted) return "halted";
+      const activity = s.get32(state.activity);
+      if (activity === Activity.halted || activity === Activity.waitingForSipi) return "halted";
       if (this.#retired >= end || ++slices > maximumSlices) return "budget";
       const wantsAttention = this.#nmiPending ||
         (this.#interrupts.hasInterrupt() && (s.get32(state.systemFlags) & FlagMask.IF) !== 0);
@@ -447,7 +507,7 @@ export class SoftProcessor implements Processor {
   /** Runs one slice of generated code and delivers what it raised. False after a triple fault. */
   #step(budget: number): boolean {
     const s = this.state;
-    const wasTraced = (s.get32(state.systemFlags) & trapFlag) !== 0;
+    this.#isTraced = (s.get32(state.systemFlags) & trapFlag) !== 0;
     this.#dataHits = 0;
     if (this.#breakpointsArmed) {
       const hit = matchInstruction(s, BigInt.asUintN(64, s.get64(state.rip) + s.get64(state.fetchBase)));
@@ -476,7 +536,7 @@ export class SoftProcessor implements Processor {
       this.#heldHits = this.#dataHits;
       return true;
     }
-    const conditions = this.#dataHits | this.#heldHits | (wasTraced ? DebugStatusMask.singleStep : 0);
+    const conditions = this.#dataHits | this.#heldHits | (this.#isTraced ? DebugStatusMask.singleStep : 0);
     this.#heldHits = 0;
     if (conditions === 0) return true;
     raiseDebugStatus(this, conditions);

@@ -18,6 +18,8 @@ export interface ProcessorMemory {
   probe(linear: bigint, sizeBytes: number, intent: "read" | "write", privilege?: Privilege): boolean;
   /** Linear address of `offset` in segment 0..5 after limit, rights and canonical checks; undefined after #GP or #SS. */
   linear(segment: number, offset: bigint, sizeBytes: number, intent: "read" | "write"): bigint | undefined;
+  /** Eight bytes of guest-physical memory. */
+  loadPhysical(address: bigint): bigint;
   /** Forgets the translation of one page (INVLPG). */
   invalidatePage(linear: bigint): void;
   /**
@@ -76,6 +78,8 @@ export interface Processor {
   raise(vector: number, errorCode?: number): Status;
   /** The instruction hits breakpoints (B0..B3 of DR6): a debug trap follows it. */
   reportBreakpoints(conditions: number): void;
+  /** The instruction has itself entered an interrupt handler (INT n): a single-step trap does not follow it. */
+  dropSingleStep(): void;
   /** RIP of the current instruction and of the next one. */
   currentRip(): bigint;
   nextRip(): bigint;

@@ -55,6 +55,8 @@ export class EngineMachine {
   readonly portWrites: { readonly port: number; readonly sizeBytes: number; readonly value: number; readonly retired: number }[] = [];
   /** Vectors that wait, first come first served. */
   readonly interrupts: number[] = [];
+  /** What the device answers, by byte of its address; elsewhere the address itself. */
+  readonly deviceBytes: Map<number, number> = new Map();
   /** Called at each access to the device or a port. */
   onAccess: () => void = () => {};
   readonly ramOffset: number;
@@ -75,7 +77,7 @@ export class EngineMachine {
     this.physical = new PhysicalMemory(buffer, {
       read: (address, sizeBytes) => {
         let value = 0;
-        for (let index = sizeBytes - 1; index >= 0; index--) value = value * 256 + ((address + index) & 0xff);
+        for (let index = sizeBytes - 1; index >= 0; index--) value = value * 256 + (this.deviceBytes.get(address + index) ?? (address + index) & 0xff);
         note("read", address, sizeBytes, value);
         return value;
       },
@@ -221,6 +223,7 @@ export class EngineMachine {
     s.set64(state.cr3, BigInt(Place.level4));
     s.set64(state.efer, BigInt(EferMask.LME | EferMask.LMA | EferMask.NXE | EferMask.SCE));
     this.enter(cpl);
+    this.processor.memory.flush({ keepGlobal: false });
   }
 
   /** Entry of the last-level table for a page of the first 2 MiB. The translation may still be in the TLB. */

@@ -74,6 +74,7 @@ function finishDelivery(p: Processor, event: ProcessorEvent): void {
   if (event.kind === "nmi") state.set32(layout.nmiBlocked, 1);
   state.set32(layout.interruptShadow, 0);
   state.set32(layout.activity, Activity.active);
+  p.dropSingleStep();
   p.modeChanged();
 }
 

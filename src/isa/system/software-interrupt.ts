@@ -21,6 +21,7 @@ export function interruptByNumber(p: Processor, vector: number): Status {
     if (isForProgram === undefined) return Status.Fault;
     if (isForProgram) {
       if (!deliverToVirtual8086Handler(p, eventOf(p, vector, "software"))) return Status.Fault;
+      p.dropSingleStep();
       p.modeChanged();
       return Status.Branch;
     }

@@ -99,6 +99,8 @@ export class FlatProcessor implements Processor {
     return Status.Fault;
   }
 
+  dropSingleStep(): void {}
+
   reportBreakpoints(conditions: number): void {
     this.breakpoints |= conditions;
   }

@@ -408,6 +408,12 @@ export class Mmu implements ProcessorMemory {
     return this.#copyLinear(linear, sizeBytes, "write", privilege);
   }
 
+  loadPhysical(address: bigint): bigint {
+    const bytes = new Uint8Array(8);
+    this.#memory.readRange(Number(address), bytes);
+    return new DataView(bytes.buffer).getBigUint64(0, true);
+  }
+
   #copyLinear(linear: bigint, sizeBytes: number, kind: "read" | "write", privilege: Privilege | undefined): boolean {
     if (this.#isLong && !this.#isCanonical(linear)) {
       this.#raise(Vector.GP, 0);

@@ -2,6 +2,7 @@
 import { Status } from "../../ir/index.ts";
 import { Vector } from "../definition.ts";
 import type { Processor } from "../processor.ts";
+import type { StateView } from "../state-view.ts";
 import * as layout from "../state.ts";
 import {
   DebugStatusMask, detectsDebugRegisterAccess, normalizeDebugControl, normalizeDebugStatus, raiseDebugStatus,
@@ -16,6 +17,9 @@ const cr0Writable = Object.values(Cr0Mask).reduce((mask, bit) => mask | bit, 0) 
 /** Bits whose change makes cached translations or rights wrong. */
 const cr0FlushMask = Cr0Mask.PG | Cr0Mask.WP | Cr0Mask.PE;
 const cr4FlushMask = Cr4Mask.PSE | Cr4Mask.PAE | Cr4Mask.PGE | Cr4Mask.LA57 | Cr4Mask.PCIDE | Cr4Mask.SMEP | Cr4Mask.SMAP | Cr4Mask.PKE;
+/** Bits whose change makes the processor load the page-directory pointers of PAE paging anew (SDM volume 3, "PDPTE Registers"). */
+const cr0PointerMask = Cr0Mask.PG | Cr0Mask.CD | Cr0Mask.NW;
+const cr4PointerMask = Cr4Mask.PAE | Cr4Mask.PGE | Cr4Mask.PSE | Cr4Mask.SMEP;
 const keepTranslationsMask = 1n << 63n;
 
 /** CR4 bits and the CPUID features they come with. */
@@ -56,12 +60,30 @@ function writeCr0(p: Processor, value: bigint): Status {
   const has = (mask: number): boolean => (next & mask) !== 0;
   if ((has(Cr0Mask.PG) && !has(Cr0Mask.PE)) || (has(Cr0Mask.NW) && !has(Cr0Mask.CD))) return p.raise(Vector.GP, 0);
   const changed = old ^ next;
+  const loadsPointers = (changed & cr0PointerMask) !== 0 && usesPointers(state, next, state.get32(layout.cr4));
+  if (loadsPointers && !arePointersValid(p, state.get64(layout.cr3))) return p.raise(Vector.GP, 0);
   if ((changed & Cr0Mask.PG) !== 0 && !switchPaging(p, has(Cr0Mask.PG))) return p.raise(Vector.GP, 0);
   state.set64(layout.cr0, BigInt(next));
   if ((changed & Cr0Mask.PE) !== 0) for (let index = 0; index < 6; index++) refreshSegmentEnds(state, index);
   p.modeChanged();
   if ((changed & cr0FlushMask) !== 0) p.memory.flush({ keepGlobal: false });
+  if (loadsPointers) p.memory.switchAddressSpace(undefined, false);
   return Status.Next;
+}
+
+/** Whether these control registers mean PAE paging. */
+function usesPointers(state: StateView, cr0: number, cr4: number): boolean {
+  return (cr0 & Cr0Mask.PG) !== 0 && (cr4 & Cr4Mask.PAE) !== 0 && (state.get32(layout.efer) & EferMask.LME) === 0;
+}
+
+/** Whether none of the four page-directory pointers that are present has a reserved bit set. */
+function arePointersValid(p: Processor, cr3: bigint): boolean {
+  const lowReservedMask = 0x1e6n;
+  const first = cr3 & 0xffff_ffe0n;
+  return [0n, 8n, 16n, 24n].every((offset) => {
+    const entry = p.memory.loadPhysical(first + offset);
+    return (entry & 1n) === 0n || ((entry & lowReservedMask) === 0n && entry >> BigInt(p.model.physicalAddressBits) === 0n);
+  });
 }
 
 /** Enters or leaves IA-32e mode with paging; false when the change is refused. */
@@ -87,6 +109,8 @@ function writeCr3(p: Processor, value: bigint): Status {
   const keepsTranslations = hasContexts && (value & keepTranslationsMask) !== 0n;
   const root = keepsTranslations ? value & ~keepTranslationsMask : value;
   if (root >> BigInt(p.model.physicalAddressBits) !== 0n && isLongMode(state)) return p.raise(Vector.GP, 0);
+  const hasPointers = usesPointers(state, state.get32(layout.cr0), state.get32(layout.cr4));
+  if (hasPointers && !arePointersValid(p, root)) return p.raise(Vector.GP, 0);
   state.set64(layout.cr3, root);
   p.modeChanged();
   p.memory.switchAddressSpace(hasContexts ? Number(root & 0xfffn) : undefined, keepsTranslations);
@@ -110,9 +134,12 @@ function writeCr4(p: Processor, value: bigint): Status {
     (isLong && ((next & Cr4Mask.PAE) === 0 || (changed & Cr4Mask.LA57) !== 0)) ||
     (isSet(Cr4Mask.PCIDE) && (!isLong || (state.get32(layout.cr3) & processContextMask) !== 0));
   if (isRefused) return p.raise(Vector.GP, 0);
+  const loadsPointers = (changed & cr4PointerMask) !== 0 && usesPointers(state, state.get32(layout.cr0), next);
+  if (loadsPointers && !arePointersValid(p, state.get64(layout.cr3))) return p.raise(Vector.GP, 0);
   state.set64(layout.cr4, BigInt(next >>> 0));
   p.modeChanged();
   if ((changed & cr4FlushMask) !== 0) p.memory.flush({ keepGlobal: false });
+  if (loadsPointers) p.memory.switchAddressSpace(undefined, false);
   return Status.Next;
 }
 

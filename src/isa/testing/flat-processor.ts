@@ -60,6 +60,7 @@ export class FlatProcessor implements Processor {
         this.raise(segment === 2 ? Vector.SS : Vector.GP, 0);
         return undefined;
       },
+      loadPhysical: (address) => this.guest.getBigUint64(Number(address), true),
       invalidatePage: () => {},
       switchAddressSpace: () => {
         this.flushes++;

@@ -100,6 +100,13 @@ export const excuses: readonly Excuse[] = [
     covers: isMisalignedExceptionBit,
   },
   {
+    name: "#AC or #GP for a misaligned FXSAVE area under alignment checking",
+    source: "SDM volume 2, FXSAVE: signaling of #AC is not guaranteed and may vary with implementation",
+    appliesTo: ({ definition }) => /^fx(save|rstor)/.test(definition.name),
+    covers: ({ difference, host, ours, index }) => difference.field === "outcome" &&
+      [host.vector(index), ours.vector(index)].toSorted((a, b) => a - b).join() === `${generalProtection},${alignmentCheck}`,
+  },
+  {
     name: "which byte of a state area faults first",
     source: "SDM volume 3, Page-Fault Exception: no order is given for the parts of one access; volume 2, MASKMOVDQU",
     appliesTo: (form) => isAreaAccess(form, true) || isMaskedMove(form),
@@ -168,12 +175,13 @@ function isMaskedMove({ encoding }: Form): boolean {
   return encoding.map === OpcodeMap["0F"] && encoding.opcode === 0xf7;
 }
 
-/** Both name a byte of the same area, or one a page and the other the segment's limit. */
+/** Both name a byte of the same area, or one a page or the alignment and the other the segment's limit. */
 function isSameArea({ difference, form, index, host: hostResults, ours: ourResults }: DifferenceInCase): boolean {
   const { field, host, ours } = difference;
-  const isPageAgainstLimit = form.bits !== 64 && hostResults.vector(index) === pageFault &&
-    (ourResults.vector(index) === stackFault || ourResults.vector(index) === generalProtection);
-  if (isPageAgainstLimit && (field === "outcome" || field === "cr2")) return true;
+  const vectors = [hostResults.vector(index), ourResults.vector(index)];
+  const isAgainstLimit = form.bits !== 64 && vectors.every((vector) => accessFaults.has(vector)) &&
+    (vectors.includes(stackFault) || vectors.includes(generalProtection));
+  if (isAgainstLimit && (field === "outcome" || field === "cr2")) return true;
   if (field !== "cr2" || host === "0x0" || ours === "0x0") return false;
   const distance = BigInt(host) - BigInt(ours);
   return distance > -largestAreaBytes && distance < largestAreaBytes;
@@ -185,6 +193,8 @@ const userAddresses = (1n << 47n) - 4096n;
 const stackFault = 12;
 const generalProtection = 13;
 const pageFault = 14;
+const alignmentCheck = 17;
+const accessFaults: ReadonlySet<number> = new Set([stackFault, generalProtection, pageFault, alignmentCheck]);
 
 /** Linux reports every user access above its own addresses as a protection fault, whatever is mapped there. */
 function isReportedAsPresent({ difference, index, host, ours }: DifferenceInCase): boolean {

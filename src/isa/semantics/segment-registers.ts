@@ -70,7 +70,8 @@ const popSegment = instruction({
   name: "pop", encodings: ["07 i64 ES", "17 i64 SS", "1F i64 DS", "0F A1 d64 FS", "0F A9 d64 GS"], endsBlock: true,
   execute({ cpu, dst, variant }) {
     const size = variant.operandSize;
-    const selector = cpu.peek(16);
+    // All of the slot is read, as alignment checks show.
+    const selector = cpu.peek(size).trunc(16);
     const released = cpu.stackPointer().add(size / 8);
     moveToSegment(cpu, dst.number, selector);
     cpu.writeStackPointer(cpu.stackOffset(released));

@@ -24,10 +24,13 @@ export interface VirtualClockOptions {
    * Without it, time stands still between the calls. It may lag: the clock never runs backwards.
    */
   readonly source?: () => number;
+  /** Told of every deadline as it is armed: whoever runs the guest may have to come back earlier than it meant to. */
+  readonly armed?: (deadlineNs: number) => void;
 }
 
 export class VirtualClock implements Clock {
   readonly #source: (() => number) | undefined;
+  readonly #armed: (deadlineNs: number) => void;
   #nowNs: number;
   #sequence = 0;
   #cancelledCount = 0;
@@ -36,6 +39,7 @@ export class VirtualClock implements Clock {
   constructor(options: VirtualClockOptions = {}) {
     this.#nowNs = options.startNs ?? 0;
     this.#source = options.source;
+    this.#armed = options.armed ?? (() => {});
   }
 
   nowNs(): number {
@@ -49,6 +53,7 @@ export class VirtualClock implements Clock {
   at(deadlineNs: number, action: () => void): Timer {
     const entry: Entry = { deadlineNs, sequence: this.#sequence++, action };
     this.#push(entry);
+    this.#armed(deadlineNs);
     return {
       cancel: () => {
         if (entry.action === undefined) return;

@@ -47,6 +47,8 @@ export class Machine {
   /** Virtual time that deterministic waiting skipped, beyond what instructions account for. */
   #skippedNs = 0;
   #sliceInstructions = firstSliceInstructions;
+  /** When the running slice will be over; before and after it, nothing needs to be cut short. */
+  #sliceEndNs = -Infinity;
   #tscOffset = 0n;
   #bootImage: BootImage | undefined;
 
@@ -66,6 +68,7 @@ export class Machine {
     const { clock } = config;
     this.clock = new VirtualClock({
       source: clock.mode === "real-time" ? () => clock.hostNowNs() : () => this.#instructionTimeNs(clock.nsPerInstruction),
+      armed: (deadlineNs) => this.#deadlineArmed(deadlineNs),
     });
     this.model = createCpuModel(config.cpu, { tscFrequencyHz: tscHertz, apicId: 0, processors: 1 });
     const memoryBus = new DispatchBus(memorySpaceBytes);
@@ -234,7 +237,10 @@ export class Machine {
     const [processor] = this.processors;
     const startNs = this.clock.nowNs();
     const before = processor.retiredInstructions;
-    const stop = processor.run(this.#budget(startNs));
+    const budget = this.#budget(startNs);
+    this.#sliceEndNs = startNs + this.#durationNs(budget);
+    const stop = processor.run(budget);
+    this.#sliceEndNs = -Infinity;
     if (this.#config.clock.mode === "real-time") this.#learnSpeed(processor.retiredInstructions - before, this.clock.nowNs() - startNs);
     if (this.#end === undefined && stop === "shutdown") this.#finish({ kind: "triple-fault" });
     if (this.#end !== undefined) return { kind: "ended", end: this.#end };
@@ -252,6 +258,19 @@ export class Machine {
       return { kind: "running" };
     }
     return { kind: "idle", untilNs };
+  }
+
+  /** A timer that is due before the running slice ends cuts it short. */
+  #deadlineArmed(deadlineNs: number): void {
+    if (deadlineNs >= this.#sliceEndNs) return;
+    this.#sliceEndNs = deadlineNs;
+    for (const processor of this.processors) processor.stop();
+  }
+
+  /** What a slice of this many instructions is expected to take. */
+  #durationNs(instructions: number): number {
+    const { clock } = this.#config;
+    return clock.mode === "deterministic" ? instructions * clock.nsPerInstruction : (instructions / this.#sliceInstructions) * sliceTargetNs;
   }
 
   /** Instructions until the next timer, within a slice. */

@@ -100,13 +100,6 @@ export const excuses: readonly Excuse[] = [
     covers: isMisalignedExceptionBit,
   },
   {
-    name: "#AC or #GP for a misaligned FXSAVE area under alignment checking",
-    source: "SDM volume 2, FXSAVE: signaling of #AC is not guaranteed and may vary with implementation",
-    appliesTo: ({ definition }) => /^fx(save|rstor)/.test(definition.name),
-    covers: ({ difference, host, ours, index }) => difference.field === "outcome" &&
-      [host.vector(index), ours.vector(index)].toSorted((a, b) => a - b).join() === `${generalProtection},${alignmentCheck}`,
-  },
-  {
     name: "which byte of a state area faults first",
     source: "SDM volume 3, Page-Fault Exception: no order is given for the parts of one access; volume 2, MASKMOVDQU",
     appliesTo: (form) => isAreaAccess(form, true) || isMaskedMove(form),

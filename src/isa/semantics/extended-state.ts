@@ -7,7 +7,7 @@ import { FlagMask, hasSystemFlag } from "../flags.ts";
 import { routine, type Processor } from "../processor.ts";
 import * as state from "../state.ts";
 import { fxrstor, fxsave, xrstor, xsave, type SaveOptions } from "../system/extended-state.ts";
-import { Cr0Mask, Cr4Mask } from "../system/mode.ts";
+import { Cr0Mask, Cr4Mask, isCanonical } from "../system/mode.ts";
 import { hasControlBits, requirePrivilegeZero } from "./privilege.ts";
 import { readWidePair } from "./system-registers.ts";
 
@@ -20,11 +20,15 @@ const xsaveHeaderEnd = 576;
 
 const fxsaveAlignmentBytes = 16;
 
-/** FXSAVE and FXRSTOR raise #AC instead of #GP where alignment is checked (SDM volume 2, "FXSAVE"). */
+/**
+ * FXSAVE and FXRSTOR raise #AC instead of #GP where alignment is checked (SDM volume 2, "FXSAVE"): on AMD's processors
+ * that is alignment to four bytes, and comes before page faults.
+ */
 const misalignedRoutine = routine("misaligned area", (p) => {
   const { state: s } = p;
+  const linear = s.argument64(0);
   const isChecked = s.get32(state.cpl) === 3 && (s.get32(state.cr0) & Cr0Mask.AM) !== 0 && hasSystemFlag(s, FlagMask.AC);
-  return p.raise(isChecked ? Vector.AC : Vector.GP, 0);
+  return p.raise(isChecked && (linear & 3n) !== 0n && isCanonical(s, linear) ? Vector.AC : Vector.GP, 0);
 });
 
 /** Alignment, then the segment and both ends of the area: what faults inside it, the routine finds before it commits. */
@@ -32,7 +36,7 @@ function checkArea(cpu: Cpu, area: Operand, alignmentBytes: number, sizeBytes: n
   const offset = area.offset();
   const linear = linearAddress("operand", offset);
   when(linear.and(alignmentBytes - 1).ne(0), () => {
-    if (alignmentBytes === fxsaveAlignmentBytes) cpu.call(misalignedRoutine);
+    if (alignmentBytes === fxsaveAlignmentBytes) cpu.call(misalignedRoutine, [linear]);
     else cpu.raise(Vector.GP, 0);
   });
   if (intent === "write") {

@@ -132,9 +132,14 @@ const maskmovdqu = sseInstruction({
     const offset = (cpu.gpr(Register.RDI, variant.addressSize).read() as Bits).zext(64);
     const mask = vector("i8x16.shr_s", src.as(128).read(), constant(32, 7));
     const value = dst.as(128).read();
-    // Memory is checked even where the mask chooses nothing.
-    const old = load(128, "operand", offset, "readForWrite");
-    when(vectorToScalar("v128.any_true", mask).ne(0), () => store("operand", offset, bitSelect(mask, value, old)));
+    // Memory is checked even where the mask chooses nothing, and its alignment to eight bytes.
+    const upperOffset = variant.addressSize === 64 ? offset.add(8) : offset.add(8).trunc(variant.addressSize).zext(64);
+    const lower = load(64, "operand", offset, "readForWrite"), upper = load(64, "operand", upperOffset, "readForWrite");
+    const result = bitSelect(mask, value, lower.zext(128).withLane(1, upper));
+    when(vectorToScalar("v128.any_true", mask).ne(0), () => {
+      store("operand", offset, result.lane(64, 0));
+      store("operand", upperOffset, result.lane(64, 1));
+    });
   },
 });
 

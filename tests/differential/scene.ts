@@ -126,10 +126,10 @@ export class Scene {
     return form.bits === 16 ? BigInt(random.between(0x1000, 0xffff)) : BigInt(MemoryMap.unmapped + random.below(0x1000));
   }
 
-  /** Null selectors outside of 64-bit mode are 0: what their RPL is after a trap to the kernel differs between processors. */
+  /** Null selectors are 0: a switch to another program in between may lose their RPL, and traps outside of 64-bit mode do. */
   selector(): number {
     const selector = this.random.pick(selectorPool);
-    return this.form.bits !== 64 && selector < 4 ? 0 : selector;
+    return selector < 4 ? 0 : selector;
   }
 }
 

@@ -3,7 +3,7 @@ import type { CpuModel, ProcessorBus } from "../isa/processor.ts";
 
 /** Why `run` came back. */
 export type RunStop =
-  /** The instruction budget is used up, or somebody called `attend`. */
+  /** The instruction budget is used up. */
   | "budget"
   /** The processor waits for an interrupt. */
   | "halted"

@@ -87,6 +87,8 @@ export class SoftVirtualProcessor implements VirtualProcessor {
     s.set64(state.rip, BigInt(boot.rip));
     writeFlags(s, boot.rflags, allFlagsMask);
     processor.modeChanged();
+    // CR3 may have changed alone, which modeChanged leaves to whoever wrote it.
+    processor.memory.flush({ keepGlobal: false });
   }
 }
 

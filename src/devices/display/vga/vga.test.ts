@@ -105,7 +105,7 @@ describe("registers", () => {
       board.clock.advanceTo(i * 17_000);
       seen.add(ports.read(0x3da, 1));
     }
-    expect([...seen].sort()).toEqual([0, 1, 9]);
+    expect([...seen].sort((a, b) => a - b)).toEqual([0, 1, 9]);
   });
 });
 

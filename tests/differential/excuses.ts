@@ -2,7 +2,7 @@
 import { OpcodeMap } from "../../src/isa/encoding.ts";
 import type { Difference } from "./compare.ts";
 import type { Form } from "./forms.ts";
-import { FxsaveOffset, MemoryMap, Outcome, Selector } from "./layout.ts";
+import { FxsaveOffset, MemoryMap, Outcome, recordBytes, RecordOffset, Selector } from "./layout.ts";
 import type { CaseBatch, ResultBatch } from "./layout.ts";
 
 /** A difference and all that is known of its case. */
@@ -86,6 +86,12 @@ export const excuses: readonly Excuse[] = [
     source: "SDM volume 2, ENTER: the pushes come before the accesses that can fault",
     appliesTo: ({ encoding }) => encoding.map === OpcodeMap.oneByte && encoding.opcode === 0xc8,
     covers: isPushedByEnter,
+  },
+  {
+    name: "an offset in FS or GS that is canonical only with the base",
+    source: "measured: AMD's Zen checks the offset, too; the manuals speak of the linear address alone",
+    appliesTo: ({ bits }) => bits === 64,
+    covers: isOffsetNotCanonical,
   },
   {
     name: "a branch into the bytes of its own instruction",
@@ -194,6 +200,17 @@ function isReportedAsPresent({ difference, index, host, ours }: DifferenceInCase
   return difference.field === "outcome" && host.outcome(index) === Outcome.fault && ours.outcome(index) === Outcome.fault &&
     host.vector(index) === pageFault && ours.vector(index) === pageFault && host.cr2(index) >= userAddresses &&
     host.errorCode(index) === (ours.errorCode(index) | presentBit);
+}
+
+/** Ours faulted at an address that is canonical only with the base of FS or GS added. */
+function isOffsetNotCanonical({ difference, cases, index, host, ours }: DifferenceInCase): boolean {
+  if (difference.field !== "outcome" && difference.field !== "cr2") return false;
+  if (host.vector(index) !== generalProtection || ours.vector(index) !== pageFault) return false;
+  return [RecordOffset.fsBase, RecordOffset.gsBase].some((field) => {
+    const base = cases.words[(index * recordBytes + field) / 8];
+    const offset = BigInt.asUintN(64, ours.cr2(index) - base);
+    return BigInt.asUintN(64, BigInt.asIntN(48, offset)) !== offset;
+  });
 }
 
 /** Whether the instruction pointer is one that a branch found among the bytes of its own instruction. */

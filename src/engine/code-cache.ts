@@ -38,6 +38,8 @@ interface Block {
   readonly end: number;
   readonly second: { readonly start: number; readonly end: number } | undefined;
   readonly key: number;
+  /** Records that link to this block. */
+  links: number[];
 }
 
 const undefinedOpcode: InstructionDefinition = instruction({
@@ -156,8 +158,19 @@ export class CodeCache {
       this.#halves[(block.record + index * recordSizeBytes) >>> 1] = SpecialHandler.Invalid;
     }
     if (this.#blocks.get(block.key) === block) this.#blocks.delete(block.key);
+    this.#unlink(block);
     this.#leavePage(block, block.start);
     if (block.second !== undefined) this.#leavePage(block, block.second.start);
+  }
+
+  /** Whoever linked to the block looks it up, and is linked again to the one that takes its place. */
+  #unlink(block: Block): void {
+    if (block.links.length === 0) return;
+    for (const record of block.links) this.#words[(record + RecordField.link) >>> 2] = 0;
+    const waiting = this.#wantedLinks.get(block.key);
+    if (waiting === undefined) this.#wantedLinks.set(block.key, block.links);
+    else waiting.push(...block.links);
+    block.links = [];
   }
 
   #leavePage(block: Block, offset: number): void {
@@ -179,6 +192,7 @@ export class CodeCache {
     const waiting = this.#wantedLinks.get(block.key);
     if (waiting !== undefined && block.second === undefined) {
       for (const record of waiting) this.#words[(record + RecordField.link) >>> 2] = block.record;
+      block.links = waiting;
       this.#wantedLinks.delete(block.key);
     }
   }
@@ -224,7 +238,7 @@ export class CodeCache {
     // Only 64-bit code goes on without a look at the segment limit.
     const isLinked = !ended && at !== 0 && !mode.single && mode.code === 64;
     this.#writeEnd(mode, offset, count, isLinked ? source.physical : undefined, inPage);
-    return { record, instructions: count, lengthBytes: offset, start: at, end: at === 0 ? 0 : at + offset, second: undefined, key };
+    return { record, instructions: count, lengthBytes: offset, start: at, end: at === 0 ? 0 : at + offset, second: undefined, key, links: [] };
   }
 
   /** One instruction that continues in the following page, or runs into the segment limit. */
@@ -234,7 +248,7 @@ export class CodeCache {
     if (first.length >= source.bytesToLimit) {
       this.#writeInvalid("tooLong", mode, 0, 1);
       this.#writeEnd(mode, first.length, 1, undefined, 0);
-      return { record, instructions: 1, lengthBytes: first.length, start: at, end: at === 0 ? 0 : at + first.length, second: undefined, key };
+      return { record, instructions: 1, lengthBytes: first.length, start: at, end: at === 0 ? 0 : at + first.length, second: undefined, key, links: [] };
     }
     const next = source.nextPage();
     if (next < 0) return undefined;
@@ -251,7 +265,7 @@ export class CodeCache {
     this.#writeEnd(mode, length, 1, undefined, 0);
     const secondStart = this.#memory.readable(next);
     return {
-      record, instructions: 1, lengthBytes: Math.min(length, source.bytesToLimit), start: at, end: at === 0 ? 0 : at + first.length, key,
+      record, instructions: 1, lengthBytes: Math.min(length, source.bytesToLimit), start: at, end: at === 0 ? 0 : at + first.length, key, links: [],
       second: { start: secondStart, end: secondStart + Math.max(length - first.length, 1) },
     };
   }
@@ -292,7 +306,9 @@ export class CodeCache {
   #link(record: number, key: number): void {
     const known = this.#blocks.get(key);
     if (known !== undefined) {
-      if (known.second === undefined) this.#words[(record + RecordField.link) >>> 2] = known.record;
+      if (known.second !== undefined) return;
+      this.#words[(record + RecordField.link) >>> 2] = known.record;
+      known.links.push(record);
       return;
     }
     const waiting = this.#wantedLinks.get(key);

@@ -3,6 +3,7 @@ import { Segment, Vector } from "../isa/definition.ts";
 import type { Privilege, ProcessorMemory } from "../isa/processor.ts";
 import * as state from "../isa/state.ts";
 import type { StateView } from "../isa/state-view.ts";
+import { EntrySet } from "./entry-set.ts";
 import { PageWalker, type AccessKind, type PagingState } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";
@@ -23,6 +24,7 @@ const ContextPrivilege = {
 const contextSlots = 1023;
 /** A tag that matches no access. */
 const noTag = 0xffff_ffff_ffff_ffffn;
+const twoPow32 = 0x1_0000_0000;
 
 /** Watches for data breakpoints; undefined while none is armed. */
 export interface DataWatch {
@@ -32,20 +34,31 @@ export interface DataWatch {
   accessed(linear: bigint, sizeBytes: number, isWrite: boolean): void;
 }
 
+/** Who keeps what depends on translations: the jump cache. */
+export interface TranslationListener {
+  /** Another privilege or address-space slot applies. */
+  contextChanged(): void;
+  /** Translations are void: all of them, those of pages that are not global, or those of one page by its address's lower half. */
+  allForgotten(): void;
+  localForgotten(): void;
+  pageForgotten(low: number): void;
+}
+
 export class Mmu implements ProcessorMemory {
   readonly #view: StateView;
   readonly #memory: PhysicalMemory;
   readonly walker: PageWalker;
   readonly paging: PagingState;
   watch: DataWatch | undefined = undefined;
-  /** The jump cache and whatever else depends on translations is told when they change. */
-  onTranslationsChanged: () => void = () => {};
+  listener: TranslationListener | undefined = undefined;
   /** Counts of what generated code could not do itself. */
   readonly counters = { walks: 0, slowLoads: 0, slowStores: 0, flushes: 0 };
 
   #slot = 0;
   #nextSlot = 1;
   readonly #slotOfPcid = new Map<number, number>();
+  /** TLB entries of pages that are not global. */
+  readonly #local = new EntrySet(state.tlbEntries);
   /** Large pages are in the TLB as many small ones: regions of 2 MiB (n) and of 1 GiB (-1 - n) that hold such. */
   readonly #largeRegions = new Set<number>();
   #is64 = false;
@@ -77,19 +90,14 @@ export class Mmu implements ProcessorMemory {
     const privilege = cpl === 3
       ? (alignmentChecked ? ContextPrivilege.userAligned : ContextPrivilege.user)
       : this.paging.smap && !this.paging.alignmentCheck ? ContextPrivilege.supervisor : ContextPrivilege.supervisorOverUser;
-    this.#view.set64(state.tlbContext, BigInt((this.#slot << 2) | privilege));
-  }
-
-  /** Slot number of the current address space, part of the key of decoded code. */
-  get addressSpace(): number {
-    return this.#slot;
+    this.#view.set32(state.tlbContext, (this.#slot << 2) | privilege);
   }
 
   #setSlot(slot: number): void {
     this.#slot = slot;
     const privilege = this.#view.get32(state.tlbContext) & 3;
-    this.#view.set64(state.tlbContext, BigInt((slot << 2) | privilege));
-    this.onTranslationsChanged();
+    this.#view.set32(state.tlbContext, (slot << 2) | privilege);
+    this.listener?.contextChanged();
   }
 
   /** A slot no entry uses. */
@@ -104,8 +112,23 @@ export class Mmu implements ProcessorMemory {
     this.#view.u64.fill(noTag, first, first + (state.tlbEntries * state.tlbEntrySizeBytes) / 8);
     this.#slotOfPcid.clear();
     this.#largeRegions.clear();
+    this.#local.clear();
     this.#nextSlot = 1;
     this.#slot = 0;
+    this.listener?.allForgotten();
+  }
+
+  /** Empties the TLB of pages that are not global. */
+  #forgetLocal(): void {
+    const { u64, base } = this.#view;
+    const { members } = this.#local;
+    for (let index = 0; index < this.#local.size; index++) {
+      const at = (base + state.tlbOffset + members[index] * state.tlbEntrySizeBytes) >>> 3;
+      u64[at] = noTag;
+      u64[at + 1] = noTag;
+    }
+    this.#local.clear();
+    this.listener?.localForgotten();
   }
 
   flush(_options: { keepGlobal: boolean }): void {
@@ -119,7 +142,7 @@ export class Mmu implements ProcessorMemory {
   switchAddressSpace(pcid: number | undefined, keep: boolean): void {
     this.counters.flushes++;
     if (this.paging.mode === "pae") this.loadPageDirectoryPointers();
-    if (pcid === undefined) return this.#setSlot(this.#freshSlot());
+    if (pcid === undefined) return this.#forgetLocal();
     const known = keep ? this.#slotOfPcid.get(pcid) : undefined;
     const slot = known ?? this.#freshSlot();
     this.#slotOfPcid.set(pcid, slot);
@@ -132,22 +155,16 @@ export class Mmu implements ProcessorMemory {
     this.#memory.readRange(this.paging.root, bytes);
   }
 
-  /** Drops every slot but the current PCID's: INVPCID of single contexts and the like. */
-  forgetOtherAddressSpaces(): void {
-    this.#slotOfPcid.clear();
-    this.#setSlot(this.#freshSlot());
-  }
-
   invalidatePage(linear: bigint): void {
     if (this.#isInLargePage(linear)) return this.flush({ keepGlobal: false });
-    const low = Number(BigInt.asUintN(32, linear));
+    const low = Number(linear & 0xffff_ffffn);
     const at = this.#entryAt(low) >>> 3;
     this.#view.u64[at] = noTag;
     this.#view.u64[at + 1] = noTag;
     // Other address spaces may hold the page as a global one; they get it anew.
     const slot = this.#slot;
     for (const [pcid, other] of this.#slotOfPcid) if (other !== slot) this.#slotOfPcid.delete(pcid);
-    this.onTranslationsChanged();
+    this.listener?.pageForgotten(low);
   }
 
   /** Whether the page tables, or the TLB from an earlier state of them, may map `linear` by a large page. */
@@ -172,9 +189,15 @@ export class Mmu implements ProcessorMemory {
     return this.#view.base + state.tlbOffset + ((linearLow >>> 12) & (state.tlbEntries - 1)) * state.tlbEntrySizeBytes;
   }
 
-  #isCanonical(linear: bigint): boolean {
-    const shift = this.#view.get64(state.canonicalShift);
-    return BigInt.asIntN(Number(64n - shift), linear) === BigInt.asIntN(64, linear);
+  /** Whether the linear address with the upper half `high` is canonical. */
+  #isCanonical(high: number): boolean {
+    const top = (high | 0) >> (31 - this.#view.get32(state.canonicalShift));
+    return top === 0 || top === -1;
+  }
+
+  /** The same for all of `sizeBytes` bytes at `high:low`. */
+  #areCanonical(low: number, high: number, sizeBytes: number): boolean {
+    return this.#isCanonical(high) && (low + sizeBytes <= twoPow32 || this.#isCanonical(high + 1));
   }
 
   #raise(vector: number, errorCode: number): void {
@@ -198,11 +221,16 @@ export class Mmu implements ProcessorMemory {
 
   /** Physical address of code at a linear address for the current privilege; -1 after recording the fault. */
   translateFetch(linear: bigint): number {
-    if (this.#is64 && !this.#isCanonical(linear)) {
+    return this.translateCode(Number(linear & 0xffff_ffffn), Number(linear >> 32n));
+  }
+
+  /** The same for the linear address `high:low`. */
+  translateCode(low: number, high: number): number {
+    if (this.#is64 && !this.#isCanonical(high)) {
       this.#raise(Vector.GP, 0);
       return -1;
     }
-    return this.#translate(Number(linear & 0xffff_ffffn), Number(linear >> 32n), "fetch", this.#cpl === 3, false);
+    return this.#translate(low, high, "fetch", this.#cpl === 3, false);
   }
 
   /** Enters the page just walked into the TLB when generated code may reach it by itself. */
@@ -222,6 +250,7 @@ export class Mmu implements ProcessorMemory {
     words[(at >>> 2) + 1] = high;
     words[(at >>> 2) + 2] = mayWrite ? tagLow : 0xffff_ffff;
     words[(at >>> 2) + 3] = mayWrite ? high : 0xffff_ffff;
+    if (!this.walker.isGlobal) this.#local.add((low >>> 12) & (state.tlbEntries - 1));
     if (this.walker.isLargePage) {
       this.#largeRegions.add(high * 2048 + (low >>> 21));
       this.#largeRegions.add(-1 - (high * 4 + (low >>> 30)));
@@ -236,17 +265,17 @@ export class Mmu implements ProcessorMemory {
   }
 
   /** Checks that come before translation: canonical address, alignment. False after recording the fault. */
-  #admit(linear: bigint, sizeBytes: number, flags: number): boolean {
-    if (this.#is64 && (!this.#isCanonical(linear) || !this.#isCanonical(BigInt.asUintN(64, linear + BigInt(sizeBytes - 1))))) {
+  #admit(low: number, high: number, sizeBytes: number, flags: number): boolean {
+    if (this.#is64 && !this.#areCanonical(low, high, sizeBytes)) {
       this.#raise(this.#stackFault(flags) ? Vector.SS : Vector.GP, 0);
       return false;
     }
-    return this.#isAligned(linear, sizeBytes);
+    return this.#isAligned(low, sizeBytes);
   }
 
   /** False after #AC, which only user accesses under alignment checking can raise. */
-  #isAligned(linear: bigint, sizeBytes: number): boolean {
-    if ((this.#view.get32(state.tlbContext) & 3) !== ContextPrivilege.userAligned || Number(linear & 15n) % sizeBytes === 0) return true;
+  #isAligned(low: number, sizeBytes: number): boolean {
+    if ((this.#view.get32(state.tlbContext) & 3) !== ContextPrivilege.userAligned || (low & 15) % sizeBytes === 0) return true;
     this.#raise(Vector.AC, 0);
     return false;
   }
@@ -255,9 +284,8 @@ export class Mmu implements ProcessorMemory {
   slowLoad(sizeBytes: number, flags: number): number {
     this.counters.slowLoads++;
     const view = this.#view;
-    const linear = view.get64(state.slowAddress);
-    if (!this.#admit(linear, sizeBytes, flags)) return 1;
     const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
+    if (!this.#admit(low, high, sizeBytes, flags)) return 1;
     const kind: AccessKind = flags & AccessFlag.write ? "write" : "read";
     const isUser = this.#cpl === 3;
     const target = view.base + scratchValue.offset;
@@ -273,7 +301,7 @@ export class Mmu implements ProcessorMemory {
       this.#copyOut(first, target, inPage);
       this.#copyOut(second, target + inPage, sizeBytes - inPage);
     }
-    this.watch?.accessed(linear, sizeBytes, kind === "write");
+    this.watch?.accessed(view.get64(state.slowAddress), sizeBytes, kind === "write");
     return 0;
   }
 
@@ -319,9 +347,8 @@ export class Mmu implements ProcessorMemory {
   slowStore(sizeBytes: number, flags: number): number {
     this.counters.slowStores++;
     const view = this.#view;
-    const linear = view.get64(state.slowAddress);
-    if (!this.#admit(linear, sizeBytes, flags)) return 1;
     const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
+    if (!this.#admit(low, high, sizeBytes, flags)) return 1;
     const isUser = this.#cpl === 3;
     const source = view.base + scratchValue.offset;
     const first = this.#translate(low, high, "write", isUser, false);
@@ -336,15 +363,15 @@ export class Mmu implements ProcessorMemory {
       this.#copyIn(first, source, inPage);
       this.#copyIn(second, source + inPage, sizeBytes - inPage);
     }
-    this.watch?.accessed(linear, sizeBytes, true);
+    this.watch?.accessed(view.get64(state.slowAddress), sizeBytes, true);
     return 0;
   }
 
   /** Checks up to a few hundred bytes at `slowAddress` for writing. */
   slowCheckWrite(sizeBytes: number, flags: number): number {
-    const linear = this.#view.get64(state.slowAddress);
-    if (!this.#admit(linear, sizeBytes, flags)) return 1;
-    return this.probe(linear, sizeBytes, "write") ? 0 : 1;
+    const view = this.#view;
+    if (!this.#admit(view.get32(state.slowAddress), view.getHigh32(state.slowAddress), sizeBytes, flags)) return 1;
+    return this.probe(view.get64(state.slowAddress), sizeBytes, "write") ? 0 : 1;
   }
 
   /** Legacy segmentation's full check of the offset in `slowAddress`. `segment` -1: the record's. */
@@ -360,7 +387,7 @@ export class Mmu implements ProcessorMemory {
     const base = view.get64(fields.base);
     if (this.#is64) {
       const linear = BigInt.asUintN(64, segment >= Segment.FS ? base + offset : offset);
-      if (this.#isCanonical(linear) && this.#isCanonical(BigInt.asUintN(64, linear + BigInt(Math.max(sizeBytes, 1) - 1)))) return linear;
+      if (this.#areCanonical(Number(linear & 0xffff_ffffn), Number(linear >> 32n), Math.max(sizeBytes, 1))) return linear;
       this.#raise(segment === Segment.SS ? Vector.SS : Vector.GP, 0);
       return undefined;
     }
@@ -415,13 +442,13 @@ export class Mmu implements ProcessorMemory {
   }
 
   #copyLinear(linear: bigint, sizeBytes: number, kind: "read" | "write", privilege: Privilege | undefined): boolean {
-    if (this.#isLong && !this.#isCanonical(linear)) {
+    const low = Number(linear & 0xffff_ffffn), high = this.#isLong ? Number(linear >> 32n) : 0;
+    if (this.#isLong && !this.#isCanonical(high)) {
       this.#raise(Vector.GP, 0);
       return false;
     }
     const isUser = this.#isUser(privilege), isImplicit = privilege === "supervisor";
-    if (isUser && !this.#isAligned(linear, sizeBytes)) return false;
-    const low = Number(linear & 0xffff_ffffn), high = this.#isLong ? Number(linear >> 32n) : 0;
+    if (isUser && !this.#isAligned(low, sizeBytes)) return false;
     const area = this.#view.base + scratchValue.offset;
     const first = this.#translate(low, high, kind, isUser, isImplicit);
     if (first < 0) return false;
@@ -443,12 +470,12 @@ export class Mmu implements ProcessorMemory {
     const isUser = this.#isUser(privilege);
     for (let done = 0; done < sizeBytes;) {
       const at = BigInt.asUintN(this.#isLong ? 64 : 32, linear + BigInt(done));
-      if (this.#isLong && !this.#isCanonical(at)) {
+      const low = Number(at & 0xffff_ffffn), high = Number(at >> 32n);
+      if (this.#isLong && !this.#isCanonical(high)) {
         this.#raise(Vector.GP, 0);
         return false;
       }
-      const low = Number(at & 0xffff_ffffn);
-      if (this.#translate(low, Number(at >> 32n), intent, isUser, privilege === "supervisor") < 0) return false;
+      if (this.#translate(low, high, intent, isUser, privilege === "supervisor") < 0) return false;
       done += pageSizeBytes - (low & 0xfff);
     }
     return true;

@@ -13,6 +13,7 @@ import { deliverEvent, deliverRecordedException } from "../isa/system/exceptions
 import { Activity, Cr0Mask, Cr4Mask, EferMask, hasRealModeSegments, is64BitMode, SegmentAttribute } from "../isa/system/mode.ts";
 import { loadSegmentCache } from "../isa/system/segments.ts";
 import { CodeCache, codeModeNumber, handlerFormOf, type CodeMode } from "./code-cache.ts";
+import { EntrySet } from "./entry-set.ts";
 import type { HandlerForm } from "./handler.ts";
 import { Interpreter, maximumHandlers, RunResult } from "./interpreter.ts";
 import { Mmu } from "./mmu.ts";
@@ -63,8 +64,14 @@ const stackSegmentShadow = 2;
 const counterBytes = maximumHandlers * 4;
 const noException = 0xffff_ffff;
 const trapFlag: number = FlagMask.TF;
+/** No code key: of the modes, none has all bits set. */
+const noCodeKey = 0xffff_ffff;
+const pageNumberMask = 0xf_ffff;
+const pageFilterMask = 0xfff;
 const resetVector = 0xfff0n;
 const maximumCodeRanges = 8000;
+/** More bytes of code than a block can have. */
+const maximumBlockBytes = 0x1_0000;
 /** Slices of generated code within one call of `run`. */
 const maximumSlices = 10_000;
 
@@ -100,6 +107,10 @@ export class SoftProcessor implements Processor {
   #pagingKey = "";
   /** Numbers of code segments by base and limit. */
   readonly #codeRanges = new Map<bigint, number>();
+  /** Entries of the jump cache for code in pages that are not global. */
+  readonly #localBlocks = new EntrySet(state.jumpCacheEntries);
+  /** By the lower bits of page numbers: 0 where the jump cache has no code of such pages. Most pages that a guest invalidates hold data. */
+  readonly #mayHoldBlocks = new Uint8Array(pageFilterMask + 1);
   /** Data breakpoints that `memory.watch` was made for. */
   #watchKey = "";
 
@@ -130,7 +141,12 @@ export class SoftProcessor implements Processor {
     });
     if (options.profile === true) this.code.examples = new Map();
     options.physical.onRemap = () => this.#forgetTranslations();
-    this.memory.onTranslationsChanged = () => this.#translationsChanged();
+    this.memory.listener = {
+      contextChanged: () => this.#updateCodeKey(),
+      allForgotten: () => this.#clearJumpCache(),
+      localForgotten: () => this.#forgetLocalBlocks(),
+      pageForgotten: (low) => this.#forgetPage(low),
+    };
     this.reset();
   }
 
@@ -321,11 +337,6 @@ export class SoftProcessor implements Processor {
     return number;
   }
 
-  #translationsChanged(): void {
-    this.#clearJumpCache();
-    this.#updateCodeKey();
-  }
-
   #forgetTranslations(): void {
     this.memory.clear();
     this.code.forgetMoved();
@@ -334,8 +345,33 @@ export class SoftProcessor implements Processor {
   }
 
   #clearJumpCache(): void {
-    const first = (this.state.base + state.jumpCacheOffset) >>> 3;
-    this.state.u64.fill(0xffff_ffff_ffff_ffffn, first, first + (state.jumpCacheEntries * state.jumpCacheEntrySizeBytes) / 8);
+    const first = (this.state.base + state.jumpCacheOffset) >>> 2;
+    this.state.u32.fill(noCodeKey, first, first + (state.jumpCacheEntries * state.jumpCacheEntrySizeBytes) / 4);
+    this.#localBlocks.clear();
+    this.#mayHoldBlocks.fill(0);
+  }
+
+  /** Empties the jump cache of code in pages that are not global. */
+  #forgetLocalBlocks(): void {
+    const { u32, base } = this.state;
+    const { members } = this.#localBlocks;
+    for (let index = 0; index < this.#localBlocks.size; index++) {
+      u32[(base + state.jumpCacheOffset + members[index] * state.jumpCacheEntrySizeBytes + 8) >>> 2] = noCodeKey;
+    }
+    this.#localBlocks.clear();
+  }
+
+  /** Empties the jump cache of code in one page, and of code that runs into it. */
+  #forgetPage(low: number): void {
+    const page = low >>> 12;
+    if ((this.#mayHoldBlocks[page & pageFilterMask] | this.#mayHoldBlocks[(page - 1) & pageFilterMask]) === 0) return;
+    const { u32, base } = this.state;
+    const first = (base + state.jumpCacheOffset) >>> 2;
+    for (let entry = 0; entry < state.jumpCacheEntries; entry++) {
+      const at = first + entry * (state.jumpCacheEntrySizeBytes / 4);
+      // Which 4 GiB it is does not matter: to forget more than was asked for is no mistake.
+      if (((page - (u32[at] >>> 12)) & pageNumberMask) <= 1) u32[at + 2] = noCodeKey;
+    }
   }
 
   #updatePaging(): void {
@@ -386,30 +422,39 @@ export class SoftProcessor implements Processor {
 
   #findBlock(): number {
     const s = this.state;
-    const rip = s.get64(state.rip);
-    const base = s.get64(state.fetchBase);
     const is64 = this.#mode.code === 64;
-    const linear = BigInt.asUintN(is64 ? 64 : 32, rip + base);
-    const limit = BigInt(s.get32(state.segments[Segment.CS].limit));
-    if (!is64 && rip > limit) {
+    const ripLow = s.get32(state.rip), ripHigh = s.getHigh32(state.rip);
+    const limit = s.get32(state.segments[Segment.CS].limit);
+    if (!is64 && (ripHigh !== 0 || ripLow > limit)) {
       this.raise(Vector.GP, 0);
       return 0;
     }
-    const physical = this.memory.translateFetch(linear);
+    const sum = ripLow + s.get32(state.fetchBase);
+    const low = sum >>> 0, carry = sum > 0xffff_ffff ? 1 : 0;
+    const { memory } = this;
+    const physical = memory.translateCode(low, is64 ? ripHigh : 0);
     if (physical < 0) return 0;
-    const left = limit - rip + 1n;
+    let isGlobal = memory.walker.isGlobal;
     const record = this.code.find({
       physical,
-      nextPage: () => this.memory.translateFetch(BigInt.asUintN(is64 ? 64 : 32, (linear & ~0xfffn) + 0x1000n)),
-      bytesToLimit: is64 || left > 0x1_0000n ? 0x1_0000 : Number(left),
+      nextPage: () => {
+        const next = ((low & ~0xfff) + pageSizeBytes) >>> 0;
+        const second = memory.translateCode(next, is64 ? (ripHigh + (next === 0 ? 1 : 0)) >>> 0 : 0);
+        isGlobal &&= memory.walker.isGlobal;
+        return second;
+      },
+      bytesToLimit: is64 ? maximumBlockBytes : Math.min(limit - ripLow + 1, maximumBlockBytes),
     }, this.#mode);
     if (record === 0 || this.code.isVolatile) return record;
-    const low = Number(linear & 0xffff_ffffn);
-    const entry = s.base + state.jumpCacheOffset +
-      (((low ^ Number((linear >> 12n) & 0xffff_ffffn)) & (state.jumpCacheEntries - 1)) * state.jumpCacheEntrySizeBytes);
-    s.u64[entry >>> 3] = rip + base;
-    s.u32[(entry + 8) >>> 2] = s.get32(state.codeKey);
-    s.u32[(entry + 12) >>> 2] = record;
+    const high = is64 ? ripHigh : carry;
+    const entry = (low ^ ((high << 20) | (low >>> 12))) & (state.jumpCacheEntries - 1);
+    const at = (s.base + state.jumpCacheOffset + entry * state.jumpCacheEntrySizeBytes) >>> 2;
+    s.u32[at] = low;
+    s.u32[at + 1] = high;
+    s.u32[at + 2] = s.get32(state.codeKey);
+    s.u32[at + 3] = record;
+    this.#mayHoldBlocks[(low >>> 12) & pageFilterMask] = 1;
+    if (!isGlobal) this.#localBlocks.add(entry);
     return record;
   }
 

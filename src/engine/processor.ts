@@ -250,6 +250,10 @@ export class SoftProcessor implements Processor {
     this.#isTraced = false;
   }
 
+  singleStepByNewFlags(): void {
+    this.#isTraced = (this.state.get32(state.systemFlags) & trapFlag) !== 0;
+  }
+
   reportBreakpoints(conditions: number): void {
     this.#dataHits |= conditions;
   }
@@ -554,7 +558,7 @@ export class SoftProcessor implements Processor {
     const s = this.state;
     this.#isTraced = (s.get32(state.systemFlags) & trapFlag) !== 0;
     this.#dataHits = 0;
-    if (this.#breakpointsArmed) {
+    if (this.#breakpointsArmed && (s.get32(state.interruptShadow) & stackSegmentShadow) === 0) {
       const hit = matchInstruction(s, BigInt.asUintN(64, s.get64(state.rip) + s.get64(state.fetchBase)));
       if (hit !== 0) {
         s.set32(state.currentRecord, 0);
@@ -563,6 +567,7 @@ export class SoftProcessor implements Processor {
       }
     }
     const hadResume = (s.get32(state.systemFlags) & FlagMask.RF) !== 0;
+    const startRip = s.get64(state.rip);
     this.#slice = Math.min(budget, 0x7fff_0000);
     s.set32(state.budget, this.#slice);
     const result = this.interpreter.run();
@@ -575,7 +580,9 @@ export class SoftProcessor implements Processor {
       return delivered;
     }
     s.set32(state.currentRecord, 0);
-    if (hadResume) s.set32(state.systemFlags, s.get32(state.systemFlags) & ~FlagMask.RF);
+    const isBetweenIterations = this.#mode.single && s.get64(state.rip) === startRip && this.#isRepeated();
+    if (isBetweenIterations) s.set32(state.systemFlags, s.get32(state.systemFlags) | FlagMask.RF);
+    else if (hadResume) s.set32(state.systemFlags, s.get32(state.systemFlags) & ~FlagMask.RF);
     const shadowedByThis = (s.get32(state.interruptShadow) & stackSegmentShadow) !== 0 && this.#shadowAt === this.#retired - 1;
     if (shadowedByThis) {
       this.#heldHits = this.#dataHits;
@@ -587,5 +594,19 @@ export class SoftProcessor implements Processor {
     raiseDebugStatus(this, conditions);
     return deliverRecordedException(this);
   }
-}
 
+  /**
+   * Whether a repeated string instruction is next. Between its iterations RF is set, so that its breakpoint counts once
+   * (SDM volume 3, "Debug Exception (#DB)—Interrupt Vector 1").
+   */
+  #isRepeated(): boolean {
+    const s = this.state;
+    const linear = s.get64(state.rip) + s.get64(state.fetchBase);
+    const physical = this.memory.translateFetch(BigInt.asUintN(this.#mode.code === 64 ? 64 : 32, linear));
+    if (physical < 0) return false;
+    const bytes = new Uint8Array(Math.min(15, pageSizeBytes - (physical % pageSizeBytes)));
+    this.physical.readRange(physical, bytes);
+    const decoded = this.#decoder.decode(bytes, 0, this.#mode.code, this.#mode.isRealOrVirtual8086);
+    return decoded.kind === "instruction" && decoded.repeat !== "none";
+  }
+}

@@ -80,6 +80,8 @@ export interface Processor {
   reportBreakpoints(conditions: number): void;
   /** The instruction has itself entered an interrupt handler (INT n): a single-step trap does not follow it. */
   dropSingleStep(): void;
+  /** Whether a single-step trap follows the instruction is decided by the TF it leaves, not by the one it found (SYSCALL, SYSRET). */
+  singleStepByNewFlags(): void;
   /** RIP of the current instruction and of the next one. */
   currentRip(): bigint;
   nextRip(): bigint;

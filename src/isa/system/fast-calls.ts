@@ -55,6 +55,7 @@ export function systemCall(p: Processor): Status {
   }
   loadFlatSegments(p, codeSelector, stackSelector, isLong, 0);
   p.modeChanged();
+  p.singleStepByNewFlags();
   return Status.Branch;
 }
 
@@ -72,6 +73,7 @@ export function systemReturn(p: Processor, operandSize: 16 | 32 | 64): Status {
   state.set64(layout.rip, target);
   loadFlatSegments(p, (selectors + (isTo64BitMode ? 16 : 0)) & 0xffff, (selectors + 8) & 0xffff, isTo64BitMode, 3);
   p.modeChanged();
+  p.singleStepByNewFlags();
   return Status.Branch;
 }
 

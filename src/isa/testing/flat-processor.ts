@@ -102,6 +102,8 @@ export class FlatProcessor implements Processor {
 
   dropSingleStep(): void {}
 
+  singleStepByNewFlags(): void {}
+
   reportBreakpoints(conditions: number): void {
     this.breakpoints |= conditions;
   }

@@ -296,8 +296,7 @@ export class Machine {
   #reset(): void {
     const kind = this.#pendingReset;
     this.#pendingReset = undefined;
-    if (this.#config.firmware === undefined && kind === "platform") return this.#finish({ kind: "reset" });
-    if (this.#config.firmware === undefined) return this.#finish({ kind: "triple-fault" });
+    if (this.#config.firmware === undefined) return this.#finish({ kind: "reset" });
     if (kind === "platform") {
       this.board.reset();
       for (const apic of this.#apics) apic.reset();

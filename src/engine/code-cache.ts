@@ -1,11 +1,13 @@
 /** Decoded blocks: guest code as records in linear memory, found by physical address and mode, void when the code changes. */
 import { instruction, Register, Segment, Vector, type InstructionDefinition, type OperandForm, type Variant } from "../isa/definition.ts";
 import type { Decoder } from "../isa/decode.ts";
+import type { ParsedEncoding } from "../isa/encoding.ts";
 import type { DecodedInstruction, MemoryOperand, Operand } from "../isa/operand.ts";
+import type { RegisterFile } from "../isa/registers.ts";
 import * as state from "../isa/state.ts";
 import { x87InstructionWord } from "../isa/x87-instruction-word.ts";
 import type { HandlerForm } from "./handler.ts";
-import { SpecialHandler, type Interpreter } from "./interpreter.ts";
+import { SpecialHandler, type Interpreter, type RegisteredHandler } from "./interpreter.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { operandFields, RecordField, recordSizeBytes } from "./record.ts";
 
@@ -73,6 +75,7 @@ export class CodeCache {
   readonly #byPage = new Map<number, Set<Block>>();
   /** Records that would link to a block once it exists, by its key. */
   readonly #wantedLinks = new Map<number, number[]>();
+  readonly #handlers = new Map<ParsedEncoding, Map<number, RegisteredHandler>>();
   readonly #onProtect: (offset: number) => void;
   readonly #onFlush: () => void;
   /** The block found last has code outside of memory, which may read differently the next time: not to be kept. */
@@ -279,7 +282,7 @@ export class CodeCache {
   #allocate(handler: number, offset: number, count: number, length: number): number {
     const at = this.#next;
     this.#next += recordSizeBytes;
-    this.#words.fill(0, at >>> 2, (at + recordSizeBytes) >>> 2);
+    for (let word = at >>> 2; word < (at + recordSizeBytes) >>> 2; word++) this.#words[word] = 0;
     this.#halves[(at + RecordField.handler) >>> 1] = handler;
     this.#bytes[at + RecordField.count] = count;
     this.#halves[(at + RecordField.start) >>> 1] = offset;
@@ -316,43 +319,61 @@ export class CodeCache {
     else waiting.push(record);
   }
 
+  /** The handler of an instruction. Most forms have been seen before: their key is a number, and no form is made. */
+  #handlerOf(decoded: DecodedInstruction<InstructionDefinition>, mode: CodeMode, memory: MemoryOperand | undefined): RegisteredHandler {
+    const key = formKey(decoded, mode, memory);
+    let handlers = this.#handlers.get(decoded.encoding);
+    if (handlers === undefined) {
+      handlers = new Map();
+      this.#handlers.set(decoded.encoding, handlers);
+    }
+    const known = handlers.get(key);
+    // Processors of other vendors may give the same encoding to another instruction.
+    if (known?.handler.form.definition === decoded.instruction) return known;
+    const registered = this.#interpreter.handler(handlerFormOf(decoded, mode));
+    handlers.set(key, registered);
+    return registered;
+  }
+
   /** Returns whether the block ends here. `blockPhysical` 0: no links. */
   #writeRecord(
     decoded: DecodedInstruction<InstructionDefinition>, mode: CodeMode, offset: number, count: number,
     blockPhysical: number, key: number,
   ): boolean {
-    const form = handlerFormOf(decoded, mode);
-    const { number, handler } = this.#interpreter.handler(form);
+    const memory = memoryOperandOf(decoded);
+    const { number, handler } = this.#handlerOf(decoded, mode, memory);
     const at = this.#allocate(number, offset, count, decoded.length);
     const next = offset + decoded.length;
-    let immediateShift = 0n, immediate = BigInt(x87InstructionWord(decoded) ?? 0);
+    let low = x87InstructionWord(decoded) ?? 0, high = 0, immediateBits = 0;
     let target: number | undefined;
-    const memory = memoryOperandOf(decoded);
     this.#bytes[at + RecordField.segment] = operandSegmentOf(decoded, memory);
-    decoded.operands.forEach((operand, slot) => {
+    for (let slot = 0; slot < decoded.operands.length; slot++) {
+      const operand = decoded.operands[slot];
       switch (operand.kind) {
         case "register":
           this.#halves[(at + operandFields[slot]) >>> 1] = registerOffset(operand);
-          return;
+          break;
         case "memory":
-          if (operand !== memory) return;
+          if (operand !== memory) break;
           this.#writeMemoryOperand(at, operand, decoded, next);
-          if (form.address.absolute) immediate = BigInt.asUintN(64, BigInt(operand.displacement));
-          return;
+          if (typeof operand.displacement === "bigint") [low, high] = halvesOf(operand.displacement);
+          break;
         case "immediate":
-          immediate |= BigInt(operand.value) << immediateShift;
-          immediateShift += BigInt(operand.widthBits);
-          return;
+          // Several immediates follow each other; together they have at most 32 bits, or it is one of 64.
+          if (typeof operand.value === "bigint") [low, high] = halvesOf(operand.value);
+          else low |= operand.value << immediateBits;
+          immediateBits += operand.widthBits;
+          break;
         case "relative":
           target = next + operand.displacement;
-          immediate = BigInt.asUintN(32, BigInt(target));
-          return;
+          low = target;
+          break;
         case "far":
-          immediate = (BigInt(operand.selector) << 32n) | BigInt(operand.offset >>> 0);
+          [low, high] = [operand.offset, operand.selector];
       }
-    });
-    this.#words[(at + RecordField.immediate) >>> 2] = Number(immediate & 0xffff_ffffn);
-    this.#words[(at + RecordField.immediate + 4) >>> 2] = Number((immediate >> 32n) & 0xffff_ffffn);
+    }
+    this.#words[(at + RecordField.immediate) >>> 2] = low;
+    this.#words[(at + RecordField.immediate + 4) >>> 2] = high;
     if (target !== undefined && blockPhysical !== 0 && mode.code === 64 && !mode.single) {
       const physical = blockPhysical + target;
       const page = Math.floor(blockPhysical / pageSizeBytes);
@@ -362,7 +383,7 @@ export class CodeCache {
   }
 
   #writeMemoryOperand(at: number, operand: MemoryOperand, decoded: DecodedInstruction<InstructionDefinition>, next: number): void {
-    let displacement = Number(BigInt.asIntN(32, BigInt(operand.displacement)));
+    let displacement = typeof operand.displacement === "bigint" ? 0 : operand.displacement;
     if (operand.base === "rip") displacement += next;
     // POP to memory addresses with the stack pointer after the increment (SDM volume 2, "POP").
     if (decoded.instruction.name === "pop" && operand.base === Register.RSP) displacement += operand.widthBits / 8;
@@ -377,9 +398,18 @@ export class CodeCache {
 
 /** The operand that segment overrides and "operand" accesses mean: of MOVS and CMPS the source. */
 function memoryOperandOf({ operands, encoding }: DecodedInstruction<InstructionDefinition>): MemoryOperand | undefined {
-  const isSource = (operand: Operand, index: number): boolean =>
-    operand.kind === "memory" && encoding.operands[index].source !== "stringDestination";
-  return (operands.find(isSource) ?? operands.find((operand) => operand.kind === "memory")) as MemoryOperand | undefined;
+  let destination: MemoryOperand | undefined;
+  for (let index = 0; index < operands.length; index++) {
+    const operand = operands[index];
+    if (operand.kind !== "memory") continue;
+    if (encoding.operands[index].source !== "stringDestination") return operand;
+    destination = operand;
+  }
+  return destination;
+}
+
+function halvesOf(value: bigint): [low: number, high: number] {
+  return [Number(value & 0xffff_ffffn), Number((value >> 32n) & 0xffff_ffffn)];
 }
 
 /** Segment of "operand" accesses. XLAT, MASKMOVQ and MASKMOVDQU have one in DS although no operand names it. */
@@ -396,12 +426,35 @@ function registerOffset(operand: Extract<Operand, { kind: "register" }>): number
   }
 }
 
+const repeatNumbers = { none: 0, rep: 1, repne: 2 } as const;
+
+/** What of an instruction's form its encoding does not tell, as a number: equal keys of one encoding mean equal forms. */
+function formKey({ operands, operandSize, addressSize, repeat, lock, segmentOverride }: DecodedInstruction<InstructionDefinition>, mode: CodeMode, memory: MemoryOperand | undefined): number {
+  // Sizes are 16, 32 and 64.
+  let key = (mode.code >>> 5) | (mode.stack >>> 5) << 2 | (operandSize >>> 5) << 4 | (addressSize >>> 5) << 6 | repeatNumbers[repeat] << 8;
+  if (lock) key |= 1 << 10;
+  if (memory?.index !== undefined) key |= 1 << 11;
+  if ((memory?.segment ?? segmentOverride ?? Segment.DS) >= Segment.FS) key |= 1 << 12;
+  let place = 1 << 13;
+  for (const operand of operands) {
+    if (operand.kind === "memory") key += place;
+    else if (operand.kind === "register" && isNumbered(operand.file)) key += place * 2 * operand.number;
+    place *= 32;
+  }
+  return key;
+}
+
+/** Whether the register is part of the handler's form: each has a meaning of its own, or a place that moves. */
+function isNumbered(file: RegisterFile): file is Exclude<RegisterFile, "gpr" | "xmm" | "mmx"> {
+  return file !== "gpr" && file !== "xmm" && file !== "mmx";
+}
+
 function operandFormOf(operand: Operand): OperandForm {
   switch (operand.kind) {
     case "register": {
+      const { file, number } = operand;
       const width = operand.widthBits as 64;
-      if (operand.file === "gpr" || operand.file === "xmm" || operand.file === "mmx") return { kind: "register", file: operand.file, width };
-      return { kind: "numbered", file: operand.file, number: operand.number, width };
+      return isNumbered(file) ? { kind: "numbered", file, number, width } : { kind: "register", file, width };
     }
     case "memory": return { kind: "memory", width: operand.widthBits as 64 };
     case "immediate": return { kind: "immediate", width: operand.widthBits as 64 };

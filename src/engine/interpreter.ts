@@ -41,7 +41,8 @@ export const SpecialHandler = {
 const firstHandler = 2;
 export const maximumHandlers = 65_536;
 
-interface Registered {
+/** A handler with its number in records. */
+export interface RegisteredHandler {
   readonly handler: Handler;
   readonly number: number;
 }
@@ -52,14 +53,14 @@ export class Interpreter {
   readonly #imports: Record<string, Record<string, unknown>>;
   readonly #run: (cpu: number) => number;
   readonly #base: number;
-  readonly #registered = new Map<string, Registered>();
+  readonly #registered = new Map<string, RegisteredHandler>();
   readonly #definitionNumbers = new WeakMap<object, number>();
   readonly #routines: Routine[] = [];
   readonly #routineNumbers = new Map<object, number>();
   readonly #countersOffset: number | undefined;
   #definitions = 0;
   #nextHandler = firstHandler;
-  #pending: Registered[] = [];
+  #pending: RegisteredHandler[] = [];
   /** Bytes of WebAssembly generated so far. */
   generatedBytes = 0;
 
@@ -90,7 +91,7 @@ export class Interpreter {
   }
 
   /** Number of the handler for a form, making it on first use. `flush` must follow before it runs. */
-  handler(form: HandlerForm): Registered {
+  handler(form: HandlerForm): RegisteredHandler {
     return this.#registered.get(this.#key(form)) ?? this.#register(form);
   }
 
@@ -103,7 +104,7 @@ export class Interpreter {
     return `${number}:${handlerName(form)}`;
   }
 
-  #register(form: HandlerForm): Registered {
+  #register(form: HandlerForm): RegisteredHandler {
     const key = this.#key(form);
     const known = this.#registered.get(key);
     if (known !== undefined) return known;
@@ -192,7 +193,7 @@ export class Interpreter {
     f.i32.const(0);
   }
 
-  #dispatchModule(inline: readonly Registered[]): Uint8Array<ArrayBuffer> {
+  #dispatchModule(inline: readonly RegisteredHandler[]): Uint8Array<ArrayBuffer> {
     const builder = new ModuleBuilder();
     const host = this.#importHost(builder);
     const findBlock = builder.importFunction("host", "findBlock", { params: [], results: ["i32"] });
@@ -206,7 +207,7 @@ export class Interpreter {
   }
 
   #dispatchLoop(
-    f: FunctionBuilder, inline: readonly Registered[], host: HostFunctions, findBlock: FuncIndex,
+    f: FunctionBuilder, inline: readonly RegisteredHandler[], host: HostFunctions, findBlock: FuncIndex,
     callHandler: (f: FunctionBuilder) => void,
   ): void {
     const cpu = f.param<"i32">(0);

@@ -54,7 +54,7 @@ describe.skipIf(!hasGuests)("without firmware", () => {
 
   test.skipIf(memtest === undefined)("memtest86+ starts", async () => {
     const image = loadKernel({ kernel: readFileSync(memtest?.kernel ?? ""), commandLine: "console=ttyS0,115200", memory });
-    const run = await runInQemu(image, { memoryMib, timeoutSeconds: 30, romWrites: acpi.writes, until: /Memtest86\+ v/u });
+    const run = await runInQemu(image, { memoryMib, timeoutSeconds: 55, romWrites: acpi.writes, until: /Memtest86\+ v/u });
     expect(run.output).toMatch(/Memtest86\+ v/u);
   });
 });

@@ -96,7 +96,7 @@ export const excuses: readonly Excuse[] = [
   {
     name: "a branch into the bytes of its own instruction",
     source: "the host goes on with what it finds there, ours stops",
-    appliesTo: ({ encoding }) => encoding.map === OpcodeMap.oneByte,
+    appliesTo: ({ definition }) => /^(j|loop|call|ret|iret|sysret|sysexit)/.test(definition.name),
     covers: isWithinItself,
   },
   {

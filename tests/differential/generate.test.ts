@@ -75,8 +75,14 @@ describe.each([64, 32, 16] as const)("%i-bit code on the host", (bits: CodeBits)
 
   test("no part of a result goes unseen", async () => {
     if (!processor) return;
-    const cases = makeCases(new CaseGenerator(1), forms.slice(0, 1), bits, 0);
-    const first = await runHost(cases);
+    // A case that ends without a fault: after one, not every part means something.
+    let number = 0, cases = makeCases(new CaseGenerator(1), forms.slice(0, 1), bits, number);
+    let first = await runHost(cases);
+    for (; first.outcome(0) !== Outcome.completed && number < 50; number++) {
+      cases = makeCases(new CaseGenerator(1), forms.slice(0, 1), bits, number);
+      first = await runHost(cases);
+    }
+    expect(first.outcome(0)).toBe(Outcome.completed);
     const comparer = new Comparer(bits);
     const { gpr, rflags, fxsave, window, rip } = RecordOffset;
     for (const offset of [0, rip, 16, rflags, 48, gpr, gpr + 7 * 8, fxsave, fxsave + 2, fxsave + 4, fxsave + 24, fxsave + 32, fxsave + 160, window + 1023]) {

@@ -98,6 +98,8 @@ export class SoftProcessor implements Processor {
   #breakpointsArmed = false;
   /** The current instruction began with RFLAGS.TF set and is to be followed by a trap. */
   #isTraced = false;
+  /** The next slice must end after one instruction. */
+  #isAlone = false;
   /** Instructions retired before the current slice, and the slice's budget. */
   #retired = 0;
   #slice = 0;
@@ -281,7 +283,7 @@ export class SoftProcessor implements Processor {
     const stack = is64 ? 64 : s.get32(state.segments[Segment.SS].attributes) & SegmentAttribute.big ? 32 : 16;
     this.#breakpointsArmed = hasInstructionBreakpoints(s);
     this.#updateWatch();
-    const single = (s.get32(state.systemFlags) & trapFlag) !== 0 || this.#breakpointsArmed || this.memory.watch !== undefined ||
+    const single = this.#isAlone || (s.get32(state.systemFlags) & trapFlag) !== 0 || this.#breakpointsArmed || this.memory.watch !== undefined ||
       hasPortBreakpoints(s);
     // Traps and breakpoints are looked at between slices: the running one ends with this instruction.
     if (single && !this.#mode.single) this.attend();
@@ -523,7 +525,9 @@ export class SoftProcessor implements Processor {
       const wantsAttention = this.#nmiPending ||
         (this.#interrupts.hasInterrupt() && (s.get32(state.systemFlags) & FlagMask.IF) !== 0);
       const budget = this.#mode.single || wantsAttention ? 1 : end - this.#retired;
-      if (!this.#step(budget)) return "shutdown";
+      // What waits behind a shadow comes after exactly one instruction: STI, NOP, CLI lets it in.
+      const isShadowed = wantsAttention && s.get32(state.interruptShadow) !== 0;
+      if (!(isShadowed ? this.#stepAlone() : this.#step(budget))) return "shutdown";
     }
   }
 
@@ -551,6 +555,16 @@ export class SoftProcessor implements Processor {
     if (vector < 0) return true;
     s.set32(state.currentRecord, 0);
     return deliverEvent(this, { vector, kind: "external" });
+  }
+
+  /** Runs a single instruction, whatever the mode. */
+  #stepAlone(): boolean {
+    this.#isAlone = true;
+    this.modeChanged();
+    const isRunning = this.#step(1);
+    this.#isAlone = false;
+    this.modeChanged();
+    return isRunning;
   }
 
   /** Runs one slice of generated code and delivers what it raised. False after a triple fault. */

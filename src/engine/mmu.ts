@@ -167,6 +167,15 @@ export class Mmu implements ProcessorMemory {
     this.listener?.pageForgotten(low);
   }
 
+  /** Place in linear memory of the byte at `high:low` when generated code may read (or write) its page by itself, else 0. */
+  reach(low: number, high: number, isWrite: boolean): number {
+    const words = this.#view.u32;
+    const entry = this.#entryAt(low) >>> 2;
+    const tag = entry + (isWrite ? 2 : 0);
+    const isKnown = words[tag] === ((low & ~0xfff) | this.#view.get32(state.tlbContext)) >>> 0 && words[tag + 1] === high;
+    return isKnown ? (low + words[entry + 4]) >>> 0 : 0;
+  }
+
   /** Whether the page tables, or the TLB from an earlier state of them, may map `linear` by a large page. */
   #isInLargePage(linear: bigint): boolean {
     return this.#largeRegions.has(Number(linear >> 21n)) || this.#largeRegions.has(-1 - Number(linear >> 30n));

@@ -20,6 +20,7 @@ import { Mmu } from "./mmu.ts";
 import type { PagingMode } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";
+import { StringRuns, type StringElementBytes } from "./string-runs.ts";
 import type { WasmMemory } from "./web-assembly.ts";
 
 /** The processor's interrupt inputs: local APIC and, through it, the PIC. */
@@ -67,7 +68,7 @@ const trapFlag: number = FlagMask.TF;
 /** No code key: of the modes, none has all bits set. */
 const noCodeKey = 0xffff_ffff;
 const pageNumberMask = 0xf_ffff;
-const pageFilterMask = 0xfff;
+const pageFilterMask = 0xffff;
 const resetVector = 0xfff0n;
 const maximumCodeRanges = 8000;
 /** More bytes of code than a block can have. */
@@ -83,6 +84,7 @@ export class SoftProcessor implements Processor {
   readonly msrs: Map<number, bigint> = new Map();
   readonly interpreter: Interpreter;
   readonly code: CodeCache;
+  readonly strings: StringRuns;
   readonly #interrupts: InterruptInput;
   readonly #countersOffset: number | undefined;
   readonly #decoder: Decoder<InstructionDefinition>;
@@ -119,6 +121,7 @@ export class SoftProcessor implements Processor {
   constructor(options: SoftProcessorOptions) {
     this.state = new StateView(options.memory.buffer, options.stateOffset);
     this.memory = new Mmu(this.state, options.physical);
+    this.strings = new StringRuns(this.state, this.memory);
     this.bus = options.bus;
     this.model = options.model;
     this.#interrupts = options.interrupts;
@@ -258,6 +261,14 @@ export class SoftProcessor implements Processor {
 
   reportBreakpoints(conditions: number): void {
     this.#dataHits |= conditions;
+  }
+
+  repeatMove(elementBytes: StringElementBytes, addressBits: 16 | 32 | 64): void {
+    this.strings.move(elementBytes, addressBits);
+  }
+
+  repeatStore(elementBytes: StringElementBytes, addressBits: 16 | 32 | 64): void {
+    this.strings.fill(elementBytes, addressBits);
   }
 
   currentRip(): bigint {

@@ -82,6 +82,12 @@ export interface Processor {
   dropSingleStep(): void;
   /** Whether a single-step trap follows the instruction is decided by the TF it leaves, not by the one it found (SYSCALL, SYSRET). */
   singleStepByNewFlags(): void;
+  /**
+   * Go on with a repeated MOVS or STOS, upwards, after one of its iterations: as many more as can neither fault nor be the
+   * last. A processor without these does one iteration after the other.
+   */
+  repeatMove?(elementBytes: 1 | 2 | 4 | 8, addressBits: 16 | 32 | 64): void;
+  repeatStore?(elementBytes: 1 | 2 | 4 | 8, addressBits: 16 | 32 | 64): void;
   /** RIP of the current instruction and of the next one. */
   currentRip(): bigint;
   nextRip(): bigint;

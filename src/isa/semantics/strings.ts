@@ -1,17 +1,30 @@
 /**
  * String instructions: SDM volume 1, "String Instructions". One execution is one iteration; a repeated instruction
  * continues at itself, so that faults and interrupts between iterations find the registers as the manual has them.
+ * Between two iterations of MOVS and STOS the processor may do many more at once.
  */
-import { Bits, when, type Width } from "../../ir/index.ts";
+import { Bits, Status, when, type Routine, type Width } from "../../ir/index.ts";
 import {
   borrowsOfDifference, constant, instruction, load, Register, Segment, store, type Context, type Cpu, type InstructionDefinition,
   type Variant,
 } from "../definition.ts";
+import { routine } from "../processor.ts";
 import * as state from "../state.ts";
 
 type IntegerWidth = 8 | 16 | 32 | 64;
 
 const directionBit = 10;
+/** Fewer iterations than this are not worth a call. */
+const runMinimum = 8;
+
+const moveRun = routine("repeat movs", (p) => {
+  p.repeatMove?.(p.state.argument32(0) as 1 | 2 | 4 | 8, p.state.argument32(1) as 16 | 32 | 64);
+  return Status.Next;
+});
+const storeRun = routine("repeat stos", (p) => {
+  p.repeatStore?.(p.state.argument32(0) as 1 | 2 | 4 | 8, p.state.argument32(1) as 16 | 32 | 64);
+  return Status.Next;
+});
 
 interface Iteration<W extends IntegerWidth> {
   readonly cpu: Cpu;
@@ -24,10 +37,11 @@ interface Iteration<W extends IntegerWidth> {
 
 /**
  * Runs `iterate` once, or under REP while the count lasts. `iterate` returns the condition under which a repetition
- * goes on besides the count (REPE, REPNE), or nothing.
+ * goes on besides the count (REPE, REPNE), or nothing. `run` does iterations at once: its arguments are an element's size
+ * in bytes and the address size in bits.
  */
 export function repeated<W extends IntegerWidth>(
-  cpu: Cpu, width: W, variant: Variant, iterate: (iteration: Iteration<W>) => Bits<1> | undefined,
+  cpu: Cpu, width: W, variant: Variant, iterate: (iteration: Iteration<W>) => Bits<1> | undefined, run?: Routine,
 ): void {
   const size = variant.addressSize;
   const iteration: Iteration<W> = {
@@ -51,7 +65,17 @@ export function repeated<W extends IntegerWidth>(
     const left = remaining.sub(1);
     count.write(left as never);
     const more = goesOn === undefined ? left.ne(0) : left.ne(0).and(goesOn);
-    when(more, () => cpu.jump(cpu.thisRip()));
+    when(more, () => {
+      if (run !== undefined) callRun(cpu, run, width, size, left);
+      cpu.jump(cpu.thisRip());
+    });
+  });
+}
+
+function callRun(cpu: Cpu, run: Routine, width: IntegerWidth, addressBits: number, left: Bits): void {
+  const isUpwards = cpu.field<32>(state.systemFlags).read().bit(directionBit).xor(1);
+  when(isUpwards.and(left.ltU(runMinimum).xor(1)), () => {
+    cpu.call(run, [constant(32, width / 8), constant(32, addressBits)]);
   });
 }
 
@@ -70,13 +94,13 @@ const suffixes = { 8: "b", 16: "w", 32: "d", 64: "q" } as const;
 
 function stringInstruction(
   name: string, encodings: readonly [byte: string, wide: string],
-  iterate: <W extends IntegerWidth>(iteration: Iteration<W>, variant: Variant) => Bits<1> | undefined,
+  iterate: <W extends IntegerWidth>(iteration: Iteration<W>, variant: Variant) => Bits<1> | undefined, run?: Routine,
 ): InstructionDefinition[] {
   const define = (encoding: string, names: Partial<Record<16 | 32 | 64, string>>, mnemonic: string): InstructionDefinition =>
     instruction({
       name: mnemonic, names, encodings: [encoding],
       execute<W extends IntegerWidth>({ cpu, width, variant }: Context<W>) {
-        repeated(cpu, width, variant, (iteration) => iterate(iteration, variant));
+        repeated(cpu, width, variant, (iteration) => iterate(iteration, variant), run);
       },
     });
   return [
@@ -91,7 +115,7 @@ const movs = stringInstruction("movs", ["A4 Yb,Xb", "A5 Yv,Xv"], (iteration) => 
   iteration.advance(Register.RSI);
   iteration.advance(Register.RDI);
   return undefined;
-});
+}, moveRun);
 
 const cmps = stringInstruction("cmps", ["A6 Xb,Yb", "A7 Xv,Yv"], (iteration, variant) => {
   // In this order: it shows when both operands fault.
@@ -106,7 +130,7 @@ const stos = stringInstruction("stos", ["AA Yb,AL", "AB Yv,rAX"], (iteration) =>
   store(Segment.ES, iteration.pointer(Register.RDI), iteration.cpu.gpr(Register.RAX, iteration.width).read());
   iteration.advance(Register.RDI);
   return undefined;
-});
+}, storeRun);
 
 const lods = stringInstruction("lods", ["AC AL,Xb", "AD rAX,Xv"], (iteration) => {
   const value = load(iteration.width, "operand", iteration.pointer(Register.RSI));

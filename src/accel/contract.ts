@@ -1,5 +1,6 @@
 /** The seam between the machine and what executes its instructions: create processors, map memory, run until exit. */
 import type { CpuModel, ProcessorBus } from "../isa/processor.ts";
+import type { ProcessorState } from "./processor-state.ts";
 
 /** Why `run` came back. */
 export type RunStop =
@@ -38,6 +39,10 @@ export interface VirtualProcessor {
   readonly isWaitingForStartUp: boolean;
   /** Puts architectural registers that a boot protocol defines in place; all others keep their values after reset. */
   setBootState(state: BootState): void;
+  /** The whole architectural state, between two instructions and outside of `run`. */
+  getState(): ProcessorState;
+  /** The next instruction runs in `state`. Guest memory must already be what it will be. */
+  setState(state: ProcessorState): void;
 }
 
 /** Initial registers of a boot protocol; addresses below 2^53. */

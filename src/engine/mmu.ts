@@ -155,6 +155,11 @@ export class Mmu implements ProcessorMemory {
     this.#memory.readRange(this.paging.root, bytes);
   }
 
+  /** The entries that `loadPageDirectoryPointers` has read. */
+  get pageDirectoryPointers(): BigUint64Array {
+    return new BigUint64Array(this.paging.pdpte.buffer);
+  }
+
   invalidatePage(linear: bigint): void {
     if (this.#isInLargePage(linear)) return this.flush({ keepGlobal: false });
     const low = Number(linear & 0xffff_ffffn);

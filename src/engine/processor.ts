@@ -2,7 +2,7 @@
 import { Status, type Routine } from "../ir/index.ts";
 import { Segment, Vector, type InstructionDefinition } from "../isa/definition.ts";
 import { Decoder } from "../isa/decode.ts";
-import { FlagMask } from "../isa/flags.ts";
+import { allFlagsMask, FlagMask, writeFlags } from "../isa/flags.ts";
 import type { CpuModel, Processor, ProcessorBus } from "../isa/processor.ts";
 import { StateView } from "../isa/state-view.ts";
 import * as state from "../isa/state.ts";
@@ -41,6 +41,21 @@ export type StopReason =
   | "shutdown"
   /** The caller asked for it by `requestStop`. */
   | "stopped";
+
+/** An event that was taken and not yet delivered. */
+export interface WaitingEvent {
+  readonly kind: "exception" | "external" | "nmi";
+  readonly vector: number;
+  readonly errorCode?: number;
+}
+
+/** Events that come before the next instruction, or are held back until after it. */
+export interface WaitingEvents {
+  readonly isNmiPending: boolean;
+  readonly event: WaitingEvent | undefined;
+  /** Breakpoints hit by a load of SS, as bits of DR6. */
+  readonly heldDebugConditions: number;
+}
 
 export interface SoftProcessorOptions {
   readonly memory: WasmMemory;
@@ -90,6 +105,8 @@ export class SoftProcessor implements Processor {
   readonly #decoder: Decoder<InstructionDefinition>;
   #mode: CodeMode = { code: 16, stack: 16, isRealOrVirtual8086: true, single: false };
   #nmiPending = false;
+  /** Taken already, for instance by another accelerator: comes before the next instruction. */
+  #waitingEvent: WaitingEvent | undefined;
   #stopRequested = false;
   #resetRequest: "reset" | "init" | undefined;
   #isRunning = false;
@@ -191,9 +208,7 @@ export class SoftProcessor implements Processor {
     s.set64(state.gpr[2], BigInt(signature >>> 0));
     s.set64(state.zero, 0n);
     s.set64(state.rip, resetVector);
-    s.set64(state.flagsResult, 1n);
-    s.set32(state.flagsAux, 0x100);
-    s.set32(state.systemFlags, 0);
+    writeFlags(s, FlagMask.fixed, allFlagsMask);
     const cache = s.get32(state.cr0) & (Cr0Mask.CD | Cr0Mask.NW);
     s.set64(state.cr0, BigInt((kind === "reset" ? Cr0Mask.CD | Cr0Mask.NW : cache) | Cr0Mask.ET) & 0xffff_ffffn);
     for (const field of [state.cr2, state.cr3, state.cr4, state.efer]) s.set64(field, 0n);
@@ -217,6 +232,8 @@ export class SoftProcessor implements Processor {
     s.set32(state.currentRecord, 0);
     if (kind === "reset") this.#resetExtendedState();
     this.#nmiPending = false;
+    this.#waitingEvent = undefined;
+    this.#heldHits = 0;
     this.#pagingKey = "";
     this.#clearJumpCache();
     this.modeChanged();
@@ -500,6 +517,26 @@ export class SoftProcessor implements Processor {
     this.attend();
   }
 
+  /** What waits between two instructions and is not in the state area. */
+  get waiting(): WaitingEvents {
+    return { isNmiPending: this.#nmiPending, event: this.#waitingEvent, heldDebugConditions: this.#heldHits };
+  }
+
+  set waiting({ isNmiPending, event, heldDebugConditions }: WaitingEvents) {
+    this.#nmiPending = isNmiPending;
+    this.#waitingEvent = event;
+    this.#heldHits = heldDebugConditions;
+  }
+
+  /** To be called after the state area was written as a whole: nothing that was derived from it is true any more. */
+  stateReplaced(): void {
+    this.#pagingKey = "";
+    this.#shadowAt = this.state.get32(state.interruptShadow) === 0 ? -1 : this.#retired - 1;
+    this.memory.clear();
+    this.#clearJumpCache();
+    this.modeChanged();
+  }
+
   /** Runs until a stop reason; retires at most `maximumInstructions` and at most a block more. */
   run(maximumInstructions: number): StopReason {
     this.#isRunning = true;
@@ -554,6 +591,12 @@ export class SoftProcessor implements Processor {
   /** Interrupts between two instructions. False: delivery ended in a triple fault. */
   #deliverPending(): boolean {
     const s = this.state;
+    const waiting = this.#waitingEvent;
+    if (waiting !== undefined) {
+      this.#waitingEvent = undefined;
+      s.set32(state.currentRecord, 0);
+      if (!deliverEvent(this, waiting)) return false;
+    }
     const isHalted = s.get32(state.activity) === Activity.halted;
     const shadow = isHalted ? 0 : s.get32(state.interruptShadow);
     if (this.#nmiPending && s.get32(state.nmiBlocked) === 0 && (shadow & 2) === 0) {

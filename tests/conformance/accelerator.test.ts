@@ -1,6 +1,7 @@
 /** What every accelerator must do alike: tiny guests, given as bytes, seen only through the contract. */
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Accelerator, AcceleratorInstance, BootState, MemoryMapping, VirtualProcessor } from "../../src/accel/contract.ts";
+import type { ProcessorState } from "../../src/accel/processor-state.ts";
 import { softAccelerator } from "../../src/accel/soft/index.ts";
 import { createCpuModel } from "../../src/isa/models/index.ts";
 
@@ -389,6 +390,123 @@ describe.each(accelerators.map((accelerator) => [accelerator.name, accelerator] 
       f.runToHalt();
       expect(f.portWrites).toEqual([[0x80, 1, 0], [0x81, 1, 0x55]]);
       expect(f.word(resultAddress)).toBe(0);
+    });
+  });
+
+  describe("state", () => {
+    /** As text, for comparisons that show what differs. */
+    const shown = (state: ProcessorState): unknown => JSON.parse(JSON.stringify(state, (_key, value: unknown) => (typeof value === "bigint" ? `0x${value.toString(16)}` : value)));
+
+    test("after reset", () => {
+      f.processor.reset("reset");
+      const { rip, rflags, segments, cr0, activity, dr6, dr7, mxcsr, pendingEvent } = f.processor.getState();
+      expect([rip, rflags, cr0, activity, dr6, dr7, mxcsr, pendingEvent]).toEqual([0xfff0n, 2, 0x6000_0010n, "active", 0xffff_0ff0n, 0x400n, 0x1f80, undefined]);
+      expect(segments[1]).toEqual({ selector: 0xf000, base: 0xffff_0000n, limit: 0xffff, attributes: 0x9b });
+    });
+
+    test("what is set is what is got", () => {
+      f.start(longMode(), "f4");
+      const before = f.processor.getState();
+      const changed: ProcessorState = {
+        ...before,
+        general: before.general.map((_, number) => 0x1122_3344_5566_7780n + BigInt(number)),
+        rip: 0x1234n, rflags: 0xad7, cr2: 0xdead_beef_0000n,
+        segments: before.segments.map((segment, index) => (index === 4 || index === 5 ? { ...segment, base: 0xffff_8000_0000_0000n + BigInt(index) } : segment)),
+        breakpointAddresses: [1n, 2n, 3n, 4n], dr6: 0xffff_4ff0n,
+        floatingPoint: {
+          ...before.floatingPoint, controlWord: 0x37f, statusWord: 0x3800, abridgedTagWord: 0x80, lastOpcode: 0x123,
+          stack: before.floatingPoint.stack.map((_, index) => ({ significand: 0x8000_0000_0000_0000n + BigInt(index), signAndExponent: 0x3fff + index })),
+        },
+        mxcsr: 0x1fa0,
+        xmm: before.xmm.map((_, index) => ({ low: BigInt(index), high: 0xffff_0000_0000_0000n + BigInt(index) })),
+        msrs: {
+          ...before.msrs, star: 0x23_0010_0000_0000n, lstar: 0xffff_8000_0000_1000n, fmask: 0x4_7700n, kernelGsBase: 0x1000n,
+          sysenterCs: 0x10n, sysenterEsp: 0x2000n, sysenterEip: 0x3000n, tscAux: 7n, pat: 0x0007_0406_0007_0400n,
+        },
+        isNmiBlocked: true,
+      };
+      f.processor.setState(changed);
+      expect(shown(f.processor.getState())).toEqual(shown(changed));
+    });
+
+    test("moves a guest to another machine between any two instructions", () => {
+      // mov ecx, 40; L: imul eax, eax, 3; add eax, ecx; xor [0x7000], eax; movd xmm0, eax; paddd xmm1, xmm0; dec ecx; jnz L; movd [0x7004], xmm1; hlt
+      const program = "b928000000 6bc003 01c8 310425 00700000 660f6ec0 660ffec8 ffc9 75e8 660f7e0c2504700000 f4";
+      const registers = zeros.map((_, register) => (register === 0 ? 5 : 0));
+      f.start({ ...longMode(registers), cr4: 0x620 }, program);
+      f.runToHalt();
+      const undisturbed = [f.word(resultAddress), f.word(resultAddress + 4), shown(f.processor.getState())];
+      let here = new Fixture(accelerator);
+      here.start({ ...longMode(registers), cr4: 0x620 }, program);
+      let hasHalted = false;
+      for (let move = 0; move < 1000 && !hasHalted; move++) {
+        hasHalted = here.processor.run(3) === "halted";
+        if (move % 8 !== 0) continue;
+        const there = new Fixture(accelerator);
+        there.instance.storage.set(here.instance.storage);
+        there.processor.setState(here.processor.getState());
+        here = there;
+      }
+      expect(hasHalted).toBe(true);
+      expect([here.word(resultAddress), here.word(resultAddress + 4), shown(here.processor.getState())]).toEqual(undisturbed);
+    });
+
+    test("a shadow, a blocked and a pending NMI go along", () => {
+      f.setVector(2, handlerAddress);
+      f.setVector(0x21, handlerAddress + 0x10);
+      f.write(handlerAddress, "e682 f4");
+      f.write(handlerAddress + 0x10, "e681 f4");
+      f.start(realMode(), "e680 e690 f4"); // out 0x80, al; out 0x90, al; hlt
+      f.processor.setState({ ...f.processor.getState(), shadow: "sti", rflags: 0x202 });
+      f.interrupt(0x21);
+      f.runToHalt();
+      expect(f.portWrites.map(([port]) => port)).toEqual([0x80, 0x81]);
+
+      f.start(realMode(), "e680 e690 f4");
+      f.processor.setState({ ...f.processor.getState(), activity: "active", isNmiBlocked: true, isNmiPending: true, rflags: 2 });
+      f.runToHalt();
+      expect(f.portWrites.map(([port]) => port)).toEqual([0x80, 0x81, 0x80, 0x90]);
+      f.start(realMode(), "e680 e690 f4");
+      f.processor.setState({ ...f.processor.getState(), activity: "halted", isNmiBlocked: false, isNmiPending: true });
+      f.runToHalt();
+      expect(f.portWrites.map(([port]) => port)).toEqual([0x80, 0x81, 0x80, 0x90, 0x82]);
+    });
+
+    test("a pending event comes before the next instruction", () => {
+      f.setVector(0x21, handlerAddress);
+      f.write(handlerAddress, "e681 f4");
+      f.start(realMode(), "e680 f4");
+      f.processor.setState({ ...f.processor.getState(), pendingEvent: { kind: "external", vector: 0x21 } });
+      expect(f.processor.getState().pendingEvent).toEqual({ kind: "external", vector: 0x21 });
+      f.runToHalt();
+      expect(f.portWrites.map(([port]) => port)).toEqual([0x81]);
+      expect(f.processor.getState().pendingEvent).toBeUndefined();
+    });
+
+    test("a halted and a shut-down processor stay so", () => {
+      f.start(realMode(), "f4");
+      f.runToHalt();
+      expect(f.processor.getState().activity).toBe("halted");
+      const other = new Fixture(accelerator);
+      other.processor.setState(f.processor.getState());
+      expect(other.processor.run(100)).toBe("halted");
+      f.start({ ...protectedMode(), idtr: { base: 0, limit: 0 } }, "0f0b");
+      f.processor.setState({ ...f.processor.getState(), activity: "active" });
+      expect(f.processor.run(100)).toBe("shutdown");
+      other.processor.setState(f.processor.getState());
+      expect(other.processor.run(100)).toBe("shutdown");
+    });
+
+    test("page directory pointers of PAE paging are the processor's, whatever memory says by now", () => {
+      // Pointer table at 0x6000, directory at 0xb000 (2 MiB pages).
+      f.write(0x6000, "01b0000000000000 01c0000000000000 01d0000000000000 01e0000000000000");
+      f.start({ ...protectedMode(), cr0: 0x8000_0011, cr3: 0x6000, cr4: 0x20 }, "c7050070000055000000 f4");
+      const state = f.processor.getState();
+      expect(state.pageDirectoryPointers).toEqual([0xb001n, 0xc001n, 0xd001n, 0xe001n]);
+      f.write(0x6000, "0000000000000000");
+      f.processor.setState(state);
+      f.runToHalt();
+      expect(f.word(resultAddress)).toBe(0x55);
     });
   });
 });

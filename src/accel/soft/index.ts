@@ -13,6 +13,8 @@ import { loadSegmentCache } from "../../isa/system/segments.ts";
 import type {
   Accelerator, AcceleratorInstance, AcceleratorOptions, BootState, InterruptSource, MemoryMapping, RunStop, VirtualProcessor,
 } from "../contract.ts";
+import type { ProcessorState } from "../processor-state.ts";
+import { readProcessorState, writeProcessorState } from "./processor-state.ts";
 
 const wasmPageBytes = 65_536;
 const maximumWasmPages = 65_536;
@@ -68,6 +70,14 @@ export class SoftVirtualProcessor implements VirtualProcessor {
     processor.state.set64(state.rip, 0n);
     processor.state.set32(state.activity, Activity.active);
     processor.modeChanged();
+  }
+
+  getState(): ProcessorState {
+    return readProcessorState(this.processor);
+  }
+
+  setState(saved: ProcessorState): void {
+    writeProcessorState(this.processor, saved);
   }
 
   setBootState(boot: BootState): void {

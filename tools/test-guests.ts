@@ -69,6 +69,7 @@ const tests: readonly GuestTest[] = [
   shell("cloud-6.1", "Debian's cloud kernel, Linux boot protocol", 180),
   shell("generic-6.1", "Debian's generic kernel", 240),
   shell("cloud-6.12", "the cloud kernel of the backports", 180),
+  shell("686-6.1", "Debian's 32-bit kernel, 32-bit boot protocol, 32-bit userland", 400),
   shell("disk-bios", "SeaBIOS, GRUB, root on virtio-blk (ext4)", 240),
   shell("disk-efi", "OVMF, GRUB, root on virtio-blk (ext4)", 600),
   { name: "memtest86+", shows: "first pass over 64 MiB", limitSeconds: 900, run: runMemtest },

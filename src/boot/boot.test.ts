@@ -103,7 +103,17 @@ describe("Linux", () => {
   });
 
   test("uses the 32-bit entry of kernels that have no other", () => {
-    expect(load(makeBzImage({ extendedLoadFlags: 0 }))).toMatchObject({ protocol: "linux32", mode: "protected32", registers: { rip: 0x100_0000, cr0: 0x11 } });
+    const image = load(makeBzImage({ extendedLoadFlags: 0 }));
+    const { registers } = image;
+    expect(image).toMatchObject({ protocol: "linux32", mode: "protected32", registers: { rip: 0x100_0000, rflags: 2, cr0: 0x11, cr3: 0, cr4: 0, efer: 0 } });
+    const flat = { base: 0, limit: 0xffff_ffff };
+    expect([registers.cs, registers.ds, registers.es, registers.ss]).toEqual([
+      { ...flat, selector: 0x10, attributes: 0xc09b }, ...Array.from({ length: 3 }, () => ({ ...flat, selector: 0x18, attributes: 0xc093 })),
+    ]);
+    const { bytes, u32 } = materialize(image);
+    expect(bytes(registers.general.rsi + 0x202, 4)).toEqual(ascii("HdrS"));
+    // Flat 32-bit code and flat data, as the registers have them.
+    expect([0x10, 0x14, 0x18, 0x1c].map((offset) => u32(registers.gdtr.base + offset))).toEqual([0xffff, 0x00cf_9b00, 0xffff, 0x00cf_9300]);
   });
 
   test("describes the kernel", () => {

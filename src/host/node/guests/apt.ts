@@ -11,8 +11,23 @@ import type { Progress } from "./progress.ts";
 /** The release whose kernel and firmware our guests are. */
 const release = "bookworm";
 
-/** Which suites a package is looked for in. */
-export type AptChannel = "release" | "backports";
+/** The suites that a package is looked for in, and the architecture that it is for. */
+export type AptChannel = "release" | "backports" | "release-i386";
+
+interface ChannelContent {
+  readonly title: string;
+  readonly architecture: "amd64" | "i386";
+  readonly suites: readonly string[];
+  readonly hasSecurityUpdates: boolean;
+}
+
+const releaseSuites = [release, `${release}-updates`];
+const channels: Readonly<Record<AptChannel, ChannelContent>> = {
+  release: { title: `Debian ${release}`, architecture: "amd64", suites: releaseSuites, hasSecurityUpdates: true },
+  backports: { title: `Debian ${release}-backports`, architecture: "amd64", suites: [`${release}-backports`], hasSecurityUpdates: false },
+  // For a guest to compare with, the newest point release will do; mirrors are often behind with this part's security updates.
+  "release-i386": { title: `Debian ${release} for i386`, architecture: "i386", suites: releaseSuites, hasSecurityUpdates: false },
+};
 
 /** A package in the cache, unpacked. */
 export interface UnpackedPackage {
@@ -39,10 +54,10 @@ interface AptCallOptions {
 
 const hint = "Pass a kernel of your own with --kernel <bzImage> (and --initrd <file>) instead.";
 
-function stanza(source: AptSource, suites: readonly string[]): string {
+function stanza(source: AptSource, suites: readonly string[], architecture: string): string {
   const signedBy = source.signedBy ?? defaultKeyring();
   return [
-    "Types: deb", `URIs: ${source.uri}`, `Suites: ${suites.join(" ")}`, "Components: main", "Architectures: amd64",
+    "Types: deb", `URIs: ${source.uri}`, `Suites: ${suites.join(" ")}`, "Components: main", `Architectures: ${architecture}`,
     ...(signedBy === undefined ? [] : [`Signed-By: ${signedBy}`]), "",
   ].join("\n");
 }
@@ -75,7 +90,9 @@ export class PackageSource {
   async unpack(name: string, options: { readonly keep?: (path: string) => boolean } = {}): Promise<UnpackedPackage> {
     await this.#update();
     const record = await this.#resolve(name);
-    const directory = join(this.#cacheDirectory, "packages", `${record.name}_${record.version.replaceAll(/[^\w.+~-]/gu, "_")}`);
+    const { architecture } = channels[this.#channel];
+    const suffix = architecture === "amd64" ? "" : `_${architecture}`;
+    const directory = join(this.#cacheDirectory, "packages", `${record.name}_${record.version.replaceAll(/[^\w.+~-]/gu, "_")}${suffix}`);
     if (!existsSync(directory)) await this.#fetch(record, directory, options.keep);
     return { name: record.name, version: record.version, sha256: record.sha256, directory };
   }
@@ -104,6 +121,7 @@ export class PackageSource {
 
   #options(overrides: Readonly<Record<string, string>>): string[] {
     const root = this.#root;
+    const { architecture } = channels[this.#channel];
     const settings = {
       "Dir::Etc::sourcelist": join(root, "debian.sources"),
       "Dir::Etc::sourceparts": "/dev/null",
@@ -112,8 +130,8 @@ export class PackageSource {
       "Dir::State": join(root, "state"),
       "Dir::State::status": join(root, "state", "status"),
       "Dir::Cache": join(root, "cache"),
-      "APT::Architecture": "amd64",
-      "APT::Architectures": "amd64",
+      "APT::Architecture": architecture,
+      "APT::Architectures": architecture,
       "APT::Status-Fd": "3",
       "Acquire::Languages": "none",
       // Without this a mirror that cannot be reached is only a warning.
@@ -135,11 +153,13 @@ export class PackageSource {
     await mkdir(join(root, "state", "lists", "partial"), { recursive: true });
     await mkdir(join(root, "cache", "archives", "partial"), { recursive: true });
     await writeFile(join(root, "state", "status"), "");
-    const stanzas = this.#channel === "backports"
-      ? [stanza(mirrors.main, [`${release}-backports`])]
-      : [stanza(mirrors.main, [release, `${release}-updates`]), ...(mirrors.security === undefined ? [] : [stanza(mirrors.security, [`${release}-security`])])];
+    const { title, architecture, suites, hasSecurityUpdates } = channels[this.#channel];
+    const stanzas = [
+      stanza(mirrors.main, suites, architecture),
+      ...(hasSecurityUpdates && mirrors.security !== undefined ? [stanza(mirrors.security, [`${release}-security`], architecture)] : []),
+    ];
     await writeFile(join(root, "debian.sources"), stanzas.join("\n"));
-    this.#progress.step(`package lists of Debian ${release}${this.#channel === "backports" ? "-backports" : ""}`);
+    this.#progress.step(`package lists of ${title}`);
     const stamp = join(root, "updated");
     try {
       await this.#apt("apt-get", ["-q", "update"]);
@@ -154,7 +174,7 @@ export class PackageSource {
 
   async #resolve(name: string): Promise<PackageRecord> {
     const record = parseRecord(await this.#apt("apt-cache", ["show", "--no-all-versions", name]));
-    if (record === undefined) throw new UserError("GUEST_MISSING", `Debian ${release} has no package ${name}. ${hint}`);
+    if (record === undefined) throw new UserError("GUEST_MISSING", `${channels[this.#channel].title} has no package ${name}. ${hint}`);
     const kernel = /^(?<name>linux-image-\S*\d\S*) \(= /u.exec(record.depends)?.groups?.["name"];
     return kernel === undefined ? record : this.#resolve(kernel);
   }

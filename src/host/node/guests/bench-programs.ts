@@ -8,8 +8,19 @@ import type { CpioEntry } from "../../../boot/cpio.ts";
 import type { BuildTools } from "./build-tools.ts";
 import { sha256Hex } from "./cache.ts";
 
-const commonOptions = ["-O2", "-static", "-s", "-fno-math-errno", "-std=gnu11", "-m64"];
-const x87Options = ["-mfpmath=387", "-fno-tree-vectorize"];
+/** Bits of an address. */
+export type BenchWidth = 32 | 64;
+
+const commonOptions = ["-O2", "-static", "-s", "-fno-math-errno", "-std=gnu11"];
+/** As guests/bench/Makefile has them: 32-bit programs are for a 686 with x87, but for those that measure SSE2. */
+const optionsOf: Readonly<Record<BenchWidth, Readonly<Record<"integer" | "x87" | "sse2", readonly string[]>>>> = {
+  32: {
+    integer: ["-m32", "-march=i686"],
+    x87: ["-m32", "-march=i686", "-mfpmath=387", "-fno-tree-vectorize"],
+    sse2: ["-m32", "-march=pentium4", "-msse2", "-mfpmath=sse"],
+  },
+  64: { integer: ["-m64"], x87: ["-m64", "-mfpmath=387", "-fno-tree-vectorize"], sse2: ["-m64", "-mfpmath=sse"] },
+};
 const floatingPointPrograms: ReadonlySet<string> = new Set(["matmul", "nbody"]);
 
 /** Where a program goes in the guest. */
@@ -23,29 +34,31 @@ function sourceDirectory(): string {
 }
 
 /** Changes with the sources. */
-export async function benchVersion(): Promise<string> {
+export async function benchVersion(width: BenchWidth): Promise<string> {
   const directory = sourceDirectory();
   const files = (await readdir(directory)).toSorted();
-  return sha256Hex(JSON.stringify(await Promise.all(files.map(async (file) => [file, sha256Hex(await readFile(join(directory, file)))]))));
+  const hashes = await Promise.all(files.map(async (file) => [file, sha256Hex(await readFile(join(directory, file)))]));
+  return sha256Hex(JSON.stringify([commonOptions, optionsOf[width], hashes]));
 }
 
 /** The programs, and `run.sh` that runs them all. `scratch` takes the compiler's output. */
-export async function buildBenchPrograms(tools: BuildTools, scratch: string): Promise<CpioEntry[]> {
+export async function buildBenchPrograms(tools: BuildTools, scratch: string, width: BenchWidth): Promise<CpioEntry[]> {
   const directory = sourceDirectory();
-  const gcc = await tools.find("gcc");
+  const gcc = await tools.find(width === 32 ? "gcc-multilib" : "gcc");
+  const options = optionsOf[width];
   const entries: CpioEntry[] = [{ kind: "directory", path: benchDirectory }];
-  const compile = async (source: string, program: string, options: readonly string[]): Promise<void> => {
+  const compile = async (source: string, program: string, kind: keyof typeof options): Promise<void> => {
     const output = join(scratch, program);
-    await gcc.run([...commonOptions, ...options, `-DNAME="${program}"`, "-o", output, join(directory, source), "-lm"]);
+    await gcc.run([...commonOptions, ...options[kind], `-DNAME="${program}"`, "-o", output, join(directory, source), "-lm"]);
     entries.push({ kind: "file", path: `${benchDirectory}/${program}`, permissions: 0o755, bytes: await readFile(output) });
   };
   for (const source of (await readdir(directory)).filter((file) => file.endsWith(".c")).toSorted()) {
     const name = source.slice(0, -2);
     if (floatingPointPrograms.has(name)) {
-      await compile(source, `${name}_x87`, x87Options);
-      await compile(source, `${name}_sse2`, ["-mfpmath=sse"]);
+      await compile(source, `${name}_x87`, "x87");
+      await compile(source, `${name}_sse2`, "sse2");
     } else {
-      await compile(source, name, []);
+      await compile(source, name, "integer");
     }
   }
   entries.push({ kind: "file", path: `${benchDirectory}/run.sh`, permissions: 0o755, bytes: await readFile(join(directory, "run.sh")) });

@@ -5,18 +5,26 @@ import type { PackageSource } from "./apt.ts";
 import { replaceDirectory } from "./cache.ts";
 import { runProcess, type ProcessOptions } from "./process.ts";
 
-const packagesOf = {
+// All parts by name: gcc looks for its others beside itself, also where the machine has some of them.
+const gccPackages: readonly string[] = ["gcc", "gcc-12", "cpp-12", "libgcc-12-dev", "libc6-dev", "linux-libc-dev", "binutils", "binutils-x86-64-linux-gnu"];
+
+export type BuildToolName = "xz" | "mke2fs" | "grub-mkimage" | "iasl" | "nasm" | "qemu-system-x86_64" | "gcc" | "gcc-multilib";
+
+const packagesOf: Readonly<Record<BuildToolName, readonly string[]>> = {
   xz: ["xz-utils"],
   mke2fs: ["e2fsprogs"],
   "grub-mkimage": ["grub-common"],
   iasl: ["acpica-tools"],
   nasm: ["nasm"],
   "qemu-system-x86_64": ["qemu-system-x86"],
-  // All parts by name: gcc looks for its others beside itself, also where the machine has some of them.
-  gcc: ["gcc", "gcc-12", "cpp-12", "libgcc-12-dev", "libc6-dev", "linux-libc-dev", "binutils", "binutils-x86-64-linux-gnu"],
-} as const;
+  gcc: gccPackages,
+  /** gcc that can also build 32-bit programs. */
+  "gcc-multilib": [...gccPackages, "gcc-multilib", "lib32gcc-12-dev", "libc6-dev-i386"],
+};
 
-export type BuildToolName = keyof typeof packagesOf;
+function programOf(name: BuildToolName): string {
+  return name === "gcc-multilib" ? "gcc" : name;
+}
 
 /** A program that can be run. */
 export interface BuildTool {
@@ -45,6 +53,15 @@ function findOnSystem(name: string): string | undefined {
   return directories.map((directory) => join(directory, name)).find(isExecutable);
 }
 
+/** Whether a gcc has what 32-bit programs are linked with: it prints the path of a library that it has, and just the name of one that it lacks. */
+async function canBuild32(gcc: string): Promise<boolean> {
+  for (const library of ["libc.a", "libgcc.a"]) {
+    const path = await runProcess(gcc, ["-m32", `-print-file-name=${library}`]).catch(() => Buffer.from(library));
+    if (!path.toString().startsWith("/")) return false;
+  }
+  return true;
+}
+
 /** Finds tools; remembers what it found. */
 export class BuildTools {
   readonly #cacheDirectory: string;
@@ -70,8 +87,8 @@ export class BuildTools {
   }
 
   async #locate(name: BuildToolName): Promise<BuildTool> {
-    const path = this.#useSystem ? findOnSystem(name) : undefined;
-    if (path !== undefined) return { path, environment: {}, run: (args, options) => runProcess(path, args, options) };
+    const path = this.#useSystem ? findOnSystem(programOf(name)) : undefined;
+    if (path !== undefined && (name !== "gcc-multilib" || await canBuild32(path))) return { path, environment: {}, run: (args, options) => runProcess(path, args, options) };
     return this.#fetch(name);
   }
 
@@ -80,12 +97,12 @@ export class BuildTools {
     if (!existsSync(root)) {
       await replaceDirectory(root, (draft) => this.#source.unpackWithDependencies(packagesOf[name], draft));
     }
-    const path = programDirectories.map((directory) => join(root, directory, name)).find(isExecutable) ?? join(root, "usr/bin", name);
+    const path = programDirectories.map((directory) => join(root, directory, programOf(name))).find(isExecutable) ?? join(root, "usr/bin", programOf(name));
     const environment = {
       LD_LIBRARY_PATH: libraryDirectories.map((directory) => join(root, directory)).join(":"),
       PATH: [...programDirectories.map((directory) => join(root, directory)), process.env["PATH"] ?? ""].join(":"),
     };
-    const leading = name === "gcc" ? [`--sysroot=${root}`] : [];
+    const leading = programOf(name) === "gcc" ? [`--sysroot=${root}`] : [];
     return {
       path, environment,
       run: (args, options) => runProcess(path, [...leading, ...args], { ...options, environment: { ...environment, ...options?.environment } }),

@@ -16,6 +16,8 @@ export interface GuestPaths {
   readonly "generic-6.1": LinuxGuest;
   /** The cloud kernel of Debian 12's backports. */
   readonly "cloud-6.12": LinuxGuest;
+  /** Debian 12's 32-bit kernel for processors without PAE, and a 32-bit userland. */
+  readonly "686-6.1": LinuxGuest;
   readonly seabios: { readonly firmware: string; readonly vgaBios: string };
   /** `code` is read-only flash, `variables` the initial contents of the writable flash below it. */
   readonly ovmf: { readonly code: string; readonly variables: string };
@@ -27,8 +29,12 @@ export interface GuestPaths {
   readonly "disk-efi": { readonly image: string };
   /** The cloud kernel and an initial RAM file system with the programs of guests/bench in /bench. */
   readonly bench: LinuxGuest;
+  /** The same programs, built for 32 bits, with the 686 kernel. */
+  readonly "bench-686": LinuxGuest;
 }
 
 export type GuestName = keyof GuestPaths;
 
-export const guestNames: readonly GuestName[] = ["cloud-6.1", "generic-6.1", "cloud-6.12", "seabios", "ovmf", "memtest86+", "disk-bios", "disk-efi", "bench"];
+export const guestNames: readonly GuestName[] = [
+  "cloud-6.1", "generic-6.1", "cloud-6.12", "686-6.1", "seabios", "ovmf", "memtest86+", "disk-bios", "disk-efi", "bench", "bench-686",
+];

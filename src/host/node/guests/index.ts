@@ -61,7 +61,11 @@ export async function ensureGuests<Name extends GuestName>(names: readonly Name[
       if (options.refresh !== true) found = await findGuests(cacheDirectory, names, verify);
       const release = new PackageSource(cacheDirectory, "release", progress);
       const kitchen: Kitchen = {
-        packages: { release, backports: new PackageSource(cacheDirectory, "backports", progress) },
+        packages: {
+          release,
+          backports: new PackageSource(cacheDirectory, "backports", progress),
+          "release-i386": new PackageSource(cacheDirectory, "release-i386", progress),
+        },
         tools: new BuildTools(cacheDirectory, release),
         progress,
       };

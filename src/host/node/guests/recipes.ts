@@ -3,7 +3,7 @@ import { copyFile, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promi
 import { join } from "node:path";
 import { UserError } from "../../../base/errors.ts";
 import type { AptChannel, PackageSource, UnpackedPackage } from "./apt.ts";
-import { benchVersion, buildBenchPrograms } from "./bench-programs.ts";
+import { benchVersion, buildBenchPrograms, type BenchWidth } from "./bench-programs.ts";
 import type { BuildTools } from "./build-tools.ts";
 import { readBusybox } from "./busybox.ts";
 import { sha256Hex } from "./cache.ts";
@@ -56,7 +56,7 @@ interface LinuxParts {
 
 async function prepareLinux(kitchen: Kitchen, packageName: string, channel: AptChannel, extraFiles: readonly CpioEntry[] = []): Promise<LinuxParts> {
   const kernelPackage = await kitchen.packages[channel].unpack(packageName, { keep: isWantedKernelFile });
-  const busyboxPackage = await kitchen.packages.release.unpack("busybox-static");
+  const busyboxPackage = await kitchen.packages[channel === "backports" ? "release" : channel].unpack("busybox-static");
   kitchen.progress.step(`initial RAM file system for ${kernelPackage.name}`);
   const { program, applets } = await readBusybox(busyboxPackage.directory);
   const modules = await readKernelModules(kernelPackage.directory, kitchen.tools);
@@ -83,17 +83,20 @@ function linux(packageName: string, channel: AptChannel): Recipe {
   };
 }
 
-const bench: Recipe = {
-  version: async () => `${initramfsVersion} ${await benchVersion()}`,
-  async build(kitchen, directory) {
-    kitchen.progress.step("benchmark programs");
-    const scratch = join(directory, "scratch");
-    await mkdir(scratch);
-    const programs = await buildBenchPrograms(kitchen.tools, scratch);
-    await rm(scratch, { recursive: true });
-    return writeLinux(directory, await prepareLinux(kitchen, "linux-image-cloud-amd64", "release", programs));
-  },
-};
+/** A Linux guest with the programs of guests/bench in /bench. */
+function bench(packageName: string, channel: AptChannel, width: BenchWidth): Recipe {
+  return {
+    version: async () => `${initramfsVersion} ${await benchVersion(width)}`,
+    async build(kitchen, directory) {
+      kitchen.progress.step(`${width}-bit benchmark programs`);
+      const scratch = join(directory, "scratch");
+      await mkdir(scratch);
+      const programs = await buildBenchPrograms(kitchen.tools, scratch, width);
+      await rm(scratch, { recursive: true });
+      return writeLinux(directory, await prepareLinux(kitchen, packageName, channel, programs));
+    },
+  };
+}
 
 type DiskBuilder = (path: string, contents: DiskContents, grub: string, tools: BuildTools) => Promise<void>;
 
@@ -134,10 +137,12 @@ export const recipes: Readonly<Record<GuestName, Recipe>> = {
   "cloud-6.1": linux("linux-image-cloud-amd64", "release"),
   "generic-6.1": linux("linux-image-amd64", "release"),
   "cloud-6.12": linux("linux-image-cloud-amd64", "backports"),
+  "686-6.1": linux("linux-image-686", "release-i386"),
   seabios: copies("seabios", { firmware: "usr/share/seabios/bios-256k.bin", vgaBios: "usr/share/seabios/vgabios-stdvga.bin" }),
   ovmf: copies("ovmf", { code: "usr/share/OVMF/OVMF_CODE_4M.fd", variables: "usr/share/OVMF/OVMF_VARS_4M.fd" }),
   "memtest86+": copies("memtest86+", { kernel: "boot/memtest86+x64.bin", efi: "boot/memtest86+x64.efi" }),
   "disk-bios": disk("grub-pc-bin", buildBiosDisk),
   "disk-efi": disk("grub-efi-amd64-bin", buildEfiDisk),
-  bench,
+  bench: bench("linux-image-cloud-amd64", "release", 64),
+  "bench-686": bench("linux-image-686", "release-i386", 32),
 };

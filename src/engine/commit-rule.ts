@@ -19,7 +19,7 @@ function hasSameProperties(a: Node, b: Node): boolean {
     case "readRegister": return a.slot === (b as typeof a).slot;
     case "linearAddress": return a.segment === (b as typeof a).segment;
     case "immediate": case "nextRip": case "thisRip": case "effectiveAddress": return true;
-    case "load": case "readFlag": case "readVariable": case "routineResult": case "vector": case "float": case "shuffle":
+    case "load": case "readFlag": case "condition": case "readVariable": case "routineResult": case "vector": case "float": case "shuffle":
     case "splat": case "extractLane": case "insertLane": return false;
     default: return true;
   }

@@ -5,7 +5,7 @@ import * as state from "../isa/state.ts";
 import { ModuleBuilder, type FuncIndex, type FunctionBuilder, type Label } from "../wasm/index.ts";
 import { handlerName, makeHandler, type Handler, type HandlerForm } from "./handler.ts";
 import { RecordField, recordSizeBytes } from "./record.ts";
-import { WasmEmitter, type Exits, type HostFunctions } from "./wasm-emitter.ts";
+import { emitForInterpreter, type Exits, type HostFunctions } from "./wasm-emitter.ts";
 import { wasm, type WasmMemory, type WasmTable } from "./web-assembly.ts";
 
 /** Why `run` returned. */
@@ -189,7 +189,7 @@ export class Interpreter {
       exit: () => leave(3),
     };
     const routineNumber = (routine: Routine): number => this.#routineNumber(routine);
-    new WasmEmitter({ f, cpu, record, host, exits, routineNumber }, handler.form, handler.body);
+    emitForInterpreter({ f, cpu, record, host, exits, routineNumber }, handler);
     f.i32.const(0);
   }
 
@@ -275,7 +275,7 @@ export class Interpreter {
     const routineNumber = (routine: Routine): number => this.#routineNumber(routine);
     inline.forEach(({ handler }, index) => {
       f.end(inlineLabels[index]);
-      new WasmEmitter({ f, cpu, record, host, exits, routineNumber }, handler.form, handler.body);
+      emitForInterpreter({ f, cpu, record, host, exits, routineNumber }, handler);
       advance();
     });
     f.end(outOfLine);

@@ -6,7 +6,7 @@
  * which `isa/flags.ts` writes from the six values.
  */
 import { invariant } from "../base/errors.ts";
-import { type Flag, type Node, type SegmentReference, Status, type Width } from "../ir/index.ts";
+import { countOnes, evaluateBinary, evaluateComparison, evaluateUnary, type Flag, type Node, type SegmentReference, Status, type Width } from "../ir/index.ts";
 import type { Decoder } from "../isa/decode.ts";
 import { type InstructionDefinition, Register, Segment, Vector } from "../isa/definition.ts";
 import { FlagMask, readFlags, statusFlagsMask, writeFlags } from "../isa/flags.ts";
@@ -294,6 +294,7 @@ class Execution {
       case "readState": return this.#readBytes(node.location.offset, width);
       case "readRegister": return this.#readRegister(node.slot, width);
       case "readFlag": return (readFlags(this.#processor.state) & flagMasks[node.flag]) === 0 ? 0n : 1n;
+      case "condition": return conditionHolds(readFlags(this.#processor.state), node.code) ? 1n : 0n;
       case "readVariable": return this.#value(node.variable);
       case "effectiveAddress": return this.#effectiveAddress();
       case "linearAddress": return this.#linearAddress(node.segment, a);
@@ -418,69 +419,21 @@ function accessFlags(segment: SegmentReference, forWrite: boolean): number {
     (segment === "operand" ? AccessFlag.operandSegment : 0);
 }
 
+/** SDM volume 1, appendix B: "EFLAGS Condition Codes". */
+function conditionHolds(flags: number, code: number): boolean {
+  const has = (mask: number): boolean => (flags & mask) !== 0;
+  const isLess = has(FlagMask.SF) !== has(FlagMask.OF);
+  const holds = [
+    has(FlagMask.OF), has(FlagMask.CF), has(FlagMask.ZF), has(FlagMask.CF) || has(FlagMask.ZF),
+    has(FlagMask.SF), has(FlagMask.PF), isLess, has(FlagMask.ZF) || isLess,
+  ][code >> 1];
+  return holds !== ((code & 1) !== 0);
+}
+
 /** ZF, SF and PF of a result. */
 function resultFlags(width: Width, result: bigint): number {
   let flags = result === 0n ? FlagMask.ZF : 0;
   if ((result >> BigInt(width - 1)) & 1n) flags |= FlagMask.SF;
   if (countOnes(result & 0xffn) % 2 === 0) flags |= FlagMask.PF;
   return flags;
-}
-
-function countOnes(value: bigint): number {
-  let count = 0;
-  for (let rest = value; rest !== 0n; rest &= rest - 1n) count++;
-  return count;
-}
-
-function evaluateUnary(op: "clz" | "ctz" | "popcnt" | "not" | "neg", width: Width, a: bigint): bigint {
-  switch (op) {
-    case "clz": return BigInt(a === 0n ? width : width - a.toString(2).length);
-    case "ctz": return BigInt(a === 0n ? width : countOnes((a & -a) - 1n));
-    case "popcnt": return BigInt(countOnes(a));
-    case "not": return BigInt.asUintN(width, ~a);
-    case "neg": return BigInt.asUintN(width, -a);
-  }
-}
-
-function evaluateComparison(op: "eq" | "ne" | "ltU" | "leU" | "ltS" | "leS", width: Width, a: bigint, b: bigint): boolean {
-  const signedA = BigInt.asIntN(width, a), signedB = BigInt.asIntN(width, b);
-  switch (op) {
-    case "eq": return a === b;
-    case "ne": return a !== b;
-    case "ltU": return a < b;
-    case "leU": return a <= b;
-    case "ltS": return signedA < signedB;
-    case "leS": return signedA <= signedB;
-  }
-}
-
-function evaluateBinary(op: Node["op"], width: Width, a: bigint, b: bigint): bigint {
-  const wrap = (value: bigint): bigint => BigInt.asUintN(width, value);
-  const signedA = BigInt.asIntN(width, a), signedB = BigInt.asIntN(width, b);
-  const bits = BigInt(width);
-  switch (op) {
-    case "add": return wrap(a + b);
-    case "sub": return wrap(a - b);
-    case "mul": return wrap(a * b);
-    case "and": return a & b;
-    case "or": return a | b;
-    case "xor": return a ^ b;
-    case "mulHighU": return (a * b) >> bits;
-    case "mulHighS": return wrap((signedA * signedB) >> bits);
-    case "shl": case "shr": case "sar": case "rotl": case "rotr":
-      invariant(b < bits, `${op} of ${width} bits by ${b}`);
-      if (op === "shl") return wrap(a << b);
-      if (op === "shr") return a >> b;
-      if (op === "sar") return wrap(signedA >> b);
-      return op === "rotl" ? wrap(a << b) | (a >> (bits - b)) : (a >> b) | wrap(a << (bits - b));
-    case "divU": case "divS": case "remU": case "remS": {
-      invariant(b !== 0n, `${op} by zero`);
-      if (op === "divU") return a / b;
-      if (op === "remU") return a % b;
-      if (op === "remS") return wrap(signedA % signedB);
-      invariant(signedA / signedB === BigInt.asIntN(width, signedA / signedB), "divS overflows");
-      return wrap(signedA / signedB);
-    }
-    default: invariant(false, `the oracle does not know ${op}`);
-  }
 }

@@ -1,18 +1,17 @@
-/** IR to WebAssembly for one handler, operand numbers read from the record. The dispatch loop decides how execution goes on. */
-import type { Node, Width } from "../ir/index.ts";
-import * as state from "../isa/state.ts";
+/** IR to WebAssembly for one handler: the part that all tiers share. */
+import type { Node } from "../ir/index.ts";
 import type { Local } from "../wasm/index.ts";
-import { EmitterCore, typeOfWidth, type EmitterEnvironment } from "./emit/core.ts";
-import { FlagsEmitter } from "./emit/flags.ts";
-import { MemoryEmitter } from "./emit/memory.ts";
+import { foldConstants, typeOfWidth, type EmitterCore } from "./emit/core.ts";
+import type { Places } from "./emit/places.ts";
+import { RecordCore, type EmitterEnvironment } from "./emit/record-core.ts";
+import { RecordPlaces } from "./emit/record-places.ts";
 import { ValueEmitter } from "./emit/values.ts";
-import type { HandlerForm } from "./handler.ts";
-import { operandFields, RecordField } from "./record.ts";
+import type { Handler } from "./handler.ts";
 
-export type { EmitterEnvironment, Exits, HostFunctions } from "./emit/core.ts";
+export type { EmitterEnvironment, Exits, HostFunctions } from "./emit/record-core.ts";
 
 const impure: ReadonlySet<Node["op"]> = new Set([
-  "readState", "readRegister", "readFlag", "readVariable", "load", "effectiveAddress", "linearAddress", "routineResult",
+  "readState", "readRegister", "readFlag", "condition", "readVariable", "load", "effectiveAddress", "linearAddress", "routineResult",
 ]);
 /** Cheap enough to repeat at every use. */
 const repeatable: ReadonlySet<Node["op"]> = new Set(["const", "immediate", "nextRip", "thisRip", "branchTarget"]);
@@ -29,24 +28,22 @@ function countUses(block: readonly Node[], uses: Map<Node, number>): Map<Node, n
 }
 
 /** Emits one handler's body. Locals are the builder's and are freed at the end. */
-export class WasmEmitter {
+export class HandlerEmitter {
   readonly #core: EmitterCore;
-  readonly #flags: FlagsEmitter;
-  readonly #memory: MemoryEmitter;
+  readonly #places: Places;
   readonly #values: ValueEmitter;
   readonly #uses: Map<Node, number>;
   #effectiveAddress: Local<"i64"> | undefined;
   #depth = 0;
 
-  constructor(environment: EmitterEnvironment, form: HandlerForm, body: readonly Node[]) {
-    this.#core = new EmitterCore(environment, form);
-    this.#flags = new FlagsEmitter(this.#core);
-    this.#memory = new MemoryEmitter(this.#core);
-    this.#values = new ValueEmitter(this.#core, this.#flags, this.#memory);
-    this.#core.computeValue = (node) => this.#values.compute(node, undefined);
+  constructor(core: EmitterCore, places: Places, body: readonly Node[]) {
+    this.#core = core;
+    this.#places = places;
+    this.#values = new ValueEmitter(core, places);
+    core.computeValue = (node) => this.#values.compute(node, undefined);
     this.#uses = countUses(body, new Map());
     this.#block(body);
-    this.#core.release();
+    core.release();
   }
 
   #block(block: readonly Node[]): void {
@@ -67,23 +64,11 @@ export class WasmEmitter {
         this.#core.push(node.args[0]);
         this.#core.f.local.set(this.#core.values.get(node.variable)!);
         return;
-      case "writeState": return this.#storeState(node.location, node.args[0]);
-      case "writeRegister": return this.#writeRegister(node.slot, node.args[0]);
-      case "writeFlags": return this.#flags.writeFlags(node.flags, node.args);
-      case "arithmeticFlags": return this.#flags.arithmeticFlags(node.args[0], node.args[1], node.keepCarry);
-      case "logicFlags": return this.#flags.logicFlags(node.args[0]);
-      case "store": return this.#memory.store(node);
-      case "checkWrite": return this.#memory.checkWrite(node);
-      case "raise": return this.#raise(node.vector, node.errorCode);
-      case "jump":
-        this.#core.stateAddress();
-        this.#core.push(node.args[0]);
-        this.#core.f.i64.store(state.rip.offset);
-        return this.#core.environment.exits.jump();
-      case "jumpTarget": return this.#core.environment.exits.jumpTarget();
-      case "routine": return this.#routine(node);
+      case "writeState": case "writeRegister": case "writeFlags": case "arithmeticFlags": case "logicFlags": case "store":
+      case "checkWrite": case "raise": case "jump": case "jumpTarget": case "routine":
+        return this.#places.perform(node);
       default: {
-        if (repeatable.has(node.op)) return;
+        if (this.#fold(node) || repeatable.has(node.op)) return;
         const uses = this.#uses.get(node) ?? 0;
         // A load is kept even when nobody wants the value: it may fault.
         if (uses === 0 && node.op !== "load") return;
@@ -101,85 +86,43 @@ export class WasmEmitter {
     }
   }
 
-  #storeState(location: { readonly offset: number; readonly width: Width }, value: Node): void {
-    this.#core.stateAddress();
-    this.#core.push(value);
-    this.#core.storeWidth(location.width, location.offset);
-  }
-
-  #writeRegister(slot: number, value: Node): void {
-    const operand = this.#core.form.operands[slot];
-    this.#core.registerAddress(operandFields[slot]);
-    this.#core.push(value);
-    if (operand.kind === "register" && operand.file === "gpr" && value.width === 32) {
-      this.#core.f.i64.extend_i32_u();
-      return this.#core.f.i64.store();
-    }
-    this.#core.storeWidth(value.width, 0);
+  /** Notes the value of a node that is known already. */
+  #fold(node: Node): boolean {
+    const { constants } = this.#core;
+    const args = node.args.map((argument) => constants.get(argument));
+    let value: bigint | undefined;
+    if (node.op === "immediate") value = this.#places.constant(node);
+    else if (args.every((argument) => argument !== undefined)) value = foldConstants(node, args);
+    if (value === undefined) return false;
+    constants.set(node, value);
+    return true;
   }
 
   #if(node: Extract<Node, { op: "if" }>): void {
     const f = this.#core.f;
+    const known = this.#core.constants.get(node.args[0]);
+    if (known !== undefined) return this.#block(known === 1n ? node.then : node.otherwise);
     this.#core.push(node.args[0]);
     const outerAddress = this.#effectiveAddress;
     f.if("void", node.then.length === 1 && node.then[0].op === "raise" ? "unlikely" : undefined);
     this.#depth++;
+    this.#places.enterConditional(node.then);
     this.#block(node.then);
+    this.#places.leaveConditional();
     if (node.otherwise.length > 0) {
       f.else();
+      this.#places.enterConditional(node.otherwise);
       this.#block(node.otherwise);
+      this.#places.leaveConditional();
     }
     this.#depth--;
     this.#effectiveAddress = outerAddress;
     f.end();
   }
+}
 
-  #raise(vector: number, errorCode: number | undefined): void {
-    const f = this.#core.f;
-    this.#core.stateAddress();
-    f.i32.const(vector);
-    f.i32.store(state.exceptionVector.offset);
-    this.#core.stateAddress();
-    f.i32.const(errorCode ?? 0);
-    f.i32.store(state.exceptionErrorCode.offset);
-    this.#core.setCurrentRecord();
-    this.#core.environment.exits.fault();
-  }
-
-  #routine(node: Extract<Node, { op: "routine" }>): void {
-    const f = this.#core.f;
-    node.args.forEach((argument, index) => {
-      this.#core.stateAddress();
-      if (argument.width === 128) {
-        this.#core.push(argument);
-        f.v128.store(state.scratch[index].offset);
-      } else {
-        this.#core.push64(argument);
-        f.i64.store(state.scratch[index].offset);
-      }
-    });
-    this.#core.setCurrentRecord();
-    const status = this.#core.local("i32");
-    f.i32.const(this.#core.environment.routineNumber(node.routine));
-    f.call(this.#core.environment.host.routine);
-    f.local.tee(status);
-    f.if("void", "unlikely");
-    f.local.get(status);
-    f.i32.const(2);
-    f.i32.eq();
-    f.if();
-    this.#core.environment.exits.fault();
-    f.end();
-    f.local.get(status);
-    f.i32.const(1);
-    f.i32.eq();
-    f.if();
-    this.#core.environment.exits.jump();
-    f.end();
-    this.#core.stateAddress();
-    this.#core.ripPlus(RecordField.next);
-    f.i64.store(state.rip.offset);
-    this.#core.environment.exits.exit();
-    f.end();
-  }
+/** Code of a handler for the interpreter, operand numbers read from the record. */
+export function emitForInterpreter(environment: EmitterEnvironment, { form, body }: Handler): void {
+  const core = new RecordCore(environment, form);
+  new HandlerEmitter(core, new RecordPlaces(core), body);
 }

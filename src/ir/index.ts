@@ -1,2 +1,3 @@
 export * from "./bits.ts";
 export * from "./node.ts";
+export * from "./evaluate.ts";

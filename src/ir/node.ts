@@ -48,12 +48,18 @@ export type NodeKind =
   | { readonly op: "readState"; readonly location: StateLocation }
   | { readonly op: "writeState"; readonly location: StateLocation }
   /** The register operand `slot` of the record. */
-  | { readonly op: "readRegister" | "writeRegister"; readonly slot: number }
+  | { readonly op: "readRegister"; readonly slot: number }
+  | { readonly op: "writeRegister"; readonly slot: number }
   | { readonly op: "readFlag"; readonly flag: Flag }
+  /** Whether condition `code` of Jcc, SETcc and CMOVcc holds, 0..15. */
+  | { readonly op: "condition"; readonly code: number }
   /** args: one 1-bit value per flag, in the order of `flags`; the other status flags keep their values. */
   | { readonly op: "writeFlags"; readonly flags: readonly Flag[] }
-  /** args: result, carry-out vector. Sets all six status flags: CF and OF from the top carries, AF from carry 3. */
-  | { readonly op: "arithmeticFlags"; readonly keepCarry: boolean }
+  /**
+   * args: result, carry-out vector, and the operands a and b. Sets all six status flags: CF and OF from the top carries,
+   * AF from carry 3. With `hasCarryIn` the result is not just a + b or a - b.
+   */
+  | { readonly op: "arithmeticFlags"; readonly kind: "sum" | "difference"; readonly hasCarryIn: boolean; readonly keepCarry: boolean }
   /** args: result. CF = OF = AF = 0. */
   | { readonly op: "logicFlags" }
   /** Offset of the memory operand within its segment, 64 bits, already wrapped to the address size. */

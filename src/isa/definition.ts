@@ -148,6 +148,13 @@ export const Vector = {
   AC: 17, MC: 18, XM: 19, CP: 21,
 } as const;
 
+interface ArithmeticOptions {
+  /** CF stays as it is. */
+  readonly keepCarry?: boolean;
+  /** A carry or borrow went into the result. */
+  readonly hasCarryIn?: boolean;
+}
+
 /** The processor as definitions see it. */
 export class Cpu {
   readonly variant: Variant;
@@ -190,11 +197,20 @@ export class Cpu {
     recorder().emit({ op: "writeFlags", flags }, 1, flags.map((flag) => values[flag]!.node));
   }
 
-  /** All six from a result and the vector of carries (or borrows) out of each bit: CF, OF from the top two, AF from bit 3. */
-  arithmeticFlags<W extends Width>(result: Bits<W>, carries: Bits<W>, options: { keepCarry?: boolean } = {}): void {
-    recorder().emit(
-      { op: "arithmeticFlags", keepCarry: options.keepCarry ?? false }, result.width, [result.node, carries.node],
-    );
+  /** All six of `a + b (+ carry) = sum`. */
+  sumFlags<W extends Width>(a: Bits<W>, b: Bits<W>, sum: Bits<W>, options: ArithmeticOptions = {}): void {
+    this.#arithmeticFlags("sum", sum, carriesOfSum(a, b, sum), a, b, options);
+  }
+
+  /** All six of `a - b (- borrow) = difference`. */
+  differenceFlags<W extends Width>(a: Bits<W>, b: Bits<W>, difference: Bits<W>, options: ArithmeticOptions = {}): void {
+    this.#arithmeticFlags("difference", difference, borrowsOfDifference(a, b, difference), a, b, options);
+  }
+
+  #arithmeticFlags(
+    kind: "sum" | "difference", result: Bits, carries: Bits, a: Bits, b: Bits, { keepCarry = false, hasCarryIn = false }: ArithmeticOptions,
+  ): void {
+    recorder().emit({ op: "arithmeticFlags", kind, keepCarry, hasCarryIn }, result.width, [result.node, carries.node, a.node, b.node]);
   }
 
   /** SF, ZF, PF from the result; CF, OF and AF cleared. */
@@ -319,30 +335,18 @@ export function instruction<const D extends InstructionDefinition>(definition: D
 }
 
 /** Carries out of each bit of `a + b (+ carry) = sum`. */
-export function carriesOfSum<W extends Width>(a: Bits<W>, b: Bits<W>, sum: Bits<W>): Bits<W> {
+function carriesOfSum<W extends Width>(a: Bits<W>, b: Bits<W>, sum: Bits<W>): Bits<W> {
   return a.and(b).or(a.or(b).and(sum.not()));
 }
 
 /** Borrows into each bit of `a - b (- borrow) = difference`. */
-export function borrowsOfDifference<W extends Width>(a: Bits<W>, b: Bits<W>, difference: Bits<W>): Bits<W> {
+function borrowsOfDifference<W extends Width>(a: Bits<W>, b: Bits<W>, difference: Bits<W>): Bits<W> {
   return a.not().and(b).or(a.not().or(b).and(difference));
 }
 
-/** `condition ? 1 : 0` for the sixteen condition codes of Jcc, SETcc and CMOVcc. */
-export function condition(cpu: Cpu, code: number): Bits<1> {
-  const holds = ((): Bits<1> => {
-    switch (code >> 1) {
-      case 0: return cpu.of.read();
-      case 1: return cpu.cf.read();
-      case 2: return cpu.zf.read();
-      case 3: return cpu.cf.read().or(cpu.zf.read());
-      case 4: return cpu.sf.read();
-      case 5: return cpu.pf.read();
-      case 6: return cpu.sf.read().xor(cpu.of.read());
-      default: return cpu.zf.read().or(cpu.sf.read().xor(cpu.of.read()));
-    }
-  })();
-  return code & 1 ? holds.xor(1) : holds;
+/** Whether one of the sixteen conditions of Jcc, SETcc and CMOVcc holds. */
+export function condition(code: number): Bits<1> {
+  return new Bits<1>(recorder().emit({ op: "condition", code }, 1));
 }
 
 export { constant };

@@ -1,43 +1,6 @@
-/** What every part of the emitter needs: values on the stack, registers and record fields. */
-import type { Node, Width } from "../../ir/index.ts";
-import * as state from "../../isa/state.ts";
-import type { FunctionBuilder, FuncIndex, Local, ValType } from "../../wasm/index.ts";
-import type { HandlerForm } from "../handler.ts";
-
-/** Host functions that generated code calls. All find their input in the state area and return 0 or `fault`. */
-export interface HostFunctions {
-  /** (sizeBytes, AccessFlag bits): loads `slowAddress` into scratch 15. */
-  readonly slowLoad: FuncIndex;
-  /** (sizeBytes, AccessFlag bits): stores scratch 15 to `slowAddress`. */
-  readonly slowStore: FuncIndex;
-  /** (sizeBytes, AccessFlag bits): checks `slowAddress` for writing. */
-  readonly slowCheckWrite: FuncIndex;
-  /** (segment or -1 for the operand's, sizeBytes, intent): legacy segment check of the offset in `slowAddress`. */
-  readonly segmentCheck: FuncIndex;
-  /** (routine number): returns a Status. */
-  readonly routine: FuncIndex;
-}
-
-/** How a handler's code leaves; the code that follows each is unreachable. */
-export interface Exits {
-  /** An exception is recorded. `currentRecord` is set. */
-  fault(): void;
-  /** `rip` holds the target. */
-  jump(): void;
-  /** To the record's own relative target. */
-  jumpTarget(): void;
-  /** Leaves generated code after this instruction; `rip` is set to the next one. */
-  exit(): void;
-}
-
-export interface EmitterEnvironment {
-  readonly f: FunctionBuilder;
-  readonly cpu: Local<"i32">;
-  readonly record: Local<"i32">;
-  readonly host: HostFunctions;
-  readonly exits: Exits;
-  routineNumber(routine: { readonly name: string }): number;
-}
+/** What every emitter of code needs: values on the stack, in locals, or known beforehand. */
+import { evaluateBinary, evaluateComparison, evaluateUnary, type Node, type Width } from "../../ir/index.ts";
+import type { FunctionBuilder, Local, ValType } from "../../wasm/index.ts";
 
 export function typeOfWidth(width: Width): "i32" | "i64" | "v128" {
   return width === 128 ? "v128" : width === 64 ? "i64" : "i32";
@@ -46,19 +9,17 @@ export function typeOfWidth(width: Width): "i32" | "i64" | "v128" {
 const narrowMask: Partial<Record<Width, number>> = { 1: 1, 8: 0xff, 16: 0xffff };
 
 export class EmitterCore {
-  readonly environment: EmitterEnvironment;
   readonly f: FunctionBuilder;
-  readonly form: HandlerForm;
   /** Locals of the nodes that have one. */
   readonly values: Map<Node, Local> = new Map();
+  /** Nodes whose values are known. */
+  readonly constants: Map<Node, bigint> = new Map();
   readonly #owned: Local[] = [];
   /** Pushes a value that is in no local. */
   computeValue: (node: Node) => void = () => {};
 
-  constructor(environment: EmitterEnvironment, form: HandlerForm) {
-    this.environment = environment;
-    this.f = environment.f;
-    this.form = form;
+  constructor(f: FunctionBuilder) {
+    this.f = f;
   }
 
   /** Gives all locals back. */
@@ -72,8 +33,23 @@ export class EmitterCore {
     return local;
   }
 
+  pushConstant(width: Width, value: bigint): void {
+    const { f } = this;
+    if (width === 128) {
+      const bytes = new Uint8Array(16);
+      const view = new DataView(bytes.buffer);
+      view.setBigUint64(0, BigInt.asUintN(64, value), true);
+      view.setBigUint64(8, value >> 64n, true);
+      return f.v128.const(bytes);
+    }
+    if (width === 64) return f.i64.const(BigInt.asIntN(64, value));
+    f.i32.const(Number(BigInt.asIntN(32, value)));
+  }
+
   /** Pushes the value of a node. */
   push(node: Node): void {
+    const known = this.constants.get(node);
+    if (known !== undefined) return this.pushConstant(node.width, known);
     const local = this.values.get(node);
     if (local !== undefined) this.f.local.get(local);
     else this.computeValue(node);
@@ -87,22 +63,6 @@ export class EmitterCore {
   push64(node: Node): void {
     this.push(node);
     if (node.width !== 64) this.f.i64.extend_i32_u();
-  }
-
-  stateAddress(): void {
-    this.f.local.get(this.environment.cpu);
-  }
-
-  recordField16(offset: number): void {
-    this.f.local.get(this.environment.record);
-    this.f.i32.load16_u(offset);
-  }
-
-  /** Pushes the address of the register that a 16-bit record field names. */
-  registerAddress(recordOffset: number): void {
-    this.stateAddress();
-    this.recordField16(recordOffset);
-    this.f.i32.add();
   }
 
   loadWidth(width: Width, offset: number): void {
@@ -146,18 +106,25 @@ export class EmitterCore {
       this.f.i32.shr_s();
     }
   }
+}
 
-  ripPlus(field: number): void {
-    this.stateAddress();
-    this.f.i64.load(state.ripBase.offset);
-    this.f.local.get(this.environment.record);
-    this.f.i64.load16_u(field);
-    this.f.i64.add();
-  }
-
-  setCurrentRecord(): void {
-    this.stateAddress();
-    this.f.local.get(this.environment.record);
-    this.f.i32.store(state.currentRecord.offset);
+/** The value of an operation on known values, if it is one that depends on nothing else. */
+export function foldConstants(node: Node, args: readonly bigint[]): bigint | undefined {
+  const { width } = node;
+  switch (node.op) {
+    case "const": return node.value;
+    case "add": case "sub": case "mul": case "and": case "or": case "xor":
+      return evaluateBinary(node.op, width, args[0], args[1]);
+    case "shl": case "shr": case "sar": case "rotl": case "rotr":
+      // Larger counts appear only where execution never comes.
+      return args[1] < BigInt(width) ? evaluateBinary(node.op, width, args[0], args[1]) : undefined;
+    case "eq": case "ne": case "ltU": case "leU": case "ltS": case "leS":
+      return evaluateComparison(node.op, node.args[0].width, args[0], args[1]) ? 1n : 0n;
+    case "not": case "neg": case "clz": case "ctz": case "popcnt": return evaluateUnary(node.op, width, args[0]);
+    case "zext": return args[0];
+    case "sext": return BigInt.asUintN(width, BigInt.asIntN(node.args[0].width, args[0]));
+    case "trunc": return BigInt.asUintN(width, args[0]);
+    case "select": return args[0] === 1n ? args[1] : args[2];
+    default: return undefined;
   }
 }

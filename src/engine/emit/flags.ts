@@ -2,12 +2,12 @@
 import { type Flag, flagNames, type Node } from "../../ir/index.ts";
 import * as state from "../../isa/state.ts";
 import type { Local } from "../../wasm/index.ts";
-import type { EmitterCore } from "./core.ts";
+import type { RecordCore } from "./record-core.ts";
 
 export class FlagsEmitter {
-  readonly #core: EmitterCore;
+  readonly #core: RecordCore;
 
-  constructor(core: EmitterCore) {
+  constructor(core: RecordCore) {
     this.#core = core;
   }
 
@@ -78,6 +78,30 @@ export class FlagsEmitter {
         f.i32.const(1);
         return f.i32.and();
     }
+  }
+
+  /** One of the sixteen conditions. */
+  condition(code: number): void {
+    const f = this.#core.f;
+    switch (code >> 1) {
+      case 0: this.readFlag("of"); break;
+      case 1: this.readFlag("cf"); break;
+      case 2: this.readFlag("zf"); break;
+      case 3: this.readFlag("cf"); this.readFlag("zf"); f.i32.or(); break;
+      case 4: this.readFlag("sf"); break;
+      case 5: this.readFlag("pf"); break;
+      case 6: this.#isLess(); break;
+      default: this.readFlag("zf"); this.#isLess(); f.i32.or();
+    }
+    if ((code & 1) === 0) return;
+    f.i32.const(1);
+    f.i32.xor();
+  }
+
+  #isLess(): void {
+    this.readFlag("sf");
+    this.readFlag("of");
+    this.#core.f.i32.xor();
   }
 
   /** flagsResult = the node's value, sign-extended. */

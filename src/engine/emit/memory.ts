@@ -4,14 +4,14 @@ import * as state from "../../isa/state.ts";
 import type { FuncIndex, Local } from "../../wasm/index.ts";
 import { RecordField } from "../record.ts";
 import { accessFlags, scratchValue } from "../slow-access.ts";
-import type { EmitterCore } from "./core.ts";
+import type { RecordCore } from "./record-core.ts";
 
 export class MemoryEmitter {
-  readonly #core: EmitterCore;
+  readonly #core: RecordCore;
   /** Host address local of each readForWrite load: 0 after a slow access. */
   readonly #hostAddresses = new Map<Node, Local<"i32">>();
 
-  constructor(core: EmitterCore) {
+  constructor(core: RecordCore) {
     this.#core = core;
   }
 

@@ -1,22 +1,17 @@
-/** Values in generated code: arithmetic, conversions, lanes and reads of state. */
+/** Values in generated code that depend on other values only: arithmetic, conversions and lanes. */
 import { invariant } from "../../base/errors.ts";
 import type { Node, Width } from "../../ir/index.ts";
-import * as state from "../../isa/state.ts";
 import type { Local } from "../../wasm/index.ts";
-import { operandFields, RecordField } from "../record.ts";
 import type { EmitterCore } from "./core.ts";
-import type { FlagsEmitter } from "./flags.ts";
-import type { MemoryEmitter } from "./memory.ts";
+import type { Places } from "./places.ts";
 
 export class ValueEmitter {
   readonly #core: EmitterCore;
-  readonly #flags: FlagsEmitter;
-  readonly #memory: MemoryEmitter;
+  readonly #places: Places;
 
-  constructor(core: EmitterCore, flags: FlagsEmitter, memory: MemoryEmitter) {
+  constructor(core: EmitterCore, places: Places) {
     this.#core = core;
-    this.#flags = flags;
-    this.#memory = memory;
+    this.#places = places;
   }
 
   compute(node: Node, destination: Local | undefined): void {
@@ -34,19 +29,6 @@ export class ValueEmitter {
         }
         if (wide) return f.i64.const(node.value);
         return f.i32.const(Number(BigInt.asIntN(32, node.value)));
-      case "immediate":
-        f.local.get(this.#core.environment.record);
-        if (width === 8 || width === 1) return f.i32.load8_u(RecordField.immediate);
-        if (width === 16) return f.i32.load16_u(RecordField.immediate);
-        return wide ? f.i64.load(RecordField.immediate) : f.i32.load(RecordField.immediate);
-      case "nextRip": return this.#core.ripPlus(RecordField.next);
-      case "thisRip": return this.#core.ripPlus(RecordField.start);
-      case "branchTarget":
-        this.#core.stateAddress();
-        f.i64.load(state.ripBase.offset);
-        f.local.get(this.#core.environment.record);
-        f.i64.load32_s(RecordField.immediate);
-        return f.i64.add();
       case "add": case "sub": case "mul": case "shl":
         this.#core.pushAll(args);
         f[wide ? "i64" : "i32"][node.op]();
@@ -157,22 +139,10 @@ export class ValueEmitter {
         return this.#named(node.name);
       }
       case "float": return this.#float(node.name, args, width);
-      case "readState":
-        this.#core.stateAddress();
-        return this.#core.loadWidth(width, node.location.offset);
-      case "readRegister":
-        this.#core.registerAddress(operandFields[node.slot]);
-        return this.#core.loadWidth(width, 0);
-      case "readFlag": return this.#flags.readFlag(node.flag);
       case "readVariable": return f.local.get(this.#core.values.get(node.variable)!);
-      case "effectiveAddress": return this.#memory.computeEffectiveAddress();
-      case "linearAddress":
-        this.#core.push(args[0]);
-        return this.#memory.addSegmentBase(node.segment);
-      case "load": return this.#memory.load(node, destination!);
-      case "routineResult":
-        this.#core.stateAddress();
-        return this.#core.loadWidth(width, state.scratch[node.index].offset);
+      case "immediate": case "nextRip": case "thisRip": case "branchTarget": case "readState": case "readRegister":
+      case "readFlag": case "condition": case "effectiveAddress": case "linearAddress": case "load": case "routineResult":
+        return this.#places.read(node, destination);
       default:
         invariant(false, `${node.op} has no value`);
     }

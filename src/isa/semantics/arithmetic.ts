@@ -1,7 +1,7 @@
 /** Binary integer arithmetic: SDM volume 1, "Binary Arithmetic Instructions". */
 import { Bits, Variable, when } from "../../ir/index.ts";
 import {
-  borrowsOfDifference, carriesOfSum, constant, instruction, Register, Vector, type Context, type Cpu,
+  constant, instruction, Register, Vector, type Context, type Cpu,
   type InstructionDefinition, type OperandWidth,
 } from "../definition.ts";
 
@@ -21,7 +21,7 @@ export const add: InstructionDefinition = instruction({
     const a = dst.read(), b = src.read();
     const sum = a.add(b);
     dst.write(sum);
-    cpu.arithmeticFlags(sum, carriesOfSum(a, b, sum));
+    cpu.sumFlags(a, b, sum);
   },
 });
 
@@ -31,7 +31,7 @@ export const adc: InstructionDefinition = instruction({
     const a = dst.read(), b = src.read();
     const sum = a.add(b).add(cpu.cf.read().zext(a.width));
     dst.write(sum);
-    cpu.arithmeticFlags(sum, carriesOfSum(a, b, sum));
+    cpu.sumFlags(a, b, sum, { hasCarryIn: true });
   },
 });
 
@@ -41,7 +41,7 @@ export const sub: InstructionDefinition = instruction({
     const a = dst.read(), b = src.read();
     const difference = a.sub(b);
     dst.write(difference);
-    cpu.arithmeticFlags(difference, borrowsOfDifference(a, b, difference));
+    cpu.differenceFlags(a, b, difference);
   },
 });
 
@@ -51,7 +51,7 @@ export const sbb: InstructionDefinition = instruction({
     const a = dst.read(), b = src.read();
     const difference = a.sub(b).sub(cpu.cf.read().zext(a.width));
     dst.write(difference);
-    cpu.arithmeticFlags(difference, borrowsOfDifference(a, b, difference));
+    cpu.differenceFlags(a, b, difference, { hasCarryIn: true });
   },
 });
 
@@ -60,7 +60,7 @@ export const cmp: InstructionDefinition = instruction({
   execute({ cpu, dst, src }) {
     const a = dst.read(), b = src.read();
     const difference = a.sub(b);
-    cpu.arithmeticFlags(difference, borrowsOfDifference(a, b, difference));
+    cpu.differenceFlags(a, b, difference);
   },
 });
 
@@ -70,7 +70,7 @@ export const inc: InstructionDefinition = instruction({
     const a = dst.read(), one = constant(a.width, 1);
     const sum = a.add(one);
     dst.write(sum);
-    cpu.arithmeticFlags(sum, carriesOfSum(a, one, sum), { keepCarry: true });
+    cpu.sumFlags(a, one, sum, { keepCarry: true });
   },
 });
 
@@ -80,7 +80,7 @@ export const dec: InstructionDefinition = instruction({
     const a = dst.read(), one = constant(a.width, 1);
     const difference = a.sub(one);
     dst.write(difference);
-    cpu.arithmeticFlags(difference, borrowsOfDifference(a, one, difference), { keepCarry: true });
+    cpu.differenceFlags(a, one, difference, { keepCarry: true });
   },
 });
 
@@ -90,7 +90,7 @@ export const neg: InstructionDefinition = instruction({
     const a = dst.read();
     const difference = a.neg();
     dst.write(difference);
-    cpu.arithmeticFlags(difference, borrowsOfDifference(constant(a.width, 0), a, difference));
+    cpu.differenceFlags(constant(a.width, 0), a, difference);
   },
 });
 
@@ -107,7 +107,7 @@ export const xadd: InstructionDefinition = instruction({
       src.write(a);
       dst.write(sum);
     }
-    cpu.arithmeticFlags(sum, carriesOfSum(a, b, sum));
+    cpu.sumFlags(a, b, sum);
   },
 });
 
@@ -127,7 +127,7 @@ export const cmpxchg: InstructionDefinition = instruction({
     } else {
       when(equal, () => dst.write(replacement), () => accumulator.write(found as Bits as Bits<8>));
     }
-    cpu.arithmeticFlags(difference, borrowsOfDifference(expected, found, difference));
+    cpu.differenceFlags(expected, found, difference);
   },
 });
 

@@ -35,7 +35,7 @@ const jcc = conditionNames.map((suffix, code) => instruction({
   name: `j${suffix}`,
   encodings: [`${(0x70 + code).toString(16).toUpperCase()} cb f64 Jb`, `0F ${(0x80 + code).toString(16).toUpperCase()} cz f64 Jz`],
   execute({ cpu, variant }) {
-    when(condition(cpu, code), () => jumpRelative(cpu, variant));
+    when(condition(code), () => jumpRelative(cpu, variant));
   },
 }));
 

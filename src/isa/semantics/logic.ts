@@ -275,16 +275,16 @@ export const conditionNames: readonly string[] =
 
 const setcc = conditionNames.map((suffix, code) => instruction({
   name: `set${suffix}`, encodings: [`0F ${(0x90 + code).toString(16).toUpperCase()} /r Eb`],
-  execute({ cpu, dst }) {
-    dst.as(8).write(condition(cpu, code).zext(8));
+  execute({ dst }) {
+    dst.as(8).write(condition(code).zext(8));
   },
 }));
 
 const cmovcc = conditionNames.map((suffix, code) => instruction({
   name: `cmov${suffix}`, encodings: [`0F ${(0x40 + code).toString(16).toUpperCase()} /r Gv,Ev`],
-  execute({ cpu, dst, src }) {
+  execute({ dst, src }) {
     // The source is read, and a 32-bit destination zero-extended, whether the condition holds or not.
-    dst.write(condition(cpu, code).select(src.read(), dst.read()));
+    dst.write(condition(code).select(src.read(), dst.read()));
   },
 }));
 

@@ -5,7 +5,7 @@
  */
 import { Bits, Status, when, type Routine, type Width } from "../../ir/index.ts";
 import {
-  borrowsOfDifference, constant, instruction, load, Register, Segment, store, type Context, type Cpu, type InstructionDefinition,
+  constant, instruction, load, Register, Segment, store, type Context, type Cpu, type InstructionDefinition,
   type Variant,
 } from "../definition.ts";
 import { routine } from "../processor.ts";
@@ -81,7 +81,7 @@ function callRun(cpu: Cpu, run: Routine, width: IntegerWidth, addressBits: numbe
 
 function compareFlags<W extends Width>(cpu: Cpu, a: Bits<W>, b: Bits<W>): Bits<1> {
   const difference = a.sub(b);
-  cpu.arithmeticFlags(difference, borrowsOfDifference(a, b, difference));
+  cpu.differenceFlags(a, b, difference);
   return difference.isZero();
 }
 

@@ -89,7 +89,7 @@ const conditionalMoves: readonly InstructionDefinition[] = ([
 ] as const).map(([name, bytes, code]) => x87Instruction({
   name, feature: "cmov", encodings: [`${bytes}+i ST(0),ST(i)`],
   execute({ cpu, src }) {
-    callX87(cpu, conditionalMove, undefined, [constant(32, src.number), condition(cpu, code).zext(32)]);
+    callX87(cpu, conditionalMove, undefined, [constant(32, src.number), condition(code).zext(32)]);
   },
 }));
 

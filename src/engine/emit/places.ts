@@ -1,0 +1,28 @@
+/** Where operands, flags and memory are, and how execution goes on: what differs between the tiers. */
+import type { Node } from "../../ir/index.ts";
+import type { Local } from "../../wasm/index.ts";
+
+export type NodeOf<Op extends Node["op"]> = Extract<Node, { op: Op }>;
+
+/** Nodes whose value comes from outside of the handler's own values. */
+export type ReadNode = Extract<Node, {
+  op: "immediate" | "nextRip" | "thisRip" | "branchTarget" | "readState" | "readRegister" | "readFlag" | "condition" | "effectiveAddress" |
+    "linearAddress" | "load" | "routineResult";
+}>;
+
+/** Nodes that change state or the way execution goes. */
+export type EffectNode = Extract<Node, {
+  op: "writeState" | "writeRegister" | "writeFlags" | "arithmeticFlags" | "logicFlags" | "store" | "checkWrite" | "raise" | "jump" |
+    "jumpTarget" | "routine";
+}>;
+
+export interface Places {
+  /** A value that is known while code is generated. */
+  constant(node: ReadNode): bigint | undefined;
+  /** Pushes the value. A load may put it into `destination` on its way. */
+  read(node: ReadNode, destination: Local | undefined): void;
+  perform(node: EffectNode): void;
+  /** Around code that runs only if a condition holds. */
+  enterConditional(body: readonly Node[]): void;
+  leaveConditional(): void;
+}

@@ -18,6 +18,17 @@ export class EntrySet {
     this.members[this.size++] = member;
   }
 
+  /** Keeps the members for which `isKept` answers true. */
+  retain(isKept: (member: number) => boolean): void {
+    let kept = 0;
+    for (let index = 0; index < this.size; index++) {
+      const member = this.members[index];
+      if (isKept(member)) this.members[kept++] = member;
+      else this.#isMember[member] = 0;
+    }
+    this.size = kept;
+  }
+
   clear(): void {
     for (let index = 0; index < this.size; index++) this.#isMember[this.members[index]] = 0;
     this.size = 0;

@@ -3,8 +3,9 @@ import { Segment, Vector } from "../isa/definition.ts";
 import type { Privilege, ProcessorMemory } from "../isa/processor.ts";
 import * as state from "../isa/state.ts";
 import type { StateView } from "../isa/state-view.ts";
+import { exitVector } from "../isa/virtualization.ts";
 import { EntrySet } from "./entry-set.ts";
-import { PageWalker, type AccessKind, type PagingState } from "./page-walk.ts";
+import { PageWalker, type AccessKind, type PagingState, type SecondStage } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";
 import { AccessFlag, scratchValue } from "./slow-access.ts";
@@ -26,6 +27,25 @@ const contextSlots = 1023;
 const noTag = 0xffff_ffff_ffff_ffffn;
 const twoPow32 = 0x1_0000_0000;
 
+/** The translations of one context, the host's or that of one guest, kept apart from all others. */
+interface Space {
+  /** -1: none of its translations is left. */
+  slot: number;
+  readonly slotOfPcid: Map<number, number>;
+  /** Large pages are in the TLB as many small ones: regions of 2 MiB (n) and of 1 GiB (-1 - n) that hold such. */
+  readonly largeRegions: Set<number>;
+  /** How paging was configured when its slot was given. */
+  configuration: string;
+  root: bigint;
+}
+
+/** Tag of the context outside of any guest. */
+export const hostSpace = 0;
+
+function newSpace(): Space {
+  return { slot: -1, slotOfPcid: new Map(), largeRegions: new Set(), configuration: "", root: 0n };
+}
+
 /** Watches for data breakpoints; undefined while none is armed. */
 export interface DataWatch {
   /** Whether any armed data breakpoint lies in the page of this linear address. */
@@ -38,9 +58,9 @@ export interface DataWatch {
 export interface TranslationListener {
   /** Another privilege or address-space slot applies. */
   contextChanged(): void;
-  /** Translations are void: all of them, those of pages that are not global, or those of one page by its address's lower half. */
+  /** Translations are void: all of them, those of one slot's pages that are not global, or those of one page by its address's lower half. */
   allForgotten(): void;
-  localForgotten(): void;
+  localForgotten(slot: number): void;
   pageForgotten(low: number): void;
 }
 
@@ -56,11 +76,11 @@ export class Mmu implements ProcessorMemory {
 
   #slot = 0;
   #nextSlot = 1;
-  readonly #slotOfPcid = new Map<number, number>();
+  #space: Space = newSpace();
+  #spaceTag: number = hostSpace;
+  readonly #spaces = new Map<number, Space>([[hostSpace, this.#space]]);
   /** TLB entries of pages that are not global. */
   readonly #local = new EntrySet(state.tlbEntries);
-  /** Large pages are in the TLB as many small ones: regions of 2 MiB (n) and of 1 GiB (-1 - n) that hold such. */
-  readonly #largeRegions = new Set<number>();
   #is64 = false;
   /** IA-32e mode: the processor's own accesses have 64-bit addresses in compatibility mode, too. */
   #isLong = false;
@@ -100,6 +120,77 @@ export class Mmu implements ProcessorMemory {
     this.listener?.contextChanged();
   }
 
+  /**
+   * Goes on with the translations of another context: `hostSpace`, or a guest's as its hypervisor tags it. Translations
+   * that the context has kept from the last time hold while `root` (CR3, and what the second stage begins with) is the same.
+   * `paging` is brought up to date after this.
+   */
+  enterSpace(tag: number, secondStage: SecondStage | undefined, root: bigint): void {
+    let space = this.#spaces.get(tag);
+    if (space === undefined) {
+      space = newSpace();
+      this.#spaces.set(tag, space);
+    }
+    this.#space.slot = this.#slot;
+    this.#space = space;
+    this.#spaceTag = tag;
+    this.walker.secondStage = secondStage;
+    if (space.slot < 0 || space.root !== root) {
+      space.slotOfPcid.clear();
+      space.largeRegions.clear();
+      space.slot = this.#freshSlot();
+    }
+    space.root = root;
+    this.#setSlot(space.slot);
+  }
+
+  /** CR3 or what the second stage begins with has changed within the context; its translations have been seen to. */
+  noteRoot(root: bigint): void {
+    this.#space.root = root;
+  }
+
+  /** Forgets the translations of a context; of the present one, too. */
+  forgetSpace(tag: number): void {
+    if (tag === this.#spaceTag) this.flush({ keepGlobal: false });
+    else this.#spaces.delete(tag);
+  }
+
+  /** Forgets the translations of every context but the host's. */
+  forgetGuestSpaces(): void {
+    for (const tag of this.#spaces.keys()) if (tag !== hostSpace) this.forgetSpace(tag);
+  }
+
+  /** Forgets the translation of one page in a context. */
+  forgetPageOf(tag: number, linear: bigint): void {
+    if (tag === this.#spaceTag) return this.invalidatePage(linear);
+    const space = this.#spaces.get(tag);
+    if (space === undefined || space.slot < 0) return;
+    if (this.#isInLargePage(space, linear)) return void this.#spaces.delete(tag);
+    space.slotOfPcid.clear();
+    const low = Number(linear & 0xffff_ffffn);
+    this.#voidEntry(low);
+    this.listener?.pageForgotten(low);
+  }
+
+  #voidEntry(low: number): void {
+    const at = this.#entryAt(low) >>> 3;
+    this.#view.u64[at] = noTag;
+    this.#view.u64[at + 1] = noTag;
+  }
+
+  /** Takes over how paging is configured; forgets the context's translations when that is news. True then. */
+  configure(configuration: string): boolean {
+    if (configuration === this.#space.configuration) return false;
+    this.#space.configuration = configuration;
+    if (this.paging.mode === "pae") this.loadPageDirectoryPointers();
+    this.flush({ keepGlobal: false });
+    return true;
+  }
+
+  get readsPointersOnDemand(): boolean {
+    return this.walker.secondStage?.readsPointersOnDemand === true;
+  }
+
   /** A slot no entry uses. */
   #freshSlot(): number {
     if (this.#nextSlot === contextSlots) this.clear();
@@ -110,31 +201,35 @@ export class Mmu implements ProcessorMemory {
   clear(): void {
     const first = (this.#view.base + state.tlbOffset) >>> 3;
     this.#view.u64.fill(noTag, first, first + (state.tlbEntries * state.tlbEntrySizeBytes) / 8);
-    this.#slotOfPcid.clear();
-    this.#largeRegions.clear();
+    for (const space of this.#spaces.values()) {
+      space.slot = -1;
+      space.slotOfPcid.clear();
+      space.largeRegions.clear();
+    }
     this.#local.clear();
     this.#nextSlot = 1;
     this.#slot = 0;
+    this.#space.slot = 0;
     this.listener?.allForgotten();
   }
 
-  /** Empties the TLB of pages that are not global. */
+  /** Empties the TLB of the present address space's pages that are not global. */
   #forgetLocal(): void {
-    const { u64, base } = this.#view;
-    const { members } = this.#local;
-    for (let index = 0; index < this.#local.size; index++) {
-      const at = (base + state.tlbOffset + members[index] * state.tlbEntrySizeBytes) >>> 3;
-      u64[at] = noTag;
-      u64[at + 1] = noTag;
-    }
-    this.#local.clear();
-    this.listener?.localForgotten();
+    const { u32, u64, base } = this.#view;
+    this.#local.retain((member) => {
+      const at = base + state.tlbOffset + member * state.tlbEntrySizeBytes;
+      if (((u32[at >>> 2] & 0xfff) >>> 2) !== this.#slot) return true;
+      u64[at >>> 3] = noTag;
+      u64[(at >>> 3) + 1] = noTag;
+      return false;
+    });
+    this.listener?.localForgotten(this.#slot);
   }
 
   flush(_options: { keepGlobal: boolean }): void {
     this.counters.flushes++;
-    this.#slotOfPcid.clear();
-    this.#largeRegions.clear();
+    this.#space.slotOfPcid.clear();
+    this.#space.largeRegions.clear();
     this.#setSlot(this.#freshSlot());
   }
 
@@ -143,16 +238,20 @@ export class Mmu implements ProcessorMemory {
     this.counters.flushes++;
     if (this.paging.mode === "pae") this.loadPageDirectoryPointers();
     if (pcid === undefined) return this.#forgetLocal();
-    const known = keep ? this.#slotOfPcid.get(pcid) : undefined;
+    const known = keep ? this.#space.slotOfPcid.get(pcid) : undefined;
     const slot = known ?? this.#freshSlot();
-    this.#slotOfPcid.set(pcid, slot);
+    this.#space.slotOfPcid.set(pcid, slot);
     this.#setSlot(slot);
   }
 
   /** Reads the four PAE entries that CR3 points to; loading CR3 does so even when its value stays the same. */
   loadPageDirectoryPointers(): void {
+    const { secondStage } = this.walker;
+    if (secondStage?.readsPointersOnDemand === true) return;
+    const place = secondStage === undefined ? this.paging.root : secondStage.translate(this.paging.root, "read", "table", false);
     const bytes = new Uint8Array(this.paging.pdpte.buffer);
-    this.#memory.readRange(this.paging.root, bytes);
+    if (place < 0) bytes.fill(0);
+    else this.#memory.readRange(place, bytes);
   }
 
   /** The entries that `loadPageDirectoryPointers` has read. */
@@ -161,14 +260,13 @@ export class Mmu implements ProcessorMemory {
   }
 
   invalidatePage(linear: bigint): void {
-    if (this.#isInLargePage(linear)) return this.flush({ keepGlobal: false });
+    if (this.#isInLargePage(this.#space, linear)) return this.flush({ keepGlobal: false });
     const low = Number(linear & 0xffff_ffffn);
-    const at = this.#entryAt(low) >>> 3;
-    this.#view.u64[at] = noTag;
-    this.#view.u64[at + 1] = noTag;
-    // Other address spaces may hold the page as a global one; they get it anew.
+    this.#voidEntry(low);
+    // Other process contexts may hold the page as a global one; they get it anew.
     const slot = this.#slot;
-    for (const [pcid, other] of this.#slotOfPcid) if (other !== slot) this.#slotOfPcid.delete(pcid);
+    const { slotOfPcid } = this.#space;
+    for (const [pcid, other] of slotOfPcid) if (other !== slot) slotOfPcid.delete(pcid);
     this.listener?.pageForgotten(low);
   }
 
@@ -182,8 +280,8 @@ export class Mmu implements ProcessorMemory {
   }
 
   /** Whether the page tables, or the TLB from an earlier state of them, may map `linear` by a large page. */
-  #isInLargePage(linear: bigint): boolean {
-    return this.#largeRegions.has(Number(linear >> 21n)) || this.#largeRegions.has(-1 - Number(linear >> 30n));
+  #isInLargePage({ largeRegions }: Space, linear: bigint): boolean {
+    return largeRegions.has(Number(linear >> 21n)) || largeRegions.has(-1 - Number(linear >> 30n));
   }
 
   /** Takes back the right to write to a page of linear memory without coming here, because code was decoded from it. */
@@ -226,8 +324,12 @@ export class Mmu implements ProcessorMemory {
     this.counters.walks++;
     const { walker } = this;
     if (walker.translate(low, high, kind, this.paging, isUser, isImplicit)) return walker.physical;
+    if (walker.isSecondStageFault) {
+      this.#raise(exitVector, 0);
+      return -1;
+    }
     this.#raise(Vector.PF, walker.errorCode);
-    const at = (this.#view.base + state.cr2.offset) >>> 2;
+    const at = (this.#view.base + state.pageFaultAddress.offset) >>> 2;
     this.#view.u32[at] = low;
     this.#view.u32[at + 1] = high;
     return -1;
@@ -245,6 +347,21 @@ export class Mmu implements ProcessorMemory {
       return -1;
     }
     return this.#translate(low, high, "fetch", this.#cpl === 3, false);
+  }
+
+  /** Copies code from `linear` on as far as it can be fetched without a fault; how many bytes that was. */
+  peekCode(linear: bigint, target: Uint8Array): number {
+    for (let done = 0; done < target.length;) {
+      const at = BigInt.asUintN(this.#is64 ? 64 : 32, linear + BigInt(done));
+      const low = Number(at & 0xffff_ffffn), high = Number(at >> 32n);
+      const isReachable = (!this.#is64 || this.#isCanonical(high)) &&
+        this.walker.translate(low, high, "fetch", this.paging, this.#cpl === 3, false);
+      if (!isReachable) return done;
+      const length = Math.min(target.length - done, pageSizeBytes - (low & 0xfff));
+      this.#memory.readRange(this.walker.physical, target.subarray(done, done + length));
+      done += length;
+    }
+    return target.length;
   }
 
   /** Enters the page just walked into the TLB when generated code may reach it by itself. */
@@ -266,8 +383,8 @@ export class Mmu implements ProcessorMemory {
     words[(at >>> 2) + 3] = mayWrite ? high : 0xffff_ffff;
     if (!this.walker.isGlobal) this.#local.add((low >>> 12) & (state.tlbEntries - 1));
     if (this.walker.isLargePage) {
-      this.#largeRegions.add(high * 2048 + (low >>> 21));
-      this.#largeRegions.add(-1 - (high * 4 + (low >>> 30)));
+      this.#space.largeRegions.add(high * 2048 + (low >>> 21));
+      this.#space.largeRegions.add(-1 - (high * 4 + (low >>> 30)));
     }
     words[(at >>> 2) + 4] = (readAt - (low & ~0xfff)) >>> 0;
   }
@@ -449,9 +566,15 @@ export class Mmu implements ProcessorMemory {
     return this.#copyLinear(linear, sizeBytes, "write", privilege);
   }
 
-  loadPhysical(address: bigint): bigint {
+  loadPhysical(address: bigint): bigint | undefined {
+    const { secondStage } = this.walker;
+    const place = secondStage === undefined ? Number(address) : secondStage.translate(Number(address), "read", "table", false);
+    if (place < 0) {
+      this.#raise(exitVector, 0);
+      return undefined;
+    }
     const bytes = new Uint8Array(8);
-    this.#memory.readRange(Number(address), bytes);
+    this.#memory.readRange(place, bytes);
     return new DataView(bytes.buffer).getBigUint64(0, true);
   }
 

@@ -298,12 +298,18 @@ test("PSE-36: bits 20:13 of a 4 MiB page are address bits 39:32", () => {
 test("the second stage sees every table and the final address", () => {
   const memory = fourLevels(0x5007n);
   const walker = new PageWalker(memory.physical);
-  const seen: [number, AccessKind][] = [];
-  walker.secondStage = (address, kind) => {
-    seen.push([address, kind]);
-    return address === 0x5123 ? 0x6123 : address;
+  const seen: [number, AccessKind, string][] = [];
+  walker.secondStage = {
+    translate: (address, kind, target) => {
+      seen.push([address, kind, target]);
+      return address === 0x5123 ? 0x6123 : address;
+    },
+    mayWrite: true, mayFetch: true, isLargePage: false, readsPointersOnDemand: false,
   };
   expect(walker.translate(0x123, 0, "write", pagingState("level4"), false, false)).toBe(true);
   expect(walker.physical).toBe(0x6123);
-  expect(seen).toEqual([[0x1000, "read"], [0x2000, "read"], [0x3000, "read"], [0x4000, "read"], [0x5123, "write"]]);
+  expect(seen).toEqual([
+    ...[0x1000, 0x2000, 0x3000].flatMap((at) => [[at, "read", "table"], [at, "write", "table"]]),
+    [0x4000, "read", "table"], [0x4000, "write", "table"], [0x5123, "write", "final"],
+  ]);
 });

@@ -30,7 +30,21 @@ export interface PagingState {
 export type AccessKind = "read" | "write" | "fetch";
 
 /** Translates guest-physical to what memory understands: the second stage of nested paging. */
-export type SecondStage = (address: number, kind: AccessKind) => number;
+export interface SecondStage {
+  /**
+   * "table": an entry of the guest's paging structures, read or written by the walker; "final": what the linear address
+   * `PageWalker.low`, `high` translates to. -1 after a violation, which the stage keeps for the exit to come; else the
+   * other fields say what of later accesses holds for the page.
+   */
+  translate(address: number, kind: AccessKind, target: "table" | "final", isUser: boolean): number;
+  /** The page may be written without another look. */
+  readonly mayWrite: boolean;
+  readonly mayFetch: boolean;
+  /** The translation comes from a page larger than 4 KiB. */
+  readonly isLargePage: boolean;
+  /** The four entries of PAE paging are read by each walk, and not when CR3 is written. */
+  readonly readsPointersOnDemand: boolean;
+}
 
 const EntryBit = { present: 1, writable: 2, user: 4, accessed: 32, dirty: 64, large: 128, global: 256 } as const;
 const twoPow32 = 0x1_0000_0000;
@@ -53,6 +67,14 @@ export class PageWalker {
   isLargePage = false;
   /** Error code of the last failed walk. */
   errorCode = 0;
+  /** It failed in the second stage: an exit takes the place of the page fault. */
+  isSecondStageFault = false;
+  /** The linear address of the last walk. */
+  low = 0;
+  high = 0;
+
+  #pointerLow = 0;
+  #pointerHigh = 0;
 
   constructor(memory: PhysicalMemory) {
     this.#memory = memory;
@@ -64,6 +86,9 @@ export class PageWalker {
    * of upper levels changed.
    */
   translate(low: number, high: number, kind: AccessKind, paging: PagingState, isUser: boolean, isImplicit: boolean): boolean {
+    this.isSecondStageFault = false;
+    this.low = low >>> 0;
+    this.high = high >>> 0;
     switch (paging.mode) {
       case "none":
         this.physical = low >>> 0;
@@ -72,15 +97,43 @@ export class PageWalker {
         this.isUserPage = true;
         this.mayFetch = true;
         this.isLargePage = false;
-        if (this.secondStage !== undefined) this.physical = this.secondStage(this.physical, kind);
-        return true;
+        return this.secondStage === undefined || this.#translateFinal(this.physical, kind, isUser);
       case "legacy": return this.#walkLegacy(low >>> 0, kind, paging, isUser, isImplicit);
       default: return this.#walkWide(low >>> 0, high >>> 0, kind, paging, isUser, isImplicit);
     }
   }
 
+  /** Where memory has an entry of a paging structure; -1 after a violation in the second stage. */
   #table(address: number): number {
-    return this.secondStage === undefined ? address : this.secondStage(address, "read");
+    if (this.secondStage === undefined) return address;
+    const place = this.secondStage.translate(address, "read", "table", false);
+    this.isSecondStageFault = place < 0;
+    return place;
+  }
+
+  /** Writes an entry's accessed and dirty bits; false after a violation in the second stage. */
+  #update(address: number, place: number, entry: number): boolean {
+    if (this.secondStage !== undefined && this.secondStage.translate(address, "write", "table", false) < 0) {
+      this.isSecondStageFault = true;
+      return false;
+    }
+    this.#memory.write32(place, entry);
+    return true;
+  }
+
+  /** Takes the translated address through the second stage. */
+  #translateFinal(address: number, kind: AccessKind, isUser: boolean): boolean {
+    const stage = this.secondStage;
+    if (stage === undefined) {
+      this.physical = address;
+      return true;
+    }
+    this.physical = stage.translate(address, kind, "final", isUser);
+    this.isSecondStageFault = this.physical < 0;
+    this.mayWrite &&= stage.mayWrite;
+    this.mayFetch &&= stage.mayFetch;
+    this.isLargePage ||= stage.isLargePage;
+    return !this.isSecondStageFault;
   }
 
   #fault(flags: number, kind: AccessKind, paging: PagingState, isUser: boolean): false {
@@ -119,10 +172,12 @@ export class PageWalker {
 
   #walkLegacy(linear: number, kind: AccessKind, paging: PagingState, isUser: boolean, isImplicit: boolean): boolean {
     const memory = this.#memory;
-    const directoryAt = this.#table(paging.root + (linear >>> 22) * 4);
+    const directoryAddress = paging.root + (linear >>> 22) * 4;
+    const directoryAt = this.#table(directoryAddress);
+    if (directoryAt < 0) return false;
     const directory = memory.read32(directoryAt);
     if ((directory & EntryBit.present) === 0) return this.#fault(0, kind, paging, isUser);
-    let entry = directory, entryAt = directoryAt, base: number;
+    let entry = directory, entryAddress = directoryAddress, entryAt = directoryAt, base: number;
     let writable = (directory & EntryBit.writable) !== 0, user = (directory & EntryBit.user) !== 0;
     if (directory & EntryBit.large && paging.pageSizeExtension) {
       // PSE-36: bits 20:13 are address bits 39:32; bit 21 is reserved.
@@ -135,8 +190,11 @@ export class PageWalker {
       base = extra * twoPow32 + ((directory & 0xffc0_0000) >>> 0) + (linear & 0x3f_ffff);
     } else {
       this.isLargePage = false;
-      if ((directory & EntryBit.accessed) === 0) memory.write32(directoryAt, directory | EntryBit.accessed);
-      entryAt = this.#table(((directory & 0xffff_f000) >>> 0) + ((linear >>> 12) & 0x3ff) * 4);
+      const isUpdated = (directory & EntryBit.accessed) !== 0 || this.#update(directoryAddress, directoryAt, directory | EntryBit.accessed);
+      if (!isUpdated) return false;
+      entryAddress = ((directory & 0xffff_f000) >>> 0) + ((linear >>> 12) & 0x3ff) * 4;
+      entryAt = this.#table(entryAddress);
+      if (entryAt < 0) return false;
       entry = memory.read32(entryAt);
       if ((entry & EntryBit.present) === 0) return this.#fault(0, kind, paging, isUser);
       writable &&= (entry & EntryBit.writable) !== 0;
@@ -144,17 +202,36 @@ export class PageWalker {
       base = ((entry & 0xffff_f000) >>> 0) + (linear & 0xfff);
     }
     if (!this.#check(writable, user, false, -1, kind, paging, isUser, isImplicit)) return false;
-    return this.#finish(entry, entryAt, base, kind, paging);
+    return this.#finish(entry, entryAddress, entryAt, base, kind, paging, isUser);
   }
 
   /** Sets accessed and dirty bits of the final entry and publishes the result. */
-  #finish(entry: number, entryAt: number, base: number, kind: AccessKind, paging: PagingState): boolean {
+  #finish(
+    entry: number, entryAddress: number, entryAt: number, base: number, kind: AccessKind, paging: PagingState, isUser: boolean,
+  ): boolean {
     const wanted = EntryBit.accessed | (kind === "write" ? EntryBit.dirty : 0);
-    if ((entry & wanted) !== wanted) this.#memory.write32(entryAt, entry | wanted);
+    if ((entry & wanted) !== wanted && !this.#update(entryAddress, entryAt, entry | wanted)) return false;
     this.isGlobal = paging.globalPages && (entry & EntryBit.global) !== 0;
     this.mayWrite &&= ((entry | wanted) & EntryBit.dirty) !== 0;
-    this.physical = this.secondStage === undefined ? base : this.secondStage(base, kind);
-    return true;
+    return this.#translateFinal(base, kind, isUser);
+  }
+
+  /** Reads a page-directory pointer of PAE paging; false after a fault. */
+  #readPointer(index: number, kind: AccessKind, paging: PagingState, isUser: boolean): boolean {
+    if (this.secondStage?.readsPointersOnDemand !== true) {
+      this.#pointerLow = paging.pdpte[index * 2];
+      this.#pointerHigh = paging.pdpte[index * 2 + 1];
+      return (this.#pointerLow & EntryBit.present) !== 0 || this.#fault(0, kind, paging, isUser);
+    }
+    const at = this.#table(paging.root + index * 8);
+    if (at < 0) return false;
+    this.#pointerLow = this.#memory.read32(at);
+    this.#pointerHigh = this.#memory.read32(at + 4);
+    if ((this.#pointerLow & EntryBit.present) === 0) return this.#fault(0, kind, paging, isUser);
+    // What is not checked when CR3 is written is checked here.
+    const reservedLow = 0x1e6, reservedHigh = ~(2 ** (paging.physicalAddressBits - 32) - 1);
+    const isReserved = (this.#pointerLow & reservedLow) !== 0 || (this.#pointerHigh & reservedHigh) !== 0;
+    return !isReserved || this.#fault(PageFault.present | PageFault.reserved, kind, paging, isUser);
   }
 
   #walkWide(low: number, high: number, kind: AccessKind, paging: PagingState, isUser: boolean, isImplicit: boolean): boolean {
@@ -165,10 +242,8 @@ export class PageWalker {
     let writable = true, user = true, executeDisabled = false;
     let table: number, level: number;
     if (isPae) {
-      const index = low >>> 30;
-      const pdpteLow = paging.pdpte[index * 2];
-      if ((pdpteLow & EntryBit.present) === 0) return this.#fault(0, kind, paging, isUser);
-      table = (paging.pdpte[index * 2 + 1] & 0xf_ffff) * twoPow32 + ((pdpteLow & 0xffff_f000) >>> 0);
+      if (!this.#readPointer(low >>> 30, kind, paging, isUser)) return false;
+      table = (this.#pointerHigh & 0xf_ffff) * twoPow32 + ((this.#pointerLow & 0xffff_f000) >>> 0);
       level = 2;
     } else {
       table = paging.root;
@@ -179,7 +254,9 @@ export class PageWalker {
         : level === 4 ? (high >>> 7) & 0x1ff
           : level === 3 ? ((high & 0x7f) << 2) | (low >>> 30)
             : level === 2 ? (low >>> 21) & 0x1ff : (low >>> 12) & 0x1ff;
-      const entryAt = this.#table(table + index * 8);
+      const entryAddress = table + index * 8;
+      const entryAt = this.#table(entryAddress);
+      if (entryAt < 0) return false;
       const entryLow = memory.read32(entryAt), entryHigh = memory.read32(entryAt + 4);
       if ((entryLow & EntryBit.present) === 0) return this.#fault(0, kind, paging, isUser);
       const isLarge = (entryLow & EntryBit.large) !== 0 && level > 1;
@@ -193,7 +270,7 @@ export class PageWalker {
       executeDisabled ||= (entryHigh & 0x8000_0000) !== 0 && paging.noExecute;
       const frame = (entryHigh & 0xf_ffff) * twoPow32 + ((entryLow & 0xffff_f000) >>> 0);
       if (level > 1 && !isLarge) {
-        if ((entryLow & EntryBit.accessed) === 0) memory.write32(entryAt, entryLow | EntryBit.accessed);
+        if ((entryLow & EntryBit.accessed) === 0 && !this.#update(entryAddress, entryAt, entryLow | EntryBit.accessed)) return false;
         table = frame;
         continue;
       }
@@ -202,7 +279,7 @@ export class PageWalker {
       if (!this.#check(writable, user, executeDisabled, key, kind, paging, isUser, isImplicit)) return false;
       this.isLargePage = isLarge;
       const base = (entryHigh & 0xf_ffff) * twoPow32 + ((entryLow & ~pageMask & 0xffff_f000) >>> 0) + (low & pageMask);
-      return this.#finish(entryLow, entryAt, base, kind, paging);
+      return this.#finish(entryLow, entryAddress, entryAt, base, kind, paging, isUser);
     }
   }
 }

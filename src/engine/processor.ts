@@ -3,7 +3,9 @@ import { Status, type Routine } from "../ir/index.ts";
 import { Segment, Vector, type InstructionDefinition } from "../isa/definition.ts";
 import { Decoder } from "../isa/decode.ts";
 import { allFlagsMask, FlagMask, writeFlags } from "../isa/flags.ts";
+import type { DecodedInstruction } from "../isa/operand.ts";
 import type { CpuModel, Processor, ProcessorBus } from "../isa/processor.ts";
+import type { PendingEvents, Virtualization } from "../isa/virtualization.ts";
 import { StateView } from "../isa/state-view.ts";
 import * as state from "../isa/state.ts";
 import {
@@ -71,6 +73,8 @@ export interface SoftProcessorOptions {
   readonly interrupts: InterruptInput;
   /** Machine code of instructions, one per element, to inline into the dispatch loop (64-bit mode). */
   readonly hotInstructions?: readonly Uint8Array[];
+  /** Makes the processor's virtualization extension, where its model has one. */
+  readonly virtualization?: (processor: SoftProcessor) => Virtualization;
   /** Counts executions per handler and keeps examples of their machine code, for `tools/hot-instructions.ts`. */
   readonly profile?: boolean;
 }
@@ -82,10 +86,14 @@ const noException = 0xffff_ffff;
 const trapFlag: number = FlagMask.TF;
 /** No code key: of the modes, none has all bits set. */
 const noCodeKey = 0xffff_ffff;
+/** Place of the address-space slot in code keys. */
+const codeKeySlotShift = 8;
+const slotMask = 0x3ff;
 const pageNumberMask = 0xf_ffff;
 const pageFilterMask = 0xffff;
 const resetVector = 0xfff0n;
 const maximumCodeRanges = 8000;
+const maximumInstructionBytes = 15;
 /** More bytes of code than a block can have. */
 const maximumBlockBytes = 0x1_0000;
 /** Slices of generated code within one call of `run`. */
@@ -97,6 +105,7 @@ export class SoftProcessor implements Processor {
   readonly bus: ProcessorBus;
   readonly model: CpuModel;
   readonly msrs: Map<number, bigint> = new Map();
+  readonly virtualization: Virtualization | undefined;
   readonly interpreter: Interpreter;
   readonly code: CodeCache;
   readonly strings: StringRuns;
@@ -124,8 +133,9 @@ export class SoftProcessor implements Processor {
   #slice = 0;
   /** Value of `retired` when an interrupt shadow was cast. */
   #shadowAt = -1;
-  /** Translation-relevant control bits at the last look. */
-  #pagingKey = "";
+  /** The shadow cast last, for `currentShadow`; `castAt` outlives the shadow's end by the instruction that it covers. */
+  #castShadow = 0;
+  #castAt = -1;
   /** Numbers of code segments by base and limit. */
   readonly #codeRanges = new Map<bigint, number>();
   /** Entries of the jump cache for code in pages that are not global. */
@@ -166,9 +176,10 @@ export class SoftProcessor implements Processor {
     this.memory.listener = {
       contextChanged: () => this.#updateCodeKey(),
       allForgotten: () => this.#clearJumpCache(),
-      localForgotten: () => this.#forgetLocalBlocks(),
+      localForgotten: (slot) => this.#forgetLocalBlocks(slot),
       pageForgotten: (low) => this.#forgetPage(low),
     };
+    this.virtualization = options.virtualization?.(this);
     this.reset();
   }
 
@@ -234,9 +245,10 @@ export class SoftProcessor implements Processor {
     this.#nmiPending = false;
     this.#waitingEvent = undefined;
     this.#heldHits = 0;
-    this.#pagingKey = "";
+    this.virtualization?.reset(kind);
     this.#clearJumpCache();
     this.modeChanged();
+    this.memory.flush({ keepGlobal: false });
   }
 
   #resetExtendedState(): void {
@@ -385,14 +397,15 @@ export class SoftProcessor implements Processor {
     this.#mayHoldBlocks.fill(0);
   }
 
-  /** Empties the jump cache of code in pages that are not global. */
-  #forgetLocalBlocks(): void {
+  /** Empties the jump cache of code in pages of an address-space slot that are not global. */
+  #forgetLocalBlocks(slot: number): void {
     const { u32, base } = this.state;
-    const { members } = this.#localBlocks;
-    for (let index = 0; index < this.#localBlocks.size; index++) {
-      u32[(base + state.jumpCacheOffset + members[index] * state.jumpCacheEntrySizeBytes + 8) >>> 2] = noCodeKey;
-    }
-    this.#localBlocks.clear();
+    this.#localBlocks.retain((member) => {
+      const at = (base + state.jumpCacheOffset + member * state.jumpCacheEntrySizeBytes + 8) >>> 2;
+      if (((u32[at] >>> codeKeySlotShift) & slotMask) !== slot) return true;
+      u32[at] = noCodeKey;
+      return false;
+    });
   }
 
   /** Empties the jump cache of code in one page, and of code that runs into it. */
@@ -431,10 +444,7 @@ export class SoftProcessor implements Processor {
     // CR3 alone is the business of whoever writes it: a write flushes by its own rules, even of the same value.
     const key = `${mode} ${cr0 & (Cr0Mask.WP | Cr0Mask.PG)} ${cr4} ${efer} ${paging.protectionKeys ? pkru : 0} ${mode === "pae" ? cr3 : 0}`;
     paging.pkru = pkru;
-    if (key === this.#pagingKey) return;
-    this.#pagingKey = key;
-    if (mode === "pae") this.memory.loadPageDirectoryPointers();
-    this.memory.flush({ keepGlobal: false });
+    this.memory.configure(key);
   }
 
   get physical(): PhysicalMemory {
@@ -449,9 +459,36 @@ export class SoftProcessor implements Processor {
       this.#shadowAt = -1;
     }
     const status = (routine.run as (p: Processor) => Status)(this);
-    if (s.get32(state.interruptShadow) !== 0 && this.#shadowAt < 0) this.#shadowAt = this.retiredBeforeCurrent;
-    if (this.#interrupts.hasInterrupt() && (s.get32(state.systemFlags) & FlagMask.IF) !== 0) this.attend();
+    const shadow = s.get32(state.interruptShadow);
+    if (shadow !== 0 && this.#shadowAt < 0) this.#noteShadow(shadow);
+    if (this.#hasEvent()) this.attend();
     return status;
+  }
+
+  /** Whether an interrupt or NMI would be taken now, as far as no shadow is in the way. */
+  #hasEvent(): boolean {
+    if (this.virtualization?.decidesEvents === true) return this.virtualization.hasEvent(this.#pendingEvents(0));
+    return this.#nmiPending || (this.#interrupts.hasInterrupt() && (this.state.get32(state.systemFlags) & FlagMask.IF) !== 0);
+  }
+
+  #pendingEvents(shadow: number): PendingEvents {
+    return { nmi: this.#nmiPending, interrupt: this.#interrupts.hasInterrupt(), shadow };
+  }
+
+  currentShadow(): number {
+    return this.#castAt >= 0 && this.retiredBeforeCurrent <= this.#castAt + 1 ? this.#castShadow : 0;
+  }
+
+  decodeCurrent(): DecodedInstruction<InstructionDefinition> | undefined {
+    const decoded = this.#decoder.decode(this.currentBytes(), 0, this.#mode.code, this.#mode.isRealOrVirtual8086);
+    return decoded.kind === "instruction" ? decoded : undefined;
+  }
+
+  currentBytes(): Uint8Array {
+    const bytes = new Uint8Array(maximumInstructionBytes);
+    const linear = this.currentRip() + this.state.get64(state.fetchBase);
+    const length = this.memory.peekCode(BigInt.asUintN(this.#mode.code === 64 ? 64 : 32, linear), bytes);
+    return bytes.subarray(0, length);
   }
 
   #findBlock(): number {
@@ -530,9 +567,11 @@ export class SoftProcessor implements Processor {
 
   /** To be called after the state area was written as a whole: nothing that was derived from it is true any more. */
   stateReplaced(): void {
-    this.#pagingKey = "";
-    this.#shadowAt = this.state.get32(state.interruptShadow) === 0 ? -1 : this.#retired - 1;
+    const shadow = this.state.get32(state.interruptShadow);
+    this.#castShadow = shadow;
+    this.#shadowAt = this.#castAt = shadow === 0 ? -1 : this.#retired - 1;
     this.memory.clear();
+    this.memory.configure("");
     this.#clearJumpCache();
     this.modeChanged();
   }
@@ -546,9 +585,14 @@ export class SoftProcessor implements Processor {
     return reason;
   }
 
+  #noteShadow(shadow: number): void {
+    this.#castShadow = shadow;
+    this.#shadowAt = this.#castAt = this.retiredBeforeCurrent;
+  }
+
   #performReset(): void {
     const kind = this.#resetRequest;
-    if (kind === undefined) return;
+    if (kind === undefined || this.virtualization?.admitsReset(kind) === false) return;
     this.#resetRequest = undefined;
     this.reset(kind);
   }
@@ -570,8 +614,7 @@ export class SoftProcessor implements Processor {
       const activity = s.get32(state.activity);
       if (activity === Activity.halted || activity === Activity.waitingForSipi) return "halted";
       if (this.#retired >= end || ++slices > maximumSlices) return "budget";
-      const wantsAttention = this.#nmiPending ||
-        (this.#interrupts.hasInterrupt() && (s.get32(state.systemFlags) & FlagMask.IF) !== 0);
+      const wantsAttention = this.#hasEvent();
       const budget = this.#mode.single || wantsAttention ? 1 : end - this.#retired;
       // What waits behind a shadow comes after exactly one instruction: STI, NOP, CLI lets it in.
       const isShadowed = wantsAttention && s.get32(state.interruptShadow) !== 0;
@@ -582,7 +625,10 @@ export class SoftProcessor implements Processor {
   /** A shadow covers exactly the instruction after the one that cast it. */
   #expireShadow(): void {
     const s = this.state;
-    if (s.get32(state.interruptShadow) === 0) return void (this.#shadowAt = -1);
+    if (s.get32(state.interruptShadow) === 0) {
+      this.#shadowAt = this.#castAt = -1;
+      return;
+    }
     if (this.#retired <= this.#shadowAt + 1) return;
     s.set32(state.interruptShadow, 0);
     this.#shadowAt = -1;
@@ -599,16 +645,35 @@ export class SoftProcessor implements Processor {
     }
     const isHalted = s.get32(state.activity) === Activity.halted;
     const shadow = isHalted ? 0 : s.get32(state.interruptShadow);
+    if (this.virtualization?.decidesEvents === true) return this.#takeEvent(this.virtualization, shadow);
     if (this.#nmiPending && s.get32(state.nmiBlocked) === 0 && (shadow & 2) === 0) {
-      this.#nmiPending = false;
-      s.set32(state.currentRecord, 0);
-      return deliverEvent(this, { vector: Vector.NMI, kind: "nmi" });
+      return this.#deliverNmi();
     }
     if (shadow !== 0 || !this.#interrupts.hasInterrupt() || (s.get32(state.systemFlags) & FlagMask.IF) === 0) return true;
+    return this.#deliverInterrupt();
+  }
+
+  #deliverNmi(): boolean {
+    this.#nmiPending = false;
+    this.state.set32(state.currentRecord, 0);
+    return deliverEvent(this, { vector: Vector.NMI, kind: "nmi" });
+  }
+
+  #deliverInterrupt(): boolean {
     const vector = this.#interrupts.acknowledge();
     if (vector < 0) return true;
-    s.set32(state.currentRecord, 0);
+    this.state.set32(state.currentRecord, 0);
     return deliverEvent(this, { vector, kind: "external" });
+  }
+
+  /** The same while the virtualization extension decides. */
+  #takeEvent(virtualization: Virtualization, shadow: number): boolean {
+    this.state.set32(state.currentRecord, 0);
+    switch (virtualization.takeEvent(this.#pendingEvents(shadow))) {
+      case "nmi": return this.#deliverNmi();
+      case "interrupt": return this.#deliverInterrupt();
+      default: return this.state.get32(state.activity) !== Activity.shutdown;
+    }
   }
 
   /** Runs a single instruction, whatever the mode. */

@@ -1,6 +1,9 @@
 /** What a routine (an instruction's part that is plain TypeScript) may do to the processor it runs on. */
 import type { Routine, Status } from "../ir/index.ts";
+import type { InstructionDefinition } from "./definition.ts";
+import type { DecodedInstruction } from "./operand.ts";
 import type { StateView } from "./state-view.ts";
+import type { Virtualization } from "./virtualization.ts";
 
 /** How an access is checked: as the program's own, or as one the processor makes on its own behalf (descriptor tables, TSS). */
 export type Privilege = "current" | "supervisor";
@@ -18,8 +21,10 @@ export interface ProcessorMemory {
   probe(linear: bigint, sizeBytes: number, intent: "read" | "write", privilege?: Privilege): boolean;
   /** Linear address of `offset` in segment 0..5 after limit, rights and canonical checks; undefined after #GP or #SS. */
   linear(segment: number, offset: bigint, sizeBytes: number, intent: "read" | "write"): bigint | undefined;
-  /** Eight bytes of guest-physical memory. */
-  loadPhysical(address: bigint): bigint;
+  /** Eight bytes of guest-physical memory; undefined after a fault, which only nested paging can raise. */
+  loadPhysical(address: bigint): bigint | undefined;
+  /** The page-directory pointers of PAE paging are read by each walk, and not when CR3 is written. */
+  readonly readsPointersOnDemand: boolean;
   /** Forgets the translation of one page (INVLPG). */
   invalidatePage(linear: bigint): void;
   /**
@@ -74,6 +79,8 @@ export interface Processor {
   readonly model: CpuModel;
   /** Plain-storage model-specific registers by index, beside those that are state fields. */
   readonly msrs: Map<number, bigint>;
+  /** SVM or VMX; undefined when the processor has neither. */
+  readonly virtualization: Virtualization | undefined;
   /** Records an exception of the current instruction and returns `Status.Fault`. */
   raise(vector: number, errorCode?: number): Status;
   /** The instruction hits breakpoints (B0..B3 of DR6): a debug trap follows it. */
@@ -91,6 +98,12 @@ export interface Processor {
   /** RIP of the current instruction and of the next one. */
   currentRip(): bigint;
   nextRip(): bigint;
+  /** The current instruction, decoded anew; undefined when its bytes cannot be read. */
+  decodeCurrent(): DecodedInstruction<InstructionDefinition> | undefined;
+  /** Up to 15 bytes from the current instruction on, as far as they can be fetched without a fault. */
+  currentBytes(): Uint8Array;
+  /** `interruptShadow` as far as it covers the current instruction. */
+  currentShadow(): number;
   /** To be called after any change of CR0, CR3, CR4, EFER, CPL, RFLAGS.AC/VM/TF, CS, SS or debug registers: recomputes modes and contexts. */
   modeChanged(): void;
 }

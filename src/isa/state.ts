@@ -130,6 +130,10 @@ export const xmm: readonly StateField[] = array("xmm", 16, 128, 64);
 /** Exception raised by the current instruction: its vector, or -1. */
 export const exceptionVector: StateField = field("exceptionVector", 32);
 export const exceptionErrorCode: StateField = field("exceptionErrorCode", 32);
+/** Linear address of the page fault recorded last; CR2 takes it when the fault is delivered. */
+export const pageFaultAddress: StateField = field("pageFaultAddress", 64);
+/** Instructions without a routine that ask for interception: see `InterceptionMask`. 0 outside of a guest. */
+export const interception: StateField = field("interception", 32);
 /** Instruction boundary that blocks interrupts: bit 0 by STI, bit 1 by MOV/POP SS. */
 export const interruptShadow: StateField = field("interruptShadow", 32);
 export const nmiBlocked: StateField = field("nmiBlocked", 32);

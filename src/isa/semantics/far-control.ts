@@ -6,6 +6,7 @@ import {
 import { Status } from "../../ir/index.ts";
 import { routine, type Processor } from "../processor.ts";
 import * as state from "../state.ts";
+import { isIntercepted } from "../virtualization.ts";
 import { systemCall, systemEnter, systemExit, systemReturn } from "../system/fast-calls.ts";
 import { farReturn, farTransfer } from "../system/far-transfer.ts";
 import { interruptReturn } from "../system/interrupt-return.ts";
@@ -61,7 +62,8 @@ const retf = instruction({
   },
 });
 
-const interruptReturnRoutine = routine("iret", (p) => interruptReturn(p, sizeArgument(p, 0)));
+const interruptReturnRoutine = routine("iret", (p) =>
+  isIntercepted(p, { kind: "iret" }) ? Status.Fault : interruptReturn(p, sizeArgument(p, 0)));
 
 const iret = instruction({
   name: "iret", names: { 16: "iret", 32: "iretd", 64: "iretq" }, encodings: ["CF"], endsBlock: true,
@@ -71,8 +73,9 @@ const iret = instruction({
 });
 
 const interruptRoutine = routine("int", (p) => interruptByNumber(p, p.state.argument32(0)));
-const softwareExceptionRoutine = routine("int3", (p) => raiseSoftwareInterrupt(p, p.state.argument32(0), "software"));
-const debugTrapRoutine = routine("int1", (p) => raiseSoftwareInterrupt(p, Vector.DB, "privileged software"));
+const softwareExceptionRoutine = routine("int3", (p) => raiseSoftwareInterrupt(p, p.state.argument32(0), "software exception"));
+const debugTrapRoutine = routine("int1", (p) =>
+  isIntercepted(p, { kind: "icebp" }) ? Status.Fault : raiseSoftwareInterrupt(p, Vector.DB, "privileged software"));
 
 const int = instruction({
   name: "int", encodings: ["CD ib Ib"], endsBlock: true,
@@ -164,6 +167,7 @@ const fastCalls = [
 
 const haltRoutine = routine("hlt", (p) => {
   if (p.state.get32(state.cpl) !== 0) return p.raise(Vector.GP, 0);
+  if (isIntercepted(p, { kind: "hlt" })) return Status.Fault;
   p.state.set64(state.rip, p.nextRip());
   p.state.set32(state.activity, Activity.halted);
   return Status.Exit;
@@ -177,10 +181,12 @@ const hlt = instruction({
 });
 
 /** Outside of system management mode RSM does not exist. */
+const resumeRoutine = routine("rsm", (p) => isIntercepted(p, { kind: "rsm" }) ? Status.Fault : p.raise(Vector.UD));
+
 const rsm = instruction({
   name: "rsm", encodings: ["0F AA"], endsBlock: true,
   execute({ cpu }) {
-    cpu.raise(Vector.UD);
+    cpu.call(resumeRoutine);
   },
 });
 

@@ -5,6 +5,8 @@ import { FlagMask, hasSystemFlag, ioPrivilegeLevel, readFlags, writeFlags } from
 import { routine, type Processor } from "../processor.ts";
 import * as state from "../state.ts";
 import { restorableFlagsMask, writeVirtualInterruptFlag } from "../system/interrupt-return.ts";
+import { InterceptionMask, interceptionStatus } from "../virtualization.ts";
+import { askInterceptor } from "./privilege.ts";
 import { Cr4Mask, hasCr4, isProtectedMode, isVirtual8086 } from "../system/mode.ts";
 
 const ioplShift = 12;
@@ -84,10 +86,13 @@ function flagsImage(cpu: Cpu): Bits<32> {
   return status.reduce((image, [bit, position]) => image.or(bit.zext(32).shl(position)), visible.or(cpu.cf.read().zext(32)));
 }
 
+const pushFlagsRoutine = routine("pushf", (p) => interceptionStatus(p, "pushf"));
+
 const pushf = instruction({
   name: "pushf", names: { 16: "pushf", 32: "pushfd", 64: "pushfq" }, encodings: ["9C d64"],
   execute({ cpu, variant }) {
     const size = variant.operandSize;
+    askInterceptor(cpu, InterceptionMask.pushf, pushFlagsRoutine);
     const push = (image: Bits<32>): void => cpu.push(size === 64 ? image.zext(64) : image.trunc(size));
     if (variant.long) return push(flagsImage(cpu));
     const flags = systemFlags(cpu).read();
@@ -115,10 +120,13 @@ const popFlags = routine("popf", (p) => {
   return Status.Next;
 });
 
+const popFlagsQuery = routine("popf", (p) => interceptionStatus(p, "popf"));
+
 const popf = instruction({
   name: "popf", names: { 16: "popf", 32: "popfd", 64: "popfq" }, encodings: ["9D d64"], endsBlock: true,
   execute({ cpu, variant }) {
     const size = variant.operandSize;
+    askInterceptor(cpu, InterceptionMask.popf, popFlagsQuery);
     const flags = cpu.peek(size) as Bits;
     cpu.call(popFlags, [flags.width === 64 ? flags.trunc(32) : flags.zext(32), constant(32, size)]);
     cpu.writeStackPointer(cpu.stackOffset(cpu.stackPointer().add(size / 8)));

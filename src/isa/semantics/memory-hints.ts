@@ -1,12 +1,12 @@
 /** Translation and cache control, fences, prefetches and hints: SDM volume 1, "System Instructions" and "Cacheability Control". */
-import { Status } from "../../ir/index.ts";
 import {
   instruction, linearAddress, load, Vector, type InstructionDefinition,
 } from "../definition.ts";
 import { routine } from "../processor.ts";
 import * as state from "../state.ts";
 import { invalidatePage, invalidateProcessContext } from "../system/control-registers.ts";
-import { requirePrivilegeZero } from "./privilege.ts";
+import { InterceptionMask, interceptionStatus } from "../virtualization.ts";
+import { askInterceptor, requirePrivilegeZero } from "./privilege.ts";
 
 const invalidatePageRoutine = routine("invlpg", (p) => invalidatePage(p, p.state.argument64(0)));
 
@@ -30,16 +30,17 @@ const invpcid = instruction({
   },
 });
 
-const privilegedRoutine = routine("write back caches", (p) =>
-  p.state.get32(state.cpl) === 0 ? Status.Next : p.raise(Vector.GP, 0));
-
 /** There are no caches to write back. */
-const cacheControl = [["invd", "0F 08"], ["wbinvd", "NFx 0F 09"]].map(([name, encoding]) => instruction({
-  name, encodings: [encoding],
-  execute({ cpu }) {
-    cpu.call(privilegedRoutine);
-  },
-}));
+function cacheControl(name: "invd" | "wbinvd", encoding: string): InstructionDefinition {
+  const run = routine(name, (p) =>
+    p.state.get32(state.cpl) === 0 ? interceptionStatus(p, name) : p.raise(Vector.GP, 0));
+  return instruction({
+    name, encodings: [encoding],
+    execute({ cpu }) {
+      cpu.call(run);
+    },
+  });
+}
 
 /** CLFLUSH and its kin fault as a load of one byte does, and do nothing else. */
 const lineFlushes = [
@@ -83,8 +84,15 @@ const serialize = instruction({
   name: "serialize", feature: "serialize", encodings: ["NP 0F 01 E8"], endsBlock: true, execute() {},
 });
 
-const pause = withoutEffect("pause", ["F3 90"]);
+const pauseRoutine = routine("pause", (p) => interceptionStatus(p, "pause"));
+
+const pause = instruction({
+  name: "pause", encodings: ["F3 90"],
+  execute({ cpu }) {
+    askInterceptor(cpu, InterceptionMask.pause, pauseRoutine);
+  },
+});
 
 export const memoryHints: readonly InstructionDefinition[] = [
-  invlpg, invpcid, ...cacheControl, ...lineFlushes, ...fences, ...prefetches, ...hintNops, serialize, pause,
+  invlpg, invpcid, cacheControl("invd", "0F 08"), cacheControl("wbinvd", "NFx 0F 09"), ...lineFlushes, ...fences, ...prefetches, ...hintNops, serialize, pause,
 ];

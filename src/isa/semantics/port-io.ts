@@ -1,15 +1,23 @@
 /** IN, OUT, INS and OUTS: SDM volume 1, "Input/Output". */
-import type { Bits } from "../../ir/index.ts";
+import type { Bits, Routine } from "../../ir/index.ts";
 import {
   checkWrite, constant, instruction, load, Register, Segment, store, type Cpu, type InstructionDefinition, type OperandWidth,
 } from "../definition.ts";
 import { routine } from "../processor.ts";
-import { checkPortAccess, readPort, writePort } from "../system/port-io.ts";
+import { checkPortAccess, readPort, writePort, type PortInstruction } from "../system/port-io.ts";
 import { repeated } from "./strings.ts";
 
 type PortWidth = 8 | 16 | 32;
 
-const checkRoutine = routine("check port", (p) => checkPortAccess(p, p.state.argument32(0), p.state.argument32(1)));
+function checkRoutine(instruction: PortInstruction): Routine {
+  const name = `check port of ${instruction.kind}${instruction.isString ? "s" : ""}`;
+  return routine(name, (p) => checkPortAccess(p, p.state.argument32(0), p.state.argument32(1), instruction));
+}
+
+const checkRoutines = {
+  in: checkRoutine({ kind: "in", isString: false }), out: checkRoutine({ kind: "out", isString: false }),
+  ins: checkRoutine({ kind: "in", isString: true }), outs: checkRoutine({ kind: "out", isString: true }),
+};
 const readRoutine = routine("read port", (p) => readPort(p, p.state.argument32(0), p.state.argument32(1)));
 const writeRoutine = routine("write port", (p) =>
   writePort(p, p.state.argument32(0), p.state.argument32(1), p.state.argument32(2)));
@@ -18,8 +26,8 @@ function sizeBytes(width: PortWidth): Bits<32> {
   return constant(32, width / 8);
 }
 
-function checkPort(cpu: Cpu, port: Bits<32>, width: PortWidth): void {
-  cpu.call(checkRoutine, [port, sizeBytes(width)], []);
+function checkPort(cpu: Cpu, kind: keyof typeof checkRoutines, port: Bits<32>, width: PortWidth): void {
+  cpu.call(checkRoutines[kind], [port, sizeBytes(width)], []);
 }
 
 function readFrom(cpu: Cpu, port: Bits<32>, width: PortWidth): Bits<PortWidth> {
@@ -36,7 +44,7 @@ const input = instruction({
   execute({ cpu, dst, src }) {
     const width = dst.width as OperandWidth as PortWidth;
     const port = (src.read() as Bits).zext(32);
-    checkPort(cpu, port, width);
+    checkPort(cpu, "in", port, width);
     dst.write(readFrom(cpu, port, width) as Bits as never);
   },
 });
@@ -46,7 +54,7 @@ const output = instruction({
   execute({ cpu, dst, src }) {
     const width = src.width as OperandWidth as PortWidth;
     const port = (dst.read() as Bits).zext(32);
-    checkPort(cpu, port, width);
+    checkPort(cpu, "out", port, width);
     cpu.call(writeRoutine, [port, sizeBytes(width), (src.read() as Bits).zext(32)]);
   },
 });
@@ -58,7 +66,7 @@ function inputString(name: string, names: InstructionDefinition["names"], encodi
       const width: PortWidth = isByte ? 8 : variant.operandSize === 16 ? 16 : 32;
       // Even with a count of zero.
       const port = portInDx(cpu);
-      checkPort(cpu, port, width);
+      checkPort(cpu, "ins", port, width);
       repeated(cpu, width, variant, ({ pointer, advance }) => {
         const offset = pointer(Register.RDI);
         checkWrite(Segment.ES, offset, width / 8);
@@ -76,7 +84,7 @@ function outputString(name: string, names: InstructionDefinition["names"], encod
     execute({ cpu, variant }) {
       const width: PortWidth = isByte ? 8 : variant.operandSize === 16 ? 16 : 32;
       const port = portInDx(cpu);
-      checkPort(cpu, port, width);
+      checkPort(cpu, "outs", port, width);
       repeated(cpu, width, variant, ({ pointer, advance }) => {
         const value = load(width, "operand", pointer(Register.RSI));
         cpu.call(writeRoutine, [port, sizeBytes(width), value.zext(32)]);

@@ -1,5 +1,5 @@
 /** Privilege and mode checks that system instructions begin with. */
-import { type Bits, when } from "../../ir/index.ts";
+import { type Bits, type Routine, when } from "../../ir/index.ts";
 import { Vector, type Cpu } from "../definition.ts";
 import { FlagMask } from "../flags.ts";
 import * as state from "../state.ts";
@@ -21,6 +21,11 @@ export function requireProtectedMode(cpu: Cpu): void {
   const isReal = hasControlBits(cpu, state.cr0, Cr0Mask.PE).xor(1);
   const isVirtual8086 = cpu.field<32>(state.systemFlags).read().and(FlagMask.VM).ne(0);
   when(isReal.or(isVirtual8086), () => cpu.raise(Vector.UD));
+}
+
+/** Calls `ask`, which looks for an intercept of this instruction, while one of the kind `mask` is armed: see `InterceptionMask`. */
+export function askInterceptor(cpu: Cpu, mask: number, ask: Routine, args: readonly Bits[] = []): void {
+  when(cpu.field<32>(state.interception).read().and(mask).ne(0), () => void cpu.call(ask, args));
 }
 
 /** CR4.UMIP: #GP(0) for user programs that look at system registers. */

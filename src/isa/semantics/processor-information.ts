@@ -6,6 +6,8 @@ import * as state from "../state.ts";
 import {
   identify, readModelSpecificRegister, readTimeStampCounter, writeModelSpecificRegister,
 } from "../system/model-specific.ts";
+import { Cr4Mask, hasCr4 } from "../system/mode.ts";
+import { isIntercepted } from "../virtualization.ts";
 import { readWidePair, writeWidePair } from "./system-registers.ts";
 
 const identifyRoutine = routine("cpuid", (p) => identify(p, p.state.argument32(0), p.state.argument32(1)));
@@ -41,7 +43,8 @@ const wrmsr = instruction({
   },
 });
 
-const timeRoutine = routine("rdtsc", readTimeStampCounter);
+const timeRoutine = routine("rdtsc", (p) => readTimeStampCounter(p, "rdtsc"));
+const timeAndProcessorRoutine = routine("rdtscp", (p) => readTimeStampCounter(p, "rdtscp"));
 
 const rdtsc = instruction({
   name: "rdtsc", feature: "tsc", encodings: ["0F 31"], notDifferential: "reads the time",
@@ -54,7 +57,7 @@ const rdtsc = instruction({
 const rdtscp = instruction({
   name: "rdtscp", feature: "rdtscp", encodings: ["0F 01 F9"], notDifferential: "reads the time",
   execute({ cpu }) {
-    const [value] = cpu.call(timeRoutine, [], [64]);
+    const [value] = cpu.call(timeAndProcessorRoutine, [], [64]);
     writeWidePair(cpu, value);
     cpu.gpr(Register.RCX, 32).write(cpu.field<64>(state.tscAux).read().trunc(32));
   },
@@ -67,25 +70,31 @@ const rdpid = instruction({
   },
 });
 
+const countersRoutine = routine("rdpmc", (p) => {
+  const isRefused = p.state.get32(state.cpl) !== 0 && !hasCr4(p.state, Cr4Mask.PCE);
+  return !isRefused && isIntercepted(p, { kind: "rdpmc" }) ? Status.Fault : p.raise(Vector.GP, 0);
+});
+
 /** No model has performance counters, so that every index is refused. */
 const rdpmc = instruction({
   name: "rdpmc", encodings: ["0F 33"], notDifferential: "depends on the operating system", endsBlock: true,
   execute({ cpu }) {
-    cpu.raise(Vector.GP, 0);
+    cpu.call(countersRoutine);
   },
 });
 
-const randomRoutine = routine("random", (p) => {
+const randomRoutines = Object.fromEntries((["rdrand", "rdseed"] as const).map((kind) => [kind, routine(kind, (p) => {
+  if (isIntercepted(p, { kind })) return Status.Fault;
   p.state.result64(0, p.bus.random64());
   return Status.Next;
-});
+})]));
 
 /** Random numbers are always at hand: CF = 1, the other status flags 0. */
 function random(name: string, digit: number): InstructionDefinition {
   return instruction({
     name, feature: name, encodings: [`NFx 0F C7 /${digit} Rv`], notDifferential: "random",
     execute({ cpu, dst }) {
-      const [value] = cpu.call(randomRoutine, [], [64]);
+      const [value] = cpu.call(randomRoutines[name], [], [64]);
       dst.write(value.trunc(dst.width));
       const off = constant(1, 0);
       cpu.writeFlags({ cf: constant(1, 1), of: off, sf: off, zf: off, af: off, pf: off });
@@ -95,6 +104,7 @@ function random(name: string, digit: number): InstructionDefinition {
 
 const monitorRoutine = routine("monitor", (p) => {
   if (p.state.get32(state.cpl) !== 0) return p.raise(Vector.UD);
+  if (isIntercepted(p, { kind: "monitor" })) return Status.Fault;
   return p.state.argument32(0) === 0 ? Status.Next : p.raise(Vector.GP, 0);
 });
 
@@ -111,6 +121,7 @@ const monitor = instruction({
 
 const mwaitRoutine = routine("mwait", (p) => {
   if (p.state.get32(state.cpl) !== 0) return p.raise(Vector.UD);
+  if (isIntercepted(p, { kind: "mwait" })) return Status.Fault;
   return p.state.argument32(0) <= 1 ? Status.Next : p.raise(Vector.GP, 0);
 });
 

@@ -13,19 +13,22 @@ import {
 } from "../system/control-registers.ts";
 import { Cr4Mask, isCanonical } from "../system/mode.ts";
 import { loadLocalTableRegister, loadTaskRegister } from "../system/selector-queries.ts";
+import { InterceptionMask, interceptionStatus, isIntercepted } from "../virtualization.ts";
 import {
-  hasControlBits, requireNoUserModePrevention, requirePrivilegeZero, requireProtectedMode,
+  askInterceptor, hasControlBits, requireNoUserModePrevention, requirePrivilegeZero, requireProtectedMode,
 } from "./privilege.ts";
 
 const canonicalBaseRoutine = routine("check canonical table base", (p) =>
   isCanonical(p.state, p.state.argument64(0)) ? Status.Next : p.raise(Vector.GP, 0));
 
 /** LGDT and LIDT: a 16-bit limit and a base of 24, 32 or 64 bits. */
-function tableLoad(name: string, digit: number, base: state.StateField, limit: state.StateField): InstructionDefinition {
+function tableLoad(name: "lgdt" | "lidt", digit: number, base: state.StateField, limit: state.StateField): InstructionDefinition {
+  const ask = routine(name, (p) => interceptionStatus(p, name));
   return instruction({
     name, encodings: [`0F 01 /${digit} Ms`],
     execute({ cpu, dst, variant }) {
       requirePrivilegeZero(cpu);
+      askInterceptor(cpu, InterceptionMask.globalTables, ask);
       const at = dst.offset();
       const newLimit = load(16, "operand", at).zext(32);
       const newBase = load(variant.long ? 64 : 32, "operand", at.add(2)).zext(64);
@@ -37,11 +40,13 @@ function tableLoad(name: string, digit: number, base: state.StateField, limit: s
   });
 }
 
-function tableStore(name: string, digit: number, base: state.StateField, limit: state.StateField): InstructionDefinition {
+function tableStore(name: "sgdt" | "sidt", digit: number, base: state.StateField, limit: state.StateField): InstructionDefinition {
+  const ask = routine(name, (p) => interceptionStatus(p, name));
   return instruction({
     name, encodings: [`0F 01 /${digit} Ms`], notDifferential: "shows the operating system's tables",
     execute({ cpu, dst, variant }) {
       requireNoUserModePrevention(cpu);
+      askInterceptor(cpu, InterceptionMask.globalTables, ask);
       const at = dst.offset();
       const tableBase = cpu.field<64>(base).read();
       const high = at.add(2);
@@ -57,12 +62,14 @@ function tableStore(name: string, digit: number, base: state.StateField, limit: 
 const localTableRoutine = routine("lldt", (p) => loadLocalTableRegister(p, p.state.argument32(0)));
 const taskRoutine = routine("ltr", (p) => loadTaskRegister(p, p.state.argument32(0)));
 
-function selectorLoad(name: string, digit: number, load: typeof taskRoutine): InstructionDefinition {
+function selectorLoad(name: "lldt" | "ltr", digit: number, load: typeof taskRoutine): InstructionDefinition {
+  const ask = routine(name, (p) => interceptionStatus(p, name));
   return instruction({
     name, encodings: [`0F 00 /${digit} Ew`],
     execute({ cpu, dst }) {
       requireProtectedMode(cpu);
       requirePrivilegeZero(cpu);
+      askInterceptor(cpu, InterceptionMask.localTables, ask);
       cpu.call(load, [(dst.read() as Bits).zext(32)]);
     },
   });
@@ -73,21 +80,26 @@ function writeWord(dst: Operand, word: Bits<16>): void {
   dst.write(dst.width === 16 ? word : word.zext(dst.width));
 }
 
-function selectorStore(name: string, digit: number, segment: number): InstructionDefinition {
+function selectorStore(name: "sldt" | "str", digit: number, segment: number): InstructionDefinition {
+  const ask = routine(name, (p) => interceptionStatus(p, name));
   return instruction({
     name, encodings: [`0F 00 /${digit} Rv/Mw`], notDifferential: "shows the operating system's tables",
     execute({ cpu, dst }) {
       requireProtectedMode(cpu);
       requireNoUserModePrevention(cpu);
+      askInterceptor(cpu, InterceptionMask.localTables, ask);
       writeWord(dst as Operand, cpu.field<16>(state.segments[segment].selector).read());
     },
   });
 }
 
+const machineStatusQuery = routine("smsw", (p) => interceptionStatus(p, "smsw"));
+
 const smsw = instruction({
   name: "smsw", encodings: ["0F 01 /4 Rv/Mw"], notDifferential: "shows the operating system's CR0",
   execute({ cpu, dst }) {
     requireNoUserModePrevention(cpu);
+    askInterceptor(cpu, InterceptionMask.smsw, machineStatusQuery);
     const cr0 = cpu.field<64>(state.cr0).read();
     const place = dst as Operand;
     place.write(cr0.trunc(place.width));
@@ -115,9 +127,13 @@ const clts = instruction({
 
 const controlFields = new Map([[0, state.cr0], [2, state.cr2], [3, state.cr3], [4, state.cr4]]);
 const taskPriorityRoutine = routine("mov from cr8", (p) => {
-  p.state.result64(0, BigInt(p.bus.taskPriority()));
+  const own = p.virtualization?.isGuest === true ? p.virtualization.guestTaskPriority() : undefined;
+  p.state.result64(0, BigInt(own ?? p.bus.taskPriority()));
   return Status.Next;
 });
+
+const readControlRoutine = routine("mov from cr", (p) =>
+  isIntercepted(p, { kind: "read cr", number: p.state.argument32(0) }) ? Status.Fault : Status.Next);
 
 const fromControl = instruction({
   name: "mov", encodings: ["0F 20 /r Ry,Cy"],
@@ -125,6 +141,7 @@ const fromControl = instruction({
     const field = controlFields.get(src.number);
     if (field === undefined && src.number !== 8) return cpu.raise(Vector.UD);
     requirePrivilegeZero(cpu);
+    askInterceptor(cpu, InterceptionMask.readControlRegister, readControlRoutine, [constant(32, src.number)]);
     const value = field === undefined ? cpu.call(taskPriorityRoutine, [], [64])[0] : cpu.field<64>(field).read();
     dst.write(value.trunc(dst.width));
   },

@@ -2,7 +2,6 @@
 import { Status } from "../../ir/index.ts";
 import { Vector } from "../definition.ts";
 import type { Processor } from "../processor.ts";
-import type { StateView } from "../state-view.ts";
 import * as layout from "../state.ts";
 import {
   DebugStatusMask, detectsDebugRegisterAccess, normalizeDebugControl, normalizeDebugStatus, raiseDebugStatus,
@@ -10,6 +9,7 @@ import {
 import {
   Cr0Mask, Cr4Mask, EferMask, SegmentAttribute, SegmentIndex, hasCr4, is64BitMode, isCanonical, isLongMode,
 } from "./mode.ts";
+import { isIntercepted, type Interceptable } from "../virtualization.ts";
 import { refreshSegmentEnds } from "./segments.ts";
 import { isWideTaskState } from "./task-state.ts";
 
@@ -33,6 +33,7 @@ const cr4Features: readonly (readonly [mask: number, feature: string])[] = [
 /** MOV to CR0, CR2, CR3, CR4 or CR8; the decoder admits no other. */
 export function writeControlRegister(p: Processor, number: number, value: bigint): Status {
   if (p.state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
+  if (isIntercepted(p, { kind: "write cr", number, value })) return Status.Fault;
   switch (number) {
     case 0:
       return writeCr0(p, value);
@@ -45,7 +46,9 @@ export function writeControlRegister(p: Processor, number: number, value: bigint
       return writeCr4(p, value);
     case 8:
       if (value > 15n) return p.raise(Vector.GP, 0);
-      p.bus.setTaskPriority(Number(value));
+      if (p.virtualization?.isGuest !== true || !p.virtualization.setGuestTaskPriority(Number(value))) {
+        p.bus.setTaskPriority(Number(value));
+      }
       return Status.Next;
     default:
       return p.raise(Vector.UD);
@@ -60,8 +63,8 @@ function writeCr0(p: Processor, value: bigint): Status {
   const has = (mask: number): boolean => (next & mask) !== 0;
   if ((has(Cr0Mask.PG) && !has(Cr0Mask.PE)) || (has(Cr0Mask.NW) && !has(Cr0Mask.CD))) return p.raise(Vector.GP, 0);
   const changed = old ^ next;
-  const loadsPointers = (changed & cr0PointerMask) !== 0 && usesPointers(state, next, state.get32(layout.cr4));
-  if (loadsPointers && !arePointersValid(p, state.get64(layout.cr3))) return p.raise(Vector.GP, 0);
+  const loadsPointers = (changed & cr0PointerMask) !== 0 && usesPointers(p, next, state.get32(layout.cr4));
+  if (loadsPointers && !checkPointers(p, state.get64(layout.cr3))) return Status.Fault;
   if ((changed & Cr0Mask.PG) !== 0 && !switchPaging(p, has(Cr0Mask.PG))) return p.raise(Vector.GP, 0);
   state.set64(layout.cr0, BigInt(next));
   if ((changed & Cr0Mask.PE) !== 0) for (let index = 0; index < 6; index++) refreshSegmentEnds(state, index);
@@ -71,19 +74,26 @@ function writeCr0(p: Processor, value: bigint): Status {
   return Status.Next;
 }
 
-/** Whether these control registers mean PAE paging. */
-function usesPointers(state: StateView, cr0: number, cr4: number): boolean {
-  return (cr0 & Cr0Mask.PG) !== 0 && (cr4 & Cr4Mask.PAE) !== 0 && (state.get32(layout.efer) & EferMask.LME) === 0;
+/** Whether these control registers mean PAE paging with page-directory pointers loaded from where CR3 points to. */
+function usesPointers({ state, memory }: Processor, cr0: number, cr4: number): boolean {
+  const isPae = (cr0 & Cr0Mask.PG) !== 0 && (cr4 & Cr4Mask.PAE) !== 0 && (state.get32(layout.efer) & EferMask.LME) === 0;
+  return isPae && !memory.readsPointersOnDemand;
 }
 
-/** Whether none of the four page-directory pointers that are present has a reserved bit set. */
-function arePointersValid(p: Processor, cr3: bigint): boolean {
+/** False after #GP(0) because one of the four page-directory pointers is present with a reserved bit set. */
+function checkPointers(p: Processor, cr3: bigint): boolean {
   const lowReservedMask = 0x1e6n;
   const first = cr3 & 0xffff_ffe0n;
-  return [0n, 8n, 16n, 24n].every((offset) => {
+  for (const offset of [0n, 8n, 16n, 24n]) {
     const entry = p.memory.loadPhysical(first + offset);
-    return (entry & 1n) === 0n || ((entry & lowReservedMask) === 0n && entry >> BigInt(p.model.physicalAddressBits) === 0n);
-  });
+    if (entry === undefined) return false;
+    const isReserved = (entry & lowReservedMask) !== 0n || entry >> BigInt(p.model.physicalAddressBits) !== 0n;
+    if ((entry & 1n) !== 0n && isReserved) {
+      p.raise(Vector.GP, 0);
+      return false;
+    }
+  }
+  return true;
 }
 
 /** Enters or leaves IA-32e mode with paging; false when the change is refused. */
@@ -109,8 +119,8 @@ function writeCr3(p: Processor, value: bigint): Status {
   const keepsTranslations = hasContexts && (value & keepTranslationsMask) !== 0n;
   const root = keepsTranslations ? value & ~keepTranslationsMask : value;
   if (root >> BigInt(p.model.physicalAddressBits) !== 0n && isLongMode(state)) return p.raise(Vector.GP, 0);
-  const hasPointers = usesPointers(state, state.get32(layout.cr0), state.get32(layout.cr4));
-  if (hasPointers && !arePointersValid(p, root)) return p.raise(Vector.GP, 0);
+  const hasPointers = usesPointers(p, state.get32(layout.cr0), state.get32(layout.cr4));
+  if (hasPointers && !checkPointers(p, root)) return Status.Fault;
   state.set64(layout.cr3, root);
   p.modeChanged();
   p.memory.switchAddressSpace(hasContexts ? Number(root & 0xfffn) : undefined, keepsTranslations);
@@ -118,7 +128,8 @@ function writeCr3(p: Processor, value: bigint): Status {
 }
 
 function supportedCr4(p: Processor): number {
-  return cr4Features.reduce((mask, [bit, feature]) => (p.model.hasFeature(feature) ? mask | bit : mask), 0);
+  return cr4Features.reduce(
+    (mask, [bit, feature]) => (p.model.hasFeature(feature) ? mask | bit : mask), p.virtualization?.writableCr4Mask ?? 0);
 }
 
 function writeCr4(p: Processor, value: bigint): Status {
@@ -134,8 +145,8 @@ function writeCr4(p: Processor, value: bigint): Status {
     (isLong && ((next & Cr4Mask.PAE) === 0 || (changed & Cr4Mask.LA57) !== 0)) ||
     (isSet(Cr4Mask.PCIDE) && (!isLong || (state.get32(layout.cr3) & processContextMask) !== 0));
   if (isRefused) return p.raise(Vector.GP, 0);
-  const loadsPointers = (changed & cr4PointerMask) !== 0 && usesPointers(state, state.get32(layout.cr0), next);
-  if (loadsPointers && !arePointersValid(p, state.get64(layout.cr3))) return p.raise(Vector.GP, 0);
+  const loadsPointers = (changed & cr4PointerMask) !== 0 && usesPointers(p, state.get32(layout.cr0), next);
+  if (loadsPointers && !checkPointers(p, state.get64(layout.cr3))) return Status.Fault;
   state.set64(layout.cr4, BigInt(next >>> 0));
   p.modeChanged();
   if ((changed & cr4FlushMask) !== 0) p.memory.flush({ keepGlobal: false });
@@ -149,23 +160,26 @@ export function loadMachineStatusWord(p: Processor, word: number): Status {
   if (state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
   const old = state.get32(layout.cr0);
   const stickyMask = 0xffff_fff1;
-  return writeCr0(p, BigInt(((old & stickyMask) | (word & 0xf)) >>> 0));
+  const value = BigInt(((old & stickyMask) | (word & 0xf)) >>> 0);
+  return isIntercepted(p, { kind: "lmsw", value }) ? Status.Fault : writeCr0(p, value);
 }
 
 export function clearTaskSwitched(p: Processor): Status {
   const { state } = p;
   if (state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
+  if (isIntercepted(p, { kind: "clts" })) return Status.Fault;
   state.set64(layout.cr0, state.get64(layout.cr0) & ~BigInt(Cr0Mask.TS));
   p.modeChanged();
   return Status.Next;
 }
 
-/** The debug register that `number` names, DR4 and DR5 being DR6 and DR7; undefined after #UD, #GP or #DB. */
-function debugRegister(p: Processor, number: number): number | undefined {
+/** The debug register that an access names, DR4 and DR5 being DR6 and DR7; undefined after #UD, #GP, #DB or an exit. */
+function debugRegister(p: Processor, number: number, access: Interceptable): number | undefined {
   const { state } = p;
   const isAlias = number === 4 || number === 5;
   if (number > 7 || (isAlias && hasCr4(state, Cr4Mask.DE))) p.raise(Vector.UD);
   else if (state.get32(layout.cpl) !== 0) p.raise(Vector.GP, 0);
+  else if (isIntercepted(p, access)) return undefined;
   else if (detectsDebugRegisterAccess(state)) raiseDebugStatus(p, DebugStatusMask.generalDetect);
   else return isAlias ? number + 2 : number;
   return undefined;
@@ -173,7 +187,7 @@ function debugRegister(p: Processor, number: number): number | undefined {
 
 /** MOV from a debug register: the value is result 0. */
 export function readDebugRegister(p: Processor, number: number): Status {
-  const register = debugRegister(p, number);
+  const register = debugRegister(p, number, { kind: "read dr", number });
   if (register === undefined) return Status.Fault;
   p.state.result64(0, p.state.get64(layout.dr[register]));
   return Status.Next;
@@ -181,7 +195,7 @@ export function readDebugRegister(p: Processor, number: number): Status {
 
 export function writeDebugRegister(p: Processor, number: number, value: bigint): Status {
   const { state } = p;
-  const register = debugRegister(p, number);
+  const register = debugRegister(p, number, { kind: "write dr", number, value });
   if (register === undefined) return Status.Fault;
   if (register >= 6) {
     if (value >> 32n !== 0n) return p.raise(Vector.GP, 0);
@@ -212,7 +226,9 @@ export function getExtendedControlRegister(p: Processor, index: number): Status 
 export function setExtendedControlRegister(p: Processor, index: number, value: bigint): Status {
   const { state } = p;
   if (!hasCr4(state, Cr4Mask.OSXSAVE)) return p.raise(Vector.UD);
-  const isRefused = state.get32(layout.cpl) !== 0 || index !== 0 || (value & Xcr0Mask.x87) === 0n || (value & ~supportedXcr0(p)) !== 0n;
+  if (state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
+  if (isIntercepted(p, { kind: "xsetbv", index, value })) return Status.Fault;
+  const isRefused = index !== 0 || (value & Xcr0Mask.x87) === 0n || (value & ~supportedXcr0(p)) !== 0n;
   if (isRefused) return p.raise(Vector.GP, 0);
   state.set64(layout.xcr0, value);
   p.modeChanged();
@@ -222,6 +238,7 @@ export function setExtendedControlRegister(p: Processor, index: number, value: b
 /** INVLPG. */
 export function invalidatePage(p: Processor, linear: bigint): Status {
   if (p.state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
+  if (isIntercepted(p, { kind: "invlpg", linear })) return Status.Fault;
   if (isCanonical(p.state, linear)) p.memory.invalidatePage(linear);
   return Status.Next;
 }
@@ -230,6 +247,7 @@ export function invalidatePage(p: Processor, linear: bigint): Status {
 export function invalidateProcessContext(p: Processor, type: bigint, context: bigint, linear: bigint): Status {
   const { state } = p;
   if (state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
+  if (isIntercepted(p, { kind: "invpcid", type, context, linear })) return Status.Fault;
   const usesContext = type < 2n;
   const current = hasCr4(state, Cr4Mask.PCIDE) ? state.get64(layout.cr3) & 0xfffn : 0n;
   const isRefused = type > 3n || context > 0xfffn || (type === 0n && !isCanonical(state, linear)) ||

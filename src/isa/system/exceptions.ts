@@ -2,6 +2,7 @@
 import { Vector } from "../definition.ts";
 import type { Processor } from "../processor.ts";
 import * as layout from "../state.ts";
+import { exitVector } from "../virtualization.ts";
 import { deliver } from "./interrupt-delivery.ts";
 import { Activity } from "./mode.ts";
 
@@ -10,12 +11,19 @@ export interface ProcessorEvent {
   readonly vector: number;
   readonly errorCode?: number | undefined;
   /**
-   * "software" is INT n, INT3 and INTO, whose gates must be accessible to the program; "privileged software" is INT1;
-   * "exception" is raised by an instruction, "external" and "nmi" come between instructions.
+   * "software" is INT n and "software exception" INT3 and INTO, whose gates must be accessible to the program; "privileged
+   * software" is INT1; "exception" is raised by an instruction, "external" and "nmi" come between instructions.
    */
-  readonly kind: "exception" | "external" | "software" | "privileged software" | "nmi";
+  readonly kind: "exception" | "external" | "software" | "software exception" | "privileged software" | "nmi";
   /** For software interrupts: bytes from state.rip to the instruction that follows. */
   readonly instructionLength?: number;
+  /** A hypervisor has it delivered: it is not intercepted itself. */
+  readonly isInjected?: boolean;
+}
+
+/** Whether the gate's privilege level counts: the program has named the gate. */
+export function isByProgram({ kind }: ProcessorEvent): boolean {
+  return kind === "software" || kind === "software exception";
 }
 
 const noException = 0xffff_ffff;
@@ -33,6 +41,11 @@ const selectorErrorVectors: ReadonlySet<number> = new Set([Vector.TS, Vector.NP,
  * double fault. False when that fails too: the processor is then shut down (a "triple fault"), its state as before.
  */
 export function deliverEvent(p: Processor, event: ProcessorEvent): boolean {
+  if (event.isInjected !== true && leavesGuest(p, event, undefined)) return true;
+  return deliverAdmitted(p, event);
+}
+
+function deliverAdmitted(p: Processor, event: ProcessorEvent): boolean {
   const { state } = p;
   let current = event;
   for (;;) {
@@ -41,21 +54,52 @@ export function deliverEvent(p: Processor, event: ProcessorEvent): boolean {
       finishDelivery(p, current);
       return true;
     }
-    const next = combine(p, current);
+    if (state.get32(layout.exceptionVector) === exitVector) {
+      p.virtualization?.exit(current);
+      return true;
+    }
+    const fault = recordedException(p);
+    if (leavesGuest(p, fault, current)) return true;
+    if (fault.vector === Vector.PF) state.set64(layout.cr2, state.get64(layout.pageFaultAddress));
+    const next = combine(fault, current);
     if (next === undefined) {
       state.set32(layout.exceptionVector, noException);
+      if (p.virtualization?.isGuest === true && p.virtualization.interceptsShutdown()) {
+        p.virtualization.exit(undefined);
+        return true;
+      }
       state.set32(layout.activity, Activity.shutdown);
       return false;
     }
+    if (next.vector === Vector.DF && leavesGuest(p, next, undefined)) return true;
     current = next;
   }
 }
 
-/** Delivers the exception that is recorded in the state. */
+/** Lets the hypervisor have the event instead; true when it wants it. */
+function leavesGuest(p: Processor, event: ProcessorEvent, during: ProcessorEvent | undefined): boolean {
+  const { virtualization } = p;
+  if (virtualization === undefined || !virtualization.isGuest || !virtualization.interceptsEvent(event, during)) return false;
+  virtualization.exit(during);
+  return true;
+}
+
+/** Delivers the exception that is recorded in the state, or leaves the guest by the recorded exit. */
 export function deliverRecordedException(p: Processor): boolean {
   const { state } = p;
+  if (state.get32(layout.exceptionVector) === exitVector) {
+    p.virtualization?.exit(undefined);
+    return true;
+  }
+  const event = recordedException(p);
+  if (leavesGuest(p, event, undefined)) return true;
+  if (event.vector === Vector.PF) state.set64(layout.cr2, state.get64(layout.pageFaultAddress));
+  return deliverAdmitted(p, event);
+}
+
+function recordedException({ state }: Processor): ProcessorEvent {
   const vector = state.get32(layout.exceptionVector);
-  return deliverEvent(p, { vector, errorCode: errorCodeOf(vector, state.get32(layout.exceptionErrorCode)), kind: "exception" });
+  return { vector, errorCode: errorCodeOf(vector, state.get32(layout.exceptionErrorCode)), kind: "exception" };
 }
 
 /** The error code where the vector has one (SDM volume 3, table "Protected-Mode Exceptions and Interrupts"). */
@@ -78,10 +122,9 @@ function finishDelivery(p: Processor, event: ProcessorEvent): void {
   p.modeChanged();
 }
 
-/** The event that follows from the fault recorded while `first` was being delivered; undefined: shutdown. */
-function combine(p: Processor, first: ProcessorEvent): ProcessorEvent | undefined {
-  const { state } = p;
-  const vector = state.get32(layout.exceptionVector);
+/** The event that follows from the `fault` raised while `first` was being delivered; undefined: shutdown. */
+function combine(fault: ProcessorEvent, first: ProcessorEvent): ProcessorEvent | undefined {
+  const { vector, errorCode } = fault;
   if (first.kind === "exception") {
     if (first.vector === Vector.DF) return undefined;
     const isContributory = contributoryVectors.has(vector);
@@ -89,7 +132,6 @@ function combine(p: Processor, first: ProcessorEvent): ProcessorEvent | undefine
       (first.vector === Vector.PF && (isContributory || vector === Vector.PF));
     if (makesDoubleFault) return { vector: Vector.DF, errorCode: 0, kind: "exception" };
   }
-  const errorCode = errorCodeOf(vector, state.get32(layout.exceptionErrorCode));
-  const isExternal = first.kind !== "software" && selectorErrorVectors.has(vector);
+  const isExternal = !isByProgram(first) && selectorErrorVectors.has(vector);
   return { vector, errorCode: isExternal ? errorCode! | 1 : errorCode, kind: "exception" };
 }

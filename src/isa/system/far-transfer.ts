@@ -11,6 +11,7 @@ import {
 import {
   fetchDescriptor, isNullSelector, locateDescriptor, readDescriptor, selectorErrorCode,
 } from "./descriptor-tables.ts";
+import { isIntercepted } from "../virtualization.ts";
 import { deliverRecordedException } from "./exceptions.ts";
 import { SegmentIndex, hasRealModeSegments, isLongMode } from "./mode.ts";
 import { checkStackSegment, commitSegment, dropInaccessibleSegments } from "./segment-load.ts";
@@ -91,6 +92,7 @@ function transferToSystem(p: Processor, selector: number, descriptor: RawDescrip
 
 /** Switches tasks on behalf of an instruction; exceptions in the new task's context are delivered there. */
 export function runTask(p: Processor, selector: number, descriptor: RawDescriptor, reason: TaskSwitchReason, flags: number): Status {
+  if (isIntercepted(p, { kind: "task switch", selector, reason, errorCode: undefined, event: undefined })) return Status.Fault;
   const result = switchTask(p, selector, descriptor, reason, { rip: p.nextRip(), flags });
   if (result === "fault") return Status.Fault;
   if (result === "fault in new task" && !deliverRecordedException(p)) return Status.Exit;

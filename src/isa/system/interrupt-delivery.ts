@@ -4,9 +4,10 @@ import { FlagMask, ioPrivilegeLevel, readFlags, writeFlags } from "../flags.ts";
 import type { Processor } from "../processor.ts";
 import type { StateView } from "../state-view.ts";
 import * as layout from "../state.ts";
+import { isIntercepted } from "../virtualization.ts";
 import { checkGateTarget, enterCode, refuse, type CodeSegment } from "./code-segment.ts";
 import { selectorErrorCode } from "./descriptor-tables.ts";
-import type { ProcessorEvent } from "./exceptions.ts";
+import { isByProgram, type ProcessorEvent } from "./exceptions.ts";
 import { SegmentIndex, isCanonical, isLongMode, isProtectedMode, isVirtual8086, linearSum } from "./mode.ts";
 import {
   SystemType, descriptorPrivilege, isPresent, isWithinLimit, loadNullSegment, loadSegmentCache, readSegmentCache,
@@ -102,7 +103,7 @@ function fetchGate(p: Processor, event: ProcessorEvent): Gate | undefined {
   const attributes = (high >>> 8) & 0xff;
   const type = systemType(attributes);
   if (type === undefined || !isGateType(type, isLong)) return refuse(p, Vector.GP, errorCode);
-  if (event.kind === "software" && descriptorPrivilege(attributes) < state.get32(layout.cpl)) {
+  if (isByProgram(event) && descriptorPrivilege(attributes) < state.get32(layout.cpl)) {
     return refuse(p, Vector.GP, errorCode);
   }
   if (!isPresent(attributes)) return refuse(p, Vector.NP, errorCode);
@@ -133,6 +134,7 @@ function deliverProtected(p: Processor, event: ProcessorEvent): boolean {
   if (gate === undefined) return false;
   if (gate.type === SystemType.taskGate) {
     const errorCode = pushesErrorCode(event) ? event.errorCode : undefined;
+    if (isIntercepted(p, { kind: "task switch", selector: gate.selector, reason: "gate", errorCode, event })) return false;
     return switchTaskByGate(p, gate.selector, returnRip(state, event), flagsImage(state, event), errorCode);
   }
   const handler = checkGateTarget(p, gate.selector, true);

@@ -4,6 +4,7 @@ import { Vector } from "../definition.ts";
 import type { Processor } from "../processor.ts";
 import * as layout from "../state.ts";
 import type { StateField } from "../state.ts";
+import { isIntercepted } from "../virtualization.ts";
 import { stateAreaSizeBytes } from "./extended-state.ts";
 import { Cr0Mask, Cr4Mask, EferMask, SegmentIndex, hasCr4, isCanonical } from "./mode.ts";
 
@@ -37,7 +38,7 @@ export function readMsr(p: Processor, index: number): bigint | undefined {
   if (field !== undefined) return p.state.get64(field[0]);
   switch (index) {
     case Msr.TSC:
-      return p.bus.timeStampCounter();
+      return timeStampCounter(p);
     case Msr.PAT:
       return p.state.get64(layout.pat);
     case Msr.EFER:
@@ -45,7 +46,7 @@ export function readMsr(p: Processor, index: number): bigint | undefined {
     case Msr.XSS:
       return p.model.hasFeature("xsaves") ? 0n : undefined;
     default:
-      return p.bus.readMsr(index) ?? p.msrs.get(index) ?? p.model.msr(index)?.value;
+      return p.virtualization?.readMsr(index) ?? p.bus.readMsr(index) ?? p.msrs.get(index) ?? p.model.msr(index)?.value;
   }
 }
 
@@ -70,6 +71,8 @@ export function writeMsr(p: Processor, index: number, value: bigint): boolean {
     case Msr.XSS:
       return p.model.hasFeature("xsaves") && value === 0n;
     default: {
+      const isExtension = p.virtualization?.writeMsr(index, value) ?? "unknown";
+      if (isExtension !== "unknown") return isExtension;
       const isWritten = p.bus.writeMsr(index, value);
       return isWritten === "unknown" ? writeStorage(p, index, value) : isWritten;
     }
@@ -98,7 +101,7 @@ function writePat(p: Processor, value: bigint): boolean {
 function writeEfer(p: Processor, value: bigint): boolean {
   const { state, model } = p;
   const old = state.get64(layout.efer);
-  let writable = EferMask.LMA;
+  let writable = EferMask.LMA | (p.virtualization?.writableEferMask ?? 0);
   if (model.hasFeature("syscall")) writable |= EferMask.SCE;
   if (model.hasFeature("lm")) writable |= EferMask.LME;
   if (model.hasFeature("nx")) writable |= EferMask.NXE;
@@ -118,6 +121,7 @@ function writeEfer(p: Processor, value: bigint): boolean {
 /** RDMSR: the value is result 0. */
 export function readModelSpecificRegister(p: Processor, index: number): Status {
   if (p.state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
+  if (isIntercepted(p, { kind: "rdmsr", index })) return Status.Fault;
   const value = readMsr(p, index);
   if (value === undefined) return p.raise(Vector.GP, 0);
   p.state.result64(0, value);
@@ -126,6 +130,7 @@ export function readModelSpecificRegister(p: Processor, index: number): Status {
 
 export function writeModelSpecificRegister(p: Processor, index: number, value: bigint): Status {
   if (p.state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
+  if (isIntercepted(p, { kind: "wrmsr", index, value })) return Status.Fault;
   return writeMsr(p, index, value) ? Status.Next : p.raise(Vector.GP, 0);
 }
 
@@ -136,6 +141,7 @@ const apicMask = 1 << 9;
 /** CPUID: EAX, EBX, ECX and EDX are results 0 to 3. Some bits mirror what the operating system has set. */
 export function identify(p: Processor, leaf: number, subleaf: number): Status {
   const { state } = p;
+  if (isIntercepted(p, { kind: "cpuid" })) return Status.Fault;
   let { eax, ebx, ecx, edx } = p.model.cpuid(leaf, subleaf);
   if (leaf === 1) {
     ecx = hasCr4(state, Cr4Mask.OSXSAVE) ? ecx | osxsaveMask : ecx & ~osxsaveMask;
@@ -158,9 +164,17 @@ function isApicEnabled(p: Processor): boolean {
 }
 
 /** RDTSC and RDTSCP: the counter is result 0. */
-export function readTimeStampCounter(p: Processor): Status {
+export function readTimeStampCounter(p: Processor, kind: "rdtsc" | "rdtscp"): Status {
   const { state } = p;
   if (hasCr4(state, Cr4Mask.TSD) && state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
-  state.result64(0, p.bus.timeStampCounter());
+  if (isIntercepted(p, { kind })) return Status.Fault;
+  state.result64(0, timeStampCounter(p));
   return Status.Next;
+}
+
+/** The time stamp counter as the program sees it: a guest's has an offset, and perhaps another rate. */
+function timeStampCounter(p: Processor): bigint {
+  const counter = p.bus.timeStampCounter();
+  const { virtualization } = p;
+  return virtualization?.isGuest === true ? virtualization.guestTimeStampCounter(counter) : counter;
 }

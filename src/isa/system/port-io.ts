@@ -4,19 +4,25 @@ import { Vector } from "../definition.ts";
 import { ioPrivilegeLevel } from "../flags.ts";
 import type { Processor } from "../processor.ts";
 import * as layout from "../state.ts";
+import { isIntercepted } from "../virtualization.ts";
 import { matchPort } from "./debug.ts";
 import { isProtectedMode, isVirtual8086 } from "./mode.ts";
 import { allowsPorts } from "./task-state.ts";
 
-/** #GP(0) unless IOPL or the I/O permission bitmap allows the ports. */
-export function checkPortAccess(p: Processor, port: number, sizeBytes: number): Status {
+/** What accesses a port: IN or OUT, or one iteration of INS or OUTS. */
+export interface PortInstruction {
+  readonly kind: "in" | "out";
+  readonly isString: boolean;
+}
+
+/** #GP(0) unless IOPL or the I/O permission bitmap allows the ports; then a hypervisor may intercept the access. */
+export function checkPortAccess(p: Processor, port: number, sizeBytes: number, { kind, isString }: PortInstruction): Status {
   const { state } = p;
-  if (!isProtectedMode(state)) return Status.Next;
-  const hasPrivilege = state.get32(layout.cpl) <= ioPrivilegeLevel(state) && !isVirtual8086(state);
-  if (hasPrivilege) return Status.Next;
-  const isAllowed = allowsPorts(p, port, sizeBytes);
+  const hasPrivilege = !isProtectedMode(state) || (state.get32(layout.cpl) <= ioPrivilegeLevel(state) && !isVirtual8086(state));
+  const isAllowed = hasPrivilege || allowsPorts(p, port, sizeBytes);
   if (isAllowed === undefined) return Status.Fault;
-  return isAllowed ? Status.Next : p.raise(Vector.GP, 0);
+  if (!isAllowed) return p.raise(Vector.GP, 0);
+  return isIntercepted(p, { kind, port, sizeBytes, isString }) ? Status.Fault : Status.Next;
 }
 
 /** The value is result 0. */

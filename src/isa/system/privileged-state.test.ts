@@ -93,10 +93,11 @@ test("the I/O permission bitmap opens single ports to user programs", () => {
   p.guest.setUint16(At.tss + 0x66, 0x68, true);
   for (let byte = 0; byte < 0x1f00; byte++) p.guest.setUint8(At.tss + 0x68 + byte, 0xff);
   p.guest.setUint8(At.tss + 0x68 + 0x3f8 / 8, 0xfe);
-  expect(checkPortAccess(p, 0x3f8, 1)).toBe(Status.Next);
-  expect(checkPortAccess(p, 0x3f8, 2)).toBe(Status.Fault);
+  const input = { kind: "in", isString: false } as const;
+  expect(checkPortAccess(p, 0x3f8, 1, input)).toBe(Status.Next);
+  expect(checkPortAccess(p, 0x3f8, 2, input)).toBe(Status.Fault);
   expect(p.fault).toEqual([13, 0]);
-  expect(checkPortAccess(p, 0xffff, 1)).toBe(Status.Fault);
+  expect(checkPortAccess(p, 0xffff, 1, input)).toBe(Status.Fault);
 });
 
 test("breakpoints match by kind, size and enable bits", () => {

@@ -4,18 +4,20 @@ import { Vector } from "../definition.ts";
 import { ioPrivilegeLevel } from "../flags.ts";
 import type { Processor } from "../processor.ts";
 import * as layout from "../state.ts";
+import { isIntercepted } from "../virtualization.ts";
 import { deliverEvent, type ProcessorEvent } from "./exceptions.ts";
 import { deliverToVirtual8086Handler } from "./interrupt-delivery.ts";
 import { Cr4Mask, hasCr4, isVirtual8086 } from "./mode.ts";
 import { isRedirected } from "./task-state.ts";
 
 /** INT3, INTO and INT1: virtual-8086 mode makes no difference to them. */
-export function raiseSoftwareInterrupt(p: Processor, vector: number, kind: "software" | "privileged software"): Status {
+export function raiseSoftwareInterrupt(p: Processor, vector: number, kind: "software" | "software exception" | "privileged software"): Status {
   return deliverEvent(p, eventOf(p, vector, kind)) ? Status.Branch : Status.Exit;
 }
 
 export function interruptByNumber(p: Processor, vector: number): Status {
   const { state } = p;
+  if (isIntercepted(p, { kind: "int", vector })) return Status.Fault;
   if (isVirtual8086(state)) {
     const isForProgram = hasCr4(state, Cr4Mask.VME) ? isRedirected(p, vector) : false;
     if (isForProgram === undefined) return Status.Fault;

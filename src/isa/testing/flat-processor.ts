@@ -27,6 +27,7 @@ export class FlatProcessor implements Processor {
   readonly bus: ProcessorBus;
   readonly model: CpuModel;
   readonly msrs: Map<number, bigint> = new Map();
+  readonly virtualization: undefined = undefined;
   /** Bytes between the current and the next instruction. */
   instructionLength: number = 2;
   modeChanges: number = 0;
@@ -61,6 +62,7 @@ export class FlatProcessor implements Processor {
         return undefined;
       },
       loadPhysical: (address) => this.guest.getBigUint64(Number(address), true),
+      readsPointersOnDemand: false,
       invalidatePage: () => {},
       switchAddressSpace: () => {
         this.flushes++;
@@ -87,7 +89,7 @@ export class FlatProcessor implements Processor {
     const last = Number((linear + BigInt(sizeBytes - 1)) >> 12n);
     for (let page = first; page <= last; page++) {
       if (page * 4096 < flatMemorySizeBytes && !this.absentPages.has(page)) continue;
-      this.state.set64(layout.cr2, linear);
+      this.state.set64(layout.pageFaultAddress, linear);
       this.raise(Vector.PF, 0);
       return false;
     }
@@ -114,6 +116,18 @@ export class FlatProcessor implements Processor {
 
   nextRip(): bigint {
     return this.currentRip() + BigInt(this.instructionLength);
+  }
+
+  decodeCurrent(): undefined {
+    return undefined;
+  }
+
+  currentBytes(): Uint8Array {
+    return new Uint8Array();
+  }
+
+  currentShadow(): number {
+    return this.state.get32(layout.interruptShadow);
   }
 
   modeChanged(): void {

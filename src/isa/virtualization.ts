@@ -1,0 +1,126 @@
+/** How instructions, event delivery and the engine ask the processor's virtualization extension (SVM, VMX) for interception. */
+import { Status } from "../ir/index.ts";
+import type { Processor } from "./processor.ts";
+import type { ProcessorEvent } from "./system/exceptions.ts";
+
+/**
+ * What `exceptionVector` holds when an exit takes the place of the instruction, or of an event's delivery: like a fault
+ * it leaves nothing committed, but instead of a handler the hypervisor goes on.
+ */
+export const exitVector = 0x100;
+
+/** Bits of the state's `interception`: instructions without a routine ask only while theirs is set. */
+export const InterceptionMask = {
+  pushf: 1, pause: 2, readControlRegister: 4, smsw: 8, popf: 0x40,
+  /** SGDT, SIDT, LGDT, LIDT. */
+  globalTables: 0x10,
+  /** SLDT, STR, LLDT, LTR. */
+  localTables: 0x20,
+} as const;
+
+/** Instructions of which an interceptor needs to know no more than that they are about to be executed. */
+export type PlainInstruction =
+  | "cpuid" | "hlt" | "invd" | "wbinvd" | "rdtsc" | "rdtscp" | "rdpmc" | "pause" | "monitor" | "mwait" | "rsm" | "pushf"
+  | "popf" | "iret" | "clts" | "smsw" | "icebp" | "sgdt" | "sidt" | "lgdt" | "lidt" | "sldt" | "str" | "lldt" | "ltr"
+  | "rdrand" | "rdseed" | "xsaves" | "xrstors";
+
+/** A sensitive instruction that has passed its privilege checks, or a task switch about to happen. */
+export type Interceptable =
+  | { readonly kind: PlainInstruction }
+  | { readonly kind: "read cr" | "read dr"; readonly number: number }
+  | { readonly kind: "write cr" | "write dr"; readonly number: number; readonly value: bigint }
+  /** `value` is the new CR0. */
+  | { readonly kind: "lmsw"; readonly value: bigint }
+  | { readonly kind: "rdmsr"; readonly index: number }
+  | { readonly kind: "wrmsr" | "xsetbv"; readonly index: number; readonly value: bigint }
+  | { readonly kind: "in" | "out"; readonly port: number; readonly sizeBytes: number; readonly isString: boolean }
+  | { readonly kind: "invlpg"; readonly linear: bigint }
+  | { readonly kind: "invpcid"; readonly type: bigint; readonly context: bigint; readonly linear: bigint }
+  | { readonly kind: "int"; readonly vector: number }
+  | {
+    readonly kind: "task switch"; readonly selector: number; readonly reason: "jump" | "call" | "return" | "gate";
+    /** Of the exception that goes through a task gate. */
+    readonly errorCode: number | undefined;
+    /** Event that goes through a task gate. */
+    readonly event: ProcessorEvent | undefined;
+  };
+
+/** Instructions of the extensions themselves. */
+export type VirtualizationInstruction =
+  | "vmrun" | "vmload" | "vmsave" | "vmmcall" | "stgi" | "clgi" | "invlpga";
+
+/** What the engine has to offer between two instructions. */
+export interface PendingEvents {
+  readonly nmi: boolean;
+  /** The interrupt controller holds a maskable interrupt. */
+  readonly interrupt: boolean;
+  /** `interruptShadow` as far as it applies to this boundary. */
+  readonly shadow: number;
+}
+
+/** What happens between two instructions. */
+export type BoundaryAction =
+  /** The next instruction is executed. */
+  | "none"
+  /** The NMI, or the interrupt that the controller holds, is delivered through the IDT. */
+  | "nmi" | "interrupt"
+  /** The extension itself has delivered something or left the guest. */
+  | "done";
+
+/** The virtualization extension of one processor. Processors without one have none, and pay for none. */
+export interface Virtualization {
+  /** The extension runs a guest now: SVM's guest mode, VMX non-root operation. What follows is asked only then, except where noted. */
+  readonly isGuest: boolean;
+  /**
+   * Whether an exit takes the instruction's place; it is recorded then, with `exitVector` as the exception. Asked after
+   * #UD and privilege checks, before all else.
+   */
+  intercepts(instruction: Interceptable): boolean;
+  /**
+   * The same for an event about to be delivered. `during` is the event whose own delivery raised this exception. Called
+   * once per event, for an exception raised during another's delivery before they combine to a double fault.
+   */
+  interceptsEvent(event: ProcessorEvent, during: ProcessorEvent | undefined): boolean;
+  /** The same for what a third fault would shut down. */
+  interceptsShutdown(): boolean;
+  /** Leaves the guest by the exit recorded last; `during` is the event whose delivery it interrupts. */
+  exit(during: ProcessorEvent | undefined): void;
+
+  /** Executes an instruction of the extension; asked at any time, privilege and mode unchecked. */
+  execute(instruction: VirtualizationInstruction): Status;
+
+  /** At any time: the extension decides about interrupts and NMIs, since a guest runs or they are held off. */
+  readonly decidesEvents: boolean;
+  /** Whether an event would be taken as soon as no shadow covers the boundary; while `decidesEvents`, and asked often. */
+  hasEvent(pending: PendingEvents): boolean;
+  /** Decides, while `decidesEvents`. */
+  takeEvent(pending: PendingEvents): BoundaryAction;
+  /** RESET or INIT has arrived, at any time. False: it is kept pending, or has become an exit. */
+  admitsReset(kind: "reset" | "init"): boolean;
+  reset(kind: "reset" | "init"): void;
+
+  /** Model-specific registers of the extension, at any time; undefined: not one of them. */
+  readMsr(index: number): bigint | undefined;
+  /** "unknown": not one of them; false: refused (#GP). */
+  writeMsr(index: number, value: bigint): boolean | "unknown";
+  /** Bits of EFER and CR4 that the extension lets software set now, at any time. */
+  readonly writableEferMask: number;
+  readonly writableCr4Mask: number;
+  /** The time stamp counter as the guest sees it. */
+  guestTimeStampCounter(host: bigint): bigint;
+  /** The guest's own task priority; undefined: CR8 is the local APIC's. */
+  guestTaskPriority(): number | undefined;
+  /** False: CR8 is the local APIC's. */
+  setGuestTaskPriority(value: number): boolean;
+}
+
+/** Whether an exit takes the instruction's place: the routine then returns `Status.Fault`. */
+export function isIntercepted(p: Processor, instruction: Interceptable): boolean {
+  const { virtualization } = p;
+  return virtualization !== undefined && virtualization.isGuest && virtualization.intercepts(instruction);
+}
+
+/** The same as a status, for routines that do nothing else. */
+export function interceptionStatus(p: Processor, kind: PlainInstruction): Status {
+  return isIntercepted(p, { kind }) ? Status.Fault : Status.Next;
+}

@@ -1,0 +1,88 @@
+/**
+ * One virtual-machine control structure as the processor keeps it while it is active (SDM volume 3, "VMCS Region" and
+ * "Software Use of Virtual-Machine Control Structures"). Memory holds it before VMPTRLD and after VMCLEAR.
+ */
+import { vmcsRegionBytes } from "./capabilities.ts";
+import { sizeBytesOf, type VmcsField } from "./fields.ts";
+
+const revisionWord = 0;
+const abortWord = 1;
+const launchWord = 2;
+const shadowIndicatorMask = 0x8000_0000;
+const launchedMark = 0x4c41_5543;
+
+/** Everything that VMCS fields hold, by field; 64-bit and natural-width ones also in two halves. */
+export class Vmcs {
+  /** Physical address of the region. */
+  readonly address: number;
+  readonly bytes: Uint8Array<ArrayBuffer> = new Uint8Array(vmcsRegionBytes);
+  readonly #words: Uint32Array;
+  readonly #halves: Uint16Array;
+  readonly #wide: BigUint64Array;
+
+  constructor(address: number) {
+    this.address = address;
+    this.#words = new Uint32Array(this.bytes.buffer);
+    this.#halves = new Uint16Array(this.bytes.buffer);
+    this.#wide = new BigUint64Array(this.bytes.buffer);
+  }
+
+  get revision(): number {
+    return (this.#words[revisionWord] & ~shadowIndicatorMask) >>> 0;
+  }
+
+  get isShadow(): boolean {
+    return (this.#words[revisionWord] & shadowIndicatorMask) !== 0;
+  }
+
+  get abortIndicator(): number {
+    return this.#words[abortWord];
+  }
+
+  set abortIndicator(reason: number) {
+    this.#words[abortWord] = reason;
+  }
+
+  get isLaunched(): boolean {
+    return this.#words[launchWord] === launchedMark;
+  }
+
+  set isLaunched(isLaunched: boolean) {
+    this.#words[launchWord] = isLaunched ? launchedMark : 0;
+  }
+
+  /** Low 32 bits of a field, or all of a shorter one. */
+  get32(field: VmcsField): number {
+    return field.width === 16 ? this.#halves[field.offset >>> 1] : this.#words[field.offset >>> 2];
+  }
+
+  /** Upper half of a 64-bit or natural-width field. */
+  getHigh32(field: VmcsField): number {
+    return this.#words[(field.offset >>> 2) + 1];
+  }
+
+  set32(field: VmcsField, value: number): void {
+    if (field.width === 16) this.#halves[field.offset >>> 1] = value;
+    else this.#words[field.offset >>> 2] = value;
+  }
+
+  setHigh32(field: VmcsField, value: number): void {
+    this.#words[(field.offset >>> 2) + 1] = value;
+  }
+
+  get(field: VmcsField): bigint {
+    return sizeBytesOf(field.width) === 8 ? this.#wide[field.offset >>> 3] : BigInt(this.get32(field));
+  }
+
+  /** Bits beyond the field's width are dropped. */
+  set(field: VmcsField, value: bigint): void {
+    if (sizeBytesOf(field.width) === 8) this.#wide[field.offset >>> 3] = value;
+    else this.set32(field, Number(value & 0xffff_ffffn));
+  }
+
+  /** The value as an address: exact below 2^53, which is beyond every physical address. */
+  getAddress(field: VmcsField): number {
+    const word = field.offset >>> 2;
+    return this.#words[word + 1] * 0x1_0000_0000 + this.#words[word];
+  }
+}

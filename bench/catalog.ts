@@ -4,7 +4,8 @@ import { guest } from "./benches/guest.ts";
 import type { Bench, SubjectSource } from "./contract.ts";
 import { ours } from "./subjects/ours.ts";
 import { qemu } from "./subjects/qemu.ts";
+import { v86 } from "./subjects/v86.ts";
 
 export const benches: readonly Bench[] = [boot, guest];
-export const peers: readonly SubjectSource[] = [qemu];
+export const peers: readonly SubjectSource[] = [qemu, v86];
 export { ours };

@@ -33,6 +33,8 @@ export interface Subject {
   readonly name: string;
   /** With its version and settings, for people. */
   readonly description: string;
+  /** Of the guests that it is compared on: those of x86-64, unless it cannot run them. */
+  readonly architecture: "x86-64" | "i386";
   launch(job: GuestJob): Launch;
 }
 
@@ -50,8 +52,8 @@ export interface BenchOptions {
   readonly only: readonly string[] | undefined;
   /** Multiplies the work, where a bench can. */
   readonly scale: number;
-  /** For one program, or for one boot. */
-  readonly timeoutSeconds: number;
+  /** For one program, or for one boot; undefined: what the bench deems enough. */
+  readonly timeoutSeconds: number | undefined;
   readonly log: (text: string) => void;
   readonly onProgress: (event: ProgressEvent) => void;
   /** Ends what is running when it is aborted. */
@@ -67,6 +69,8 @@ export interface BenchRow {
   /** ours / peer: below 1 we are faster. */
   readonly ratio: number | null;
   readonly failure?: string;
+  /** The row is measured along with the others but is of another kind. */
+  readonly isOutsideMean?: boolean;
   /** Further figures of the row, by name. */
   readonly [figure: string]: unknown;
 }

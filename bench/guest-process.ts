@@ -15,6 +15,14 @@ export interface Sighting {
   readonly consoleBytes: number;
 }
 
+/** What a whole process occupies of the host's memory; undefined where the host does not tell. */
+export interface MemorySize {
+  /** Resident, shared pages counted in full (VmRSS). */
+  readonly residentBytes: number | undefined;
+  /** Shared pages counted in part (PSS). */
+  readonly proportionalBytes: number | undefined;
+}
+
 const keptErrorCharacters = 2000;
 const tailCharacters = 600;
 
@@ -108,11 +116,13 @@ export class GuestProcess implements AsyncDisposable {
     return this.#samples.find((sample) => sample.consoleBytes >= consoleBytes);
   }
 
-  /** Resident memory of the process; undefined where the host does not tell. */
-  async residentBytes(): Promise<number | undefined> {
-    const status = await readFile(`/proc/${this.#child.pid}/status`, "utf8").catch(() => "");
-    const kibibytes = /^VmRSS:\s+(?<size>\d+) kB$/mu.exec(status)?.groups?.["size"];
-    return kibibytes === undefined ? undefined : Number(kibibytes) * 1024;
+  async memory(): Promise<MemorySize> {
+    const read = async (file: string, name: string): Promise<number | undefined> => {
+      const text = await readFile(`/proc/${this.#child.pid}/${file}`, "utf8").catch(() => "");
+      const kibibytes = new RegExp(`^${name}:\\s+(?<size>\\d+) kB$`, "mu").exec(text)?.groups?.["size"];
+      return kibibytes === undefined ? undefined : Number(kibibytes) * 1024;
+    };
+    return { residentBytes: await read("status", "VmRSS"), proportionalBytes: await read("smaps_rollup", "Pss") };
   }
 
   async stop(): Promise<void> {

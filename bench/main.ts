@@ -8,6 +8,7 @@ import { printProgress } from "../src/host/node/guests/print-progress.ts";
 import { benches, ours, peers } from "./catalog.ts";
 import type { Bench, SubjectSource } from "./contract.ts";
 import { drawPicture, formatBars, formatResult, ratioBars, resultJson } from "./report/index.ts";
+import { targetsOf } from "./targets.ts";
 
 const exitStatus = { failed: 1, badArgument: 2, interrupted: 130 } as const;
 
@@ -56,7 +57,7 @@ async function main(signal: AbortSignal): Promise<boolean> {
   const { bench, peer: peerSource } = choose(positionals[0], values.peer);
   const runs = parseCount(values.runs, "runs") ?? bench.defaultRuns;
   const scale = parseCount(values.scale, "scale") ?? 1;
-  const timeoutSeconds = parseCount(values.timeout, "timeout") ?? 300;
+  const timeoutSeconds = parseCount(values.timeout, "timeout");
   const onProgress = printProgress(process.stderr);
   const self = await ours.prepare(onProgress), peer = await peerSource.prepare(onProgress);
   const log = (text: string): void => void process.stderr.write(`${text}\n`);
@@ -66,13 +67,14 @@ async function main(signal: AbortSignal): Promise<boolean> {
   });
 
   const picture = resolve(values.picture ?? fileURLToPath(new URL(`../dist/bench/${bench.name}-${peer.name}.svg`, import.meta.url)));
-  const bars = ratioBars(result.rows);
+  const targets = targetsOf(bench.name, peer.name);
+  const bars = ratioBars(result.rows, targets);
   await mkdir(dirname(picture), { recursive: true });
-  await writeFile(picture, drawPicture(result.title, `${self.description}; ${peer.description}; median of ${runs}`, bars));
-  const text = `${formatResult(result)}\n\n${formatBars(bars)}\n\npicture: ${picture}\n`;
+  await writeFile(picture, drawPicture(result.title, `${self.description}; ${peer.description}; median of ${runs}; dark marks: targets`, bars));
+  const text = `${formatResult(result, targets)}\n\n${formatBars(bars)}\n\npicture: ${picture}\n`;
   if (values.json === true) {
     process.stderr.write(text);
-    console.log(resultJson(result));
+    console.log(resultJson(result, targets));
   } else {
     process.stdout.write(text);
   }

@@ -4,6 +4,8 @@ import { formatRatio } from "./format.ts";
 export interface Bar {
   readonly name: string;
   readonly ratio: number;
+  /** The highest ratio wanted. */
+  readonly target?: number | undefined;
 }
 
 const cellsPerDoubling = 4;
@@ -11,7 +13,7 @@ const eighths = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
 /** Doublings that the axis spans on both sides of 1. */
 export function axis(bars: readonly Bar[]): { readonly left: number; readonly right: number } {
-  const doublings = bars.map(({ ratio }) => Math.log2(ratio));
+  const doublings = bars.flatMap(({ ratio, target }) => [ratio, ...(target === undefined ? [] : [target])]).map(Math.log2);
   return { left: Math.max(0, Math.ceil(-Math.min(...doublings))), right: Math.max(0, Math.ceil(Math.max(...doublings))) };
 }
 

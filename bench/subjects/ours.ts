@@ -10,6 +10,7 @@ export const ours: SubjectSource = {
   prepare() {
     return Promise.resolve({
       name: "ours",
+      architecture: "x86-64",
       description: `Ringmaster (soft, ${cpuModel}) on Node ${process.version}`,
       launch: (job: GuestJob) => ({
         program: process.execPath,

@@ -18,6 +18,7 @@ export const qemu: SubjectSource = {
     progress.done("QEMU is there");
     return {
       name: "qemu",
+      architecture: "x86-64",
       description: `QEMU ${version} (${machineArguments.join(" ")})`,
       launch: (job: GuestJob) => ({
         program: tool.path,

@@ -18,7 +18,8 @@ export interface GuestPaths {
   readonly "cloud-6.12": LinuxGuest;
   /** Debian 12's 32-bit kernel for processors without PAE, and a 32-bit userland. */
   readonly "686-6.1": LinuxGuest;
-  readonly seabios: { readonly firmware: string; readonly vgaBios: string };
+  /** `smallFirmware` is the build for 128 KiB, for boards that have no room for 256. */
+  readonly seabios: { readonly firmware: string; readonly smallFirmware: string; readonly vgaBios: string };
   /** `code` is read-only flash, `variables` the initial contents of the writable flash below it. */
   readonly ovmf: { readonly code: string; readonly variables: string };
   /** `kernel` follows the Linux boot protocol. */

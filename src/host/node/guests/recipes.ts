@@ -138,7 +138,9 @@ export const recipes: Readonly<Record<GuestName, Recipe>> = {
   "generic-6.1": linux("linux-image-amd64", "release"),
   "cloud-6.12": linux("linux-image-cloud-amd64", "backports"),
   "686-6.1": linux("linux-image-686", "release-i386"),
-  seabios: copies("seabios", { firmware: "usr/share/seabios/bios-256k.bin", vgaBios: "usr/share/seabios/vgabios-stdvga.bin" }),
+  seabios: copies("seabios", {
+    firmware: "usr/share/seabios/bios-256k.bin", smallFirmware: "usr/share/seabios/bios.bin", vgaBios: "usr/share/seabios/vgabios-stdvga.bin",
+  }),
   ovmf: copies("ovmf", { code: "usr/share/OVMF/OVMF_CODE_4M.fd", variables: "usr/share/OVMF/OVMF_VARS_4M.fd" }),
   "memtest86+": copies("memtest86+", { kernel: "boot/memtest86+x64.bin", efi: "boot/memtest86+x64.efi" }),
   "disk-bios": disk("grub-pc-bin", buildBiosDisk),

@@ -13,6 +13,8 @@ export type UserErrorCode =
   | "DISK_SHORT"
   | "DISK_FAILED"
   | "ACCELERATOR_UNAVAILABLE"
+  | "BAD_SNAPSHOT"
+  | "SNAPSHOT_NEWER"
   | "GUEST_MISSING"
   | "TOOL_MISSING"
   | "TIMEOUT"

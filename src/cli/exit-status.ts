@@ -19,6 +19,8 @@ export const exitStatusOfError: Readonly<Record<UserErrorCode, number>> = {
   BAD_CONFIG: 78,
   GUEST_FAILED: 79,
   FILE_NOT_WRITABLE: 80,
+  BAD_SNAPSHOT: 81,
+  SNAPSHOT_NEWER: 82,
   TIMEOUT: 124,
   ABORTED: 130,
 };

@@ -3,6 +3,7 @@
  * comes to them through these ports, so that a core can be tested, saved and run under any accelerator.
  */
 import type { GuestPhysical } from "../base/address.ts";
+import type { Shape } from "../base/shape.ts";
 
 export type AccessSize = 1 | 2 | 4;
 
@@ -65,9 +66,11 @@ export interface DeviceContext {
   irq(line: number): IrqLine;
 }
 
-/** A device on the board. `state` is plain, JSON-serializable data (typed arrays allowed) that names its state in full. */
+/** A device on the board. `state` is plain data (typed arrays allowed) that names its state in full. */
 export interface Device<State> {
   readonly state: State;
+  /** Requests handed to a back end that has not answered: they are not part of `state`, so saving waits for them. */
+  readonly requestsUnderWay?: number;
   /**
    * Platform reset (not power-on: battery-backed contents survive). The board resets interrupt controllers
    * last, when the devices have let go of their lines.
@@ -84,6 +87,8 @@ export interface DeviceDefinition<Config, State, Built extends Device<State> = D
   readonly description: string;
   /** Raised when the meaning of `State` changes. */
   readonly stateVersion: number;
+  /** What a saved state looks like. Saved states may come from anybody: nothing that it allows may break the device. */
+  stateShape(config: Config): Shape<State>;
   /** Builds the device as after power-on or, given a saved `state`, continues it (timers re-armed, lines driven). */
   create(config: Config, context: DeviceContext, state?: State): Built;
 }

@@ -50,8 +50,21 @@ export function cellIndex(hasModrm: boolean, prefixSlot: number, modrm: number):
   return prefixSlot * modrmClassCount + modrmClass;
 }
 
-/** Builds the table from the instructions whose feature is present. */
-export function buildDecodeTable<I extends EncodedInstruction>(
+/** Tables built before, by instructions and the features that were present among theirs. */
+const builtTables: WeakMap<readonly EncodedInstruction[], Map<string, DecodeTable<EncodedInstruction>>> = new WeakMap();
+
+/** The table of the instructions whose feature is present. Processors of one model share it: building it takes longer than all else about them. */
+export function decodeTable<I extends EncodedInstruction>(instructions: readonly I[], hasFeature: (name: string) => boolean): DecodeTable<I> {
+  const features = new Set(instructions.flatMap(({ feature }) => feature === undefined || !hasFeature(feature) ? [] : [feature]));
+  const key = [...features].toSorted().join(" ");
+  const known = builtTables.get(instructions) ?? new Map<string, DecodeTable<EncodedInstruction>>();
+  builtTables.set(instructions, known);
+  const table = known.get(key) as DecodeTable<I> | undefined ?? buildDecodeTable(instructions, hasFeature);
+  known.set(key, table);
+  return table;
+}
+
+function buildDecodeTable<I extends EncodedInstruction>(
   instructions: readonly I[],
   hasFeature: (name: string) => boolean,
 ): DecodeTable<I> {

@@ -3,7 +3,7 @@
  * It is total: every byte string has a result, and nothing outside the 15 bytes is read.
  */
 import { ByteCursor } from "./byte-cursor.ts";
-import { buildDecodeTable, cellIndex, PrefixSlot } from "./decode-table.ts";
+import { decodeTable, cellIndex, PrefixSlot } from "./decode-table.ts";
 import type { DecodeTable, EncodedInstruction, OpcodeRow, TableEntry } from "./decode-table.ts";
 import { ConditionBit, OpcodeMap } from "./encoding.ts";
 import type { ParsedEncoding } from "./encoding.ts";
@@ -65,7 +65,7 @@ export class Decoder<I extends EncodedInstruction> {
 
   /** Throws if two encodings claim the same bytes. */
   constructor(instructions: readonly I[], options: DecoderOptions) {
-    this.table = buildDecodeTable(instructions, (name) => options.hasFeature(name));
+    this.table = decodeTable(instructions, (name) => options.hasFeature(name));
     this.isAmd = options.vendor === "amd";
     this.hasLockedCr8 = options.hasFeature(lockedCr8Feature);
   }

@@ -1,6 +1,7 @@
 /** The board: every device, how they are wired, and what the ACPI tables say of them. The only list of devices. */
 import type { AcceleratorInstance } from "../accel/contract.ts";
 import { UserError } from "../base/errors.ts";
+import type { Shape } from "../base/shape.ts";
 import type { AcpiBoard } from "../boot/acpi/board.ts";
 import { defaultPowerManagement } from "../boot/acpi/board.ts";
 import { hpetBase, ioApicBase, localApicBase, type MemoryMap } from "../boot/memory-map.ts";
@@ -20,7 +21,7 @@ import { decodeMessageSignal } from "../devices/irq/message.ts";
 import { pic } from "../devices/irq/pic/index.ts";
 import { fanOut, wiredOr } from "../devices/irq/wired-or.ts";
 import { PciBus } from "../devices/pci/bus.ts";
-import type { PciDeviceContext } from "../devices/pci/contract.ts";
+import type { PciAddress, PciDeviceContext } from "../devices/pci/contract.ts";
 import { hostBridge, type HostBridge, type ShadowRegion } from "../devices/pci/host-bridge/index.ts";
 import { lpcBridge, type LpcBridge } from "../devices/pci/lpc-bridge/index.ts";
 import { resetPorts } from "../devices/reset/reset-ports/index.ts";
@@ -33,6 +34,7 @@ import { virtioBlock } from "../devices/virtio/blk/index.ts";
 import { virtioEntropy } from "../devices/virtio/rng/index.ts";
 import type { MachineConfig, MachineEnd } from "./config.ts";
 import { cmosContents } from "./cmos.ts";
+import type { SavedComponents } from "./saved-components.ts";
 
 /** What the board cannot do by itself. */
 export interface BoardWires {
@@ -57,7 +59,16 @@ const lowShadowStart = 0xc_0000;
 export interface BoardDevice {
   readonly name: string;
   readonly stateVersion: number;
+  readonly stateShape: Shape<unknown>;
   readonly device: Device<unknown>;
+}
+
+/** What all definitions have in common, whichever bus they are for. */
+interface Definition<Config, State, Context, Built extends Device<State>> {
+  readonly name: string;
+  readonly stateVersion: number;
+  stateShape(config: Config): Shape<State>;
+  create(config: Config, context: Context, state?: State): Built;
 }
 
 export class Board {
@@ -76,7 +87,8 @@ export class Board {
   readonly devices: BoardDevice[] = [];
   readonly #config: MachineConfig;
 
-  constructor(config: MachineConfig, wires: BoardWires, memoryBus: DispatchBus) {
+  /** With `saved`, every device continues from there; otherwise as after power-on. */
+  constructor(config: MachineConfig, wires: BoardWires, memoryBus: DispatchBus, saved?: SavedComponents) {
     this.#config = config;
     this.memoryBus = memoryBus;
     const { clock, memory } = wires;
@@ -86,13 +98,20 @@ export class Board {
       signalMessage: (address, data) => this.apicBus.send(decodeMessageSignal(address, data)),
       irq: (line) => lines[line](),
     };
-    const add = <T extends Device<unknown>>(definition: { name: string; stateVersion: number }, device: T, suffix = ""): T => {
-      this.devices.push({ name: definition.name + suffix, stateVersion: definition.stateVersion, device });
+    const add = <Config, State, Built extends Device<State>>(
+      definition: Definition<Config, State, PciDeviceContext, Built>, deviceConfig: Config, place: { readonly suffix?: string; readonly address?: PciAddress } = {},
+    ): Built => {
+      const name = definition.name + (place.suffix ?? "");
+      const { stateVersion } = definition;
+      const stateShape = definition.stateShape(deviceConfig);
+      const { address } = place;
+      const device = definition.create(deviceConfig, address === undefined ? context : { ...context, address }, saved?.take(name, stateVersion, stateShape));
+      this.devices.push({ name, stateVersion, stateShape: stateShape as Shape<unknown>, device });
       return device;
     };
 
-    this.pic = add(pic, pic.create({ output: wires.interruptOutput }, context));
-    const ioApic = add(ioapic, ioapic.create({ base: ioApicBase, deliver: (message) => this.apicBus.send(message) }, context));
+    this.pic = add(pic, { output: wires.interruptOutput });
+    const ioApic = add(ioapic, { base: ioApicBase, deliver: (message) => this.apicBus.send(message) });
     this.apicBus.onEndOfInterrupt((vector) => ioApic.endOfInterrupt(vector));
     for (let line = 0; line < 24; line++) {
       const toIoApic = ioApic.input(line === 0 ? 2 : line);
@@ -100,58 +119,47 @@ export class Board {
     }
 
     const gate = new LegacyGate();
-    if (config.devices.hpet) {
-      add(hpet, hpet.create({ base: hpetBase, legacyReplacement: (isActive) => gate.setClosed(isActive) }, context));
-    }
-    add(pit, pit.create({ interrupt: gate.through(lines[0]()) }, context));
+    if (config.devices.hpet) add(hpet, { base: hpetBase, legacyReplacement: (isActive) => gate.setClosed(isActive) });
+    add(pit, { interrupt: gate.through(lines[0]()) });
     if (config.devices.rtc) {
-      add(rtc, rtc.create({
-        startEpochMs: config.startEpochMs, contents: cmosContents(wires.memoryMap), interrupt: gate.through(lines[8]()),
-      }, context));
+      add(rtc, { startEpochMs: config.startEpochMs, contents: cmosContents(wires.memoryMap), interrupt: gate.through(lines[8]()) });
     }
     // Every program since the 386 opens the gate first thing; it is always open here.
     const a20: IrqLine = { set: () => {} };
-    if (config.devices.keyboard) {
-      this.keyboard = add(i8042, i8042.create({ a20, onReset: () => wires.onReset("processor") }, context));
-    }
-    this.power = pmBlock.create({
+    if (config.devices.keyboard) this.keyboard = add(i8042, { a20, onReset: () => wires.onReset("processor") });
+    this.power = add(pmBlock, {
       base: undefined,
       sciLine: defaultPowerManagement.sciInterrupt,
       onPowerOff: () => wires.onEnd({ kind: "poweroff" }),
-    }, context);
-    add(pmBlock, this.power);
+    });
     this.serialPorts = serialPortPlaces.slice(0, config.devices.serialPorts).map((place, port) =>
-      add(uart16550, uart16550.create({
+      add(uart16550, {
         ...place, transmit: (byte) => config.onSerial(port, byte), receiveReady: () => config.onSerialReady?.(port),
-      }, context), `@${port}`));
-    this.fwCfg = add(fwCfg, fwCfg.create({}, context));
+      }, { suffix: `@${port}` }));
+    this.fwCfg = add(fwCfg, {});
     const { debugConsolePort, debugExitPort } = config.devices;
-    if (debugConsolePort !== undefined) {
-      add(debugcon, debugcon.create({ port: debugConsolePort, onByte: (byte) => config.onDebugConsole?.(byte) }, context));
-    }
+    if (debugConsolePort !== undefined) add(debugcon, { port: debugConsolePort, onByte: (byte) => config.onDebugConsole?.(byte) });
     if (debugExitPort !== undefined) {
-      add(isaDebugExit, isaDebugExit.create({ port: debugExitPort, onExit: (status) => wires.onEnd({ kind: "debug-exit", status }) }, context));
+      add(isaDebugExit, { port: debugExitPort, onExit: (status) => wires.onEnd({ kind: "debug-exit", status }) });
     }
 
-    this.hostBridge = hostBridge.create({ shadowChanged: (region) => this.#mapShadow(wires, region) }, context);
-    add(hostBridge, this.hostBridge);
+    this.hostBridge = add(hostBridge, { shadowChanged: (region) => this.#mapShadow(wires, region) });
     // After the host bridge, whose port 0xCF8 register would cover 0xCF9.
-    add(resetPorts, resetPorts.create({ a20, onReset: (kind) => wires.onReset(kind) }, context));
-    this.lpcBridge = add(lpcBridge, lpcBridge.create({ pmBaseChanged: (base) => this.power.mapping.relocate(base) }, context));
+    add(resetPorts, { a20, onReset: (kind) => wires.onReset(kind) });
+    this.lpcBridge = add(lpcBridge, { pmBaseChanged: (base) => this.power.mapping.relocate(base) });
     if (config.devices.vga) {
       const rom = config.firmware?.vgaBios;
-      this.vga = add(vga, vga.create(rom === undefined ? {} : { rom }, { ...context, address: { device: 1, function: 0 } }));
+      this.vga = add(vga, rom === undefined ? {} : { rom }, { address: { device: 1, function: 0 } });
     }
-    config.disks.forEach(({ backend, serial }, index) => add(virtioBlock, virtioBlock.create({
+    config.disks.forEach(({ backend, serial }, index) => add(virtioBlock, {
       disk: backend, ...(serial === undefined ? {} : { serial }),
       failed: (failure) => config.onDiskFailure?.(failure),
-    }, context), `@${index}`));
-    if (config.devices.random) add(virtioEntropy, virtioEntropy.create({ source: (target) => config.fillRandom(target) }, context));
+    }, { suffix: `@${index}` }));
+    if (config.devices.random) add(virtioEntropy, { source: (target) => config.fillRandom(target) });
     if (config.cdrom !== undefined) {
-      const drives = [{ kind: "cdrom", disc: config.cdrom }] as const;
-      add(ahci, ahci.create({ drives }, { ...context, address: { device: 0x1f, function: 2 } }));
+      add(ahci, { drives: [{ kind: "cdrom", disc: config.cdrom }] }, { address: { device: 0x1f, function: 2 } });
     }
-    if (config.firmware === undefined) {
+    if (config.firmware === undefined && saved === undefined) {
       this.lpcBridge.assignResources(defaultPowerManagement.base);
       this.pci.assignResources();
       this.hostBridge.openShadow();

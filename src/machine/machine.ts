@@ -1,6 +1,9 @@
 /** One machine: accelerator, board, processors and clock, with its lifecycle from power-on to its end. */
 import type { Accelerator, AcceleratorInstance, BootState, VirtualProcessor } from "../accel/contract.ts";
-import { UserError } from "../base/errors.ts";
+import { processorStateVersion } from "../accel/processor-state.ts";
+import { processorStateShape } from "../accel/processor-state-shape.ts";
+import { invariant, UserError } from "../base/errors.ts";
+import { count, finite, object, type RegionSink, type Shape, signed } from "../base/shape.ts";
 import { createAcpiFiles, layOutAcpiTables } from "../boot/acpi/layout.ts";
 import { generalRegisterNames, type BootImage } from "../boot/contract.ts";
 import { createMemoryMap, encodeE820, type MemoryMap } from "../boot/memory-map.ts";
@@ -8,12 +11,13 @@ import { DispatchBus, memorySpaceBytes } from "../devices/bus.ts";
 import { VirtualClock } from "../devices/clock.ts";
 import type { GuestMemory } from "../devices/contract.ts";
 import { FwCfgItem } from "../devices/firmware/fw-cfg/fw-cfg.ts";
-import { LocalApic } from "../devices/irq/local-apic/index.ts";
+import { LocalApic, localApicStateShape, localApicStateVersion } from "../devices/irq/local-apic/index.ts";
 import type { Mapping } from "../devices/contract.ts";
 import { createCpuModel } from "../isa/models/index.ts";
 import type { CpuModel, ProcessorBus } from "../isa/processor.ts";
 import { Board } from "./board.ts";
 import type { MachineConfig, MachineEnd } from "./config.ts";
+import type { SavedComponent, SavedComponents } from "./saved-components.ts";
 
 /** What a slice of running came to. */
 export type SliceResult =
@@ -31,6 +35,29 @@ const lowFirmwareBytes = 0x2_0000;
 /** Instructions of one call into a processor in real-time mode, before its speed is known. */
 const firstSliceInstructions = 50_000;
 const sliceTargetNs = 2_000_000;
+
+/** What the machine itself remembers, beside its devices and processors. */
+interface TimeState {
+  /** Virtual time. */
+  readonly nowNs: number;
+  /** Part of it that deterministic waiting skipped. */
+  readonly skippedNs: number;
+  /** What the guest's TSC is ahead of virtual time. */
+  readonly tscOffset: bigint;
+  readonly retiredInstructions: number;
+}
+
+const timeStateVersion = 1;
+const timeStateShape: Shape<TimeState> = object<TimeState>({
+  nowNs: finite, skippedNs: finite, tscOffset: signed(65), retiredInstructions: count,
+});
+
+/** What a machine continues from. */
+export interface SavedMachine {
+  readonly components: SavedComponents;
+  /** Gives the accelerator the contents of its storage, before devices and processors are made. */
+  fillStorage(instance: AcceleratorInstance): void;
+}
 
 export class Machine {
   readonly clock: VirtualClock;
@@ -51,10 +78,19 @@ export class Machine {
   #sliceEndNs = -Infinity;
   #tscOffset = 0n;
   #bootImage: BootImage | undefined;
+  /** Instructions retired before this machine was restored. */
+  readonly #retiredBefore: number;
 
-  /** @throws UserError BAD_MEMORY_SIZE, BAD_CONFIG. */
-  constructor(config: MachineConfig, accelerator: Accelerator) {
+  /**
+   * A machine as after power-on, or one that goes on from a saved state; `config` is then what the saved one had.
+   * @throws UserError BAD_MEMORY_SIZE, BAD_CONFIG; BAD_SNAPSHOT, SNAPSHOT_NEWER.
+   */
+  constructor(config: MachineConfig, accelerator: Accelerator, saved?: SavedMachine) {
     this.#config = config;
+    const time = saved?.components.take("machine", timeStateVersion, timeStateShape);
+    this.#retiredBefore = time?.retiredInstructions ?? 0;
+    this.#skippedNs = time?.skippedNs ?? 0;
+    this.#tscOffset = time?.tscOffset ?? 0n;
     this.memoryMap = createMemoryMap(config.memorySizeBytes);
     const firmwareBytes = config.firmware?.image.length ?? 0;
     if (firmwareBytes % storageGranuleBytes !== 0) {
@@ -67,6 +103,7 @@ export class Machine {
     }
     const { clock } = config;
     this.clock = new VirtualClock({
+      startNs: time?.nowNs ?? 0,
       source: clock.mode === "real-time" ? () => clock.hostNowNs() : () => this.#instructionTimeNs(clock.nsPerInstruction),
       armed: (deadlineNs) => this.#deadlineArmed(deadlineNs),
     });
@@ -78,15 +115,18 @@ export class Machine {
       this.#instance.map({ address, sizeBytes, readOffset: ramOffset, writeOffset: ramOffset });
     }
     this.#instance.map({ address: 0xa_0000, sizeBytes: 0x2_0000, readOffset: undefined, writeOffset: undefined });
+    this.#placeFirmware();
+    saved?.fillStorage(this.#instance);
     this.board = new Board(config, {
       instance: this.#instance, memory: this.guestMemory(), clock: this.clock, memoryMap: this.memoryMap,
       firmwareOffset: (address) => this.#lowFirmwareOffset(address),
       interruptOutput: { set: (level) => this.#apics[0]?.setLint(0, level) },
       onEnd: (end) => this.#finish(end),
       onReset: (kind) => this.#requestReset(kind),
-    }, memoryBus);
-    this.processors = [this.#createProcessor(0, memoryBus)];
-    this.#installFirmware();
+    }, memoryBus, saved?.components);
+    this.processors = [this.#createProcessor(0, memoryBus, saved?.components)];
+    this.#describeToFirmware();
+    saved?.components.checkAllTaken();
   }
 
   /** Guest RAM as devices and debuggers reach it. */
@@ -99,10 +139,10 @@ export class Machine {
   }
 
   #instructionTimeNs(nsPerInstruction: number): number {
-    return (this.processors[0]?.retiredInstructions ?? 0) * nsPerInstruction + this.#skippedNs;
+    return (this.#retiredBefore + (this.processors[0]?.retiredInstructions ?? 0)) * nsPerInstruction + this.#skippedNs;
   }
 
-  #createProcessor(index: number, memoryBus: DispatchBus): VirtualProcessor {
+  #createProcessor(index: number, memoryBus: DispatchBus, saved: SavedComponents | undefined): VirtualProcessor {
     let mapping: Mapping | undefined;
     let processor: VirtualProcessor | undefined;
     const apic: LocalApic = new LocalApic({ id: index, isBootProcessor: index === 0 }, {
@@ -125,11 +165,12 @@ export class Machine {
         },
         acknowledgeExternal: () => this.board.pic.acknowledge(),
       },
-    });
+    }, saved?.take(`local-apic@${index}`, localApicStateVersion, localApicStateShape));
     mapping = memoryBus.map(apic.mappedBase(), 0x1000, apic, `local-apic@${index}`);
     this.#apics.push(apic);
     this.board.apicBus.attach(apic);
     processor = this.#instance.createProcessor(index, this.#processorBus(apic), apic);
+    if (saved !== undefined) processor.setState(saved.take(`processor@${index}`, processorStateVersion, processorStateShape));
     return processor;
   }
 
@@ -164,12 +205,17 @@ export class Machine {
     return this.#firmwareOffset + size - (lowFirmwareEnd - address);
   }
 
-  #installFirmware(): void {
+  #placeFirmware(): void {
     const { firmware } = this.#config;
     if (firmware === undefined) return;
     const { image } = firmware;
     this.#instance.storage.set(image, this.#firmwareOffset);
     this.#instance.map({ address: firmwareEnd - image.length, sizeBytes: image.length, readOffset: this.#firmwareOffset, writeOffset: undefined });
+  }
+
+  /** What firmware reads of the machine through fw_cfg. */
+  #describeToFirmware(): void {
+    if (this.#config.firmware === undefined) return;
     const { fwCfg } = this.board;
     const word = (value: number): Uint8Array => {
       const bytes = new Uint8Array(8);
@@ -210,6 +256,33 @@ export class Machine {
     return this.#bootImage;
   }
 
+  // --- saving ------------------------------------------------------------------------------------------------------
+
+  /** Requests that back ends have not answered; a machine is saved when there are none. */
+  get requestsUnderWay(): number {
+    return this.board.devices.reduce((sum, { device }) => sum + (device.requestsUnderWay ?? 0), 0);
+  }
+
+  /**
+   * The state of everything but guest memory, between two slices. Byte arrays too large for JSON go to `regions`
+   * uncopied: they are valid until the machine runs again.
+   * @throws UserError BAD_ARGUMENT for a machine that has ended.
+   */
+  save(regions: RegionSink): SavedComponent[] {
+    if (this.#end !== undefined) throw new UserError("BAD_ARGUMENT", "The machine has ended: there is nothing to go on from.");
+    invariant(this.requestsUnderWay === 0, "a machine is saved when no request is under way");
+    const save = <State>(name: string, version: number, shape: Shape<State>, state: State): SavedComponent => ({
+      name, version, state: shape.encode(state, "", { put: (path, bytes) => regions.put(`${name}/${path}`, bytes) }),
+    });
+    const time = { nowNs: this.clock.nowNs(), skippedNs: this.#skippedNs, tscOffset: this.#tscOffset, retiredInstructions: this.retiredInstructions };
+    return [
+      save("machine", timeStateVersion, timeStateShape, time),
+      ...this.processors.map((processor, index) => save(`processor@${index}`, processorStateVersion, processorStateShape, processor.getState())),
+      ...this.#apics.map((apic, index) => save(`local-apic@${index}`, localApicStateVersion, localApicStateShape, apic.state)),
+      ...this.board.devices.map(({ name, stateVersion, stateShape, device }) => save(name, stateVersion, stateShape, device.state)),
+    ];
+  }
+
   // --- running -----------------------------------------------------------------------------------------------------
 
   get end(): MachineEnd | undefined {
@@ -217,7 +290,7 @@ export class Machine {
   }
 
   get retiredInstructions(): number {
-    return this.processors.reduce((sum, processor) => sum + processor.retiredInstructions, 0);
+    return this.processors.reduce((sum, processor) => sum + processor.retiredInstructions, this.#retiredBefore);
   }
 
   #finish(end: MachineEnd): void {

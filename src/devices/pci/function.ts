@@ -1,10 +1,11 @@
 /** A PCI function with a type 0 header: identity, BARs, capabilities, INTx, MSI and MSI-X (PCI Local Bus Specification 3.0, chapter 6). */
+import { absent, boolean, bytes, object, optional, type Shape } from "../../base/shape.ts";
 import { invariant } from "../../base/errors.ts";
 import type { AccessSize, Bus, IrqLine, MessageSignal } from "../contract.ts";
 import { BaseAddress, type BaseAddressDefinition } from "./base-address.ts";
 import { PciConfigSpace } from "./config-space.ts";
 import { Msi, msiCapability } from "./msi.ts";
-import { Msix, msixCapability, msixResetState, type MsixState } from "./msix.ts";
+import { Msix, msixCapability, msixResetState, type MsixState, msixStateShape } from "./msix.ts";
 import {
   busMasterEnableMask,
   capabilitiesListMask,
@@ -43,6 +44,14 @@ export interface PciFunctionState {
   /** The function's interrupt request, whether INTx is disabled or not. */
   isInterruptRequested: boolean;
   msix: MsixState | undefined;
+}
+
+/** For a function with this many MSI-X vectors. */
+export function pciFunctionStateShape(vectorCount = 0): Shape<PciFunctionState> {
+  return object<PciFunctionState>({
+    config: bytes(configSizeBytes), isInterruptRequested: boolean,
+    msix: vectorCount === 0 ? absent : optional(msixStateShape(vectorCount)),
+  });
 }
 
 /** Replaces plain bytes at `offset` of the configuration space, for windows such as virtio's PCI configuration access. */

@@ -1,4 +1,5 @@
 /** MSI-X: capability, vector table and pending bits (PCI Local Bus Specification 3.0, 6.8.2). */
+import { bytes, object, type Shape, words32 } from "../../base/shape.ts";
 import { invariant } from "../../base/errors.ts";
 import type { AccessSize, MessageSignal, RegisterBlock } from "../contract.ts";
 import { allOnes } from "./config-space.ts";
@@ -8,6 +9,10 @@ export interface MsixState {
   /** 16 bytes a vector: message address (low, high), data, vector control. */
   readonly table: Uint32Array;
   readonly pending: Uint8Array;
+}
+
+export function msixStateShape(vectorCount: number): Shape<MsixState> {
+  return object({ table: words32(4 * vectorCount), pending: bytes(8 * Math.ceil(vectorCount / 64)) });
 }
 
 const functionMaskMask = 0x4000;

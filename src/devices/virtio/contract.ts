@@ -25,6 +25,8 @@ export interface VirtioDevice {
   readonly queueSizes: readonly number[];
   /** Device-specific configuration. */
   readonly config: RegisterBlock;
+  /** Requests handed to an asynchronous back end and not answered yet. */
+  readonly requestsUnderWay?: number;
   /** The driver is ready; `features` are the negotiated bits 0 to 23. */
   start(port: VirtioPort, features: number): void;
   /** The driver made buffers available. */

@@ -1,12 +1,13 @@
 /** Virtio over PCI, modern interface only (Virtual I/O Device 1.2, 4.1). */
+import { object, row, type Shape, uint16, uint32, uint8, words32 } from "../../base/shape.ts";
 import { invariant } from "../../base/errors.ts";
 import type { AccessSize, GuestMemory, RegisterBlock } from "../contract.ts";
 import { allOnes } from "../pci/config-space.ts";
-import { PciFunction, type PciFunctionPorts, type PciFunctionState } from "../pci/function.ts";
+import { PciFunction, type PciFunctionPorts, type PciFunctionState, pciFunctionStateShape } from "../pci/function.ts";
 import type { Msix } from "../pci/msix.ts";
 import { CapabilityId } from "../pci/registers.ts";
 import type { VirtioDevice, VirtioPort } from "./contract.ts";
-import { maximumQueueSize, noVector, Virtqueue, type VirtqueueState } from "./virtqueue.ts";
+import { maximumQueueSize, noVector, Virtqueue, type VirtqueueState, virtqueueStateShape } from "./virtqueue.ts";
 
 const acknowledgeAndDriverMask = 0x03;
 const driverOkMask = 0x04;
@@ -53,6 +54,16 @@ export interface VirtioPciState {
   configGeneration: number;
   interruptStatus: number;
   readonly queues: readonly VirtqueueState[];
+}
+
+/** For a device type with these queues. */
+export function virtioPciStateShape(queueSizes: readonly number[]): Shape<VirtioPciState> {
+  const queues = queueSizes.map((size) => virtqueueStateShape(size));
+  return object<VirtioPciState>({
+    pci: pciFunctionStateShape(queueSizes.length + 1), status: uint8, deviceFeatureSelect: uint32, driverFeatureSelect: uint32,
+    driverFeatures: words32(2), queueSelect: uint16, configVector: uint16, configGeneration: uint8, interruptStatus: uint8,
+    queues: row(queues),
+  });
 }
 
 export class VirtioPciTransport implements VirtioPort {

@@ -2,6 +2,7 @@
  * Split virtqueue, device side (Virtual I/O Device 1.2, 2.7). Every field here belongs to the guest: each is checked
  * before use, and a queue that breaks the rules stops and tells its transport why.
  */
+import { boolean, checked, integer, object, optional, type Shape, uint16, words32 } from "../../base/shape.ts";
 import { guestPhysical } from "../../base/address.ts";
 import type { GuestMemory } from "../contract.ts";
 
@@ -33,6 +34,14 @@ export interface VirtqueueState {
   nextUsed: number;
   /** `nextUsed` when the driver was last interrupted; undefined before the first time. */
   interruptedAt: number | undefined;
+}
+
+export function virtqueueStateShape(maximumSize: number): Shape<VirtqueueState> {
+  return object({
+    size: checked(integer(1, maximumSize), (size) => (size & (size - 1)) === 0, "a power of two"),
+    isEnabled: boolean, isBroken: boolean, vector: uint16, addresses: words32(6), nextAvailable: uint16, nextUsed: uint16,
+    interruptedAt: optional(uint16),
+  });
 }
 
 function virtqueueResetState(size: number): VirtqueueState {

@@ -1,7 +1,7 @@
 /** ACPI power management block. The LPC bridge may move it: `mapping` is its place in the port space. */
 import { byteRegisterBlock } from "../../byte-registers.ts";
 import type { Device, DeviceContext, DeviceDefinition, Mapping } from "../../contract.ts";
-import { PmBlock, pmBlockBytes, type PmState } from "./pm-block.ts";
+import { PmBlock, pmBlockBytes, type PmState, pmStateShape } from "./pm-block.ts";
 
 export { ApmCommand, gpe0Bytes, PmBlock, pmBlockBytes, PmRegister, type PmState, pmTimerHertz } from "./pm-block.ts";
 
@@ -23,6 +23,7 @@ export const pmBlock: DeviceDefinition<PmBlockConfig, PmState, PmBlockDevice> = 
   name: "pm-block",
   description: "ACPI power management registers and PM timer",
   stateVersion: 1,
+  stateShape: () => pmStateShape,
   create(config: PmBlockConfig, context: DeviceContext, state?: PmState): PmBlockDevice {
     const ports = { clock: context.clock, sci: context.irq(config.sciLine), onPowerOff: () => config.onPowerOff() };
     const block = new PmBlock(ports, state);

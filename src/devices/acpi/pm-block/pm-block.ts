@@ -2,6 +2,7 @@
  * ACPI fixed hardware of the ICH9 ("Power Management I/O Registers", "APM I/O Decode"): PM1 and GPE0 event
  * blocks, the PM timer, the APM ports and the SMI registers as far as firmware asks them whether to set up SMM.
  */
+import { finite, list, object, type Shape, uint16, uint32, uint8 } from "../../../base/shape.ts";
 import type { AccessSize, Clock, Device, IrqLine, RegisterBlock, Timer } from "../../contract.ts";
 import { registerSlice } from "../../register-slice.ts";
 import { nsOfTick, ticksAt } from "../../ticks.ts";
@@ -48,6 +49,11 @@ export interface PmState {
   apmControl: number;
   apmStatus: number;
 }
+
+export const pmStateShape: Shape<PmState> = object({
+  pm1Status: uint16, checkedNs: finite, pm1Enable: uint16, pm1Control: uint16, gpe0: list(uint8, gpe0Bytes),
+  smiEnable: uint32, apmControl: uint8, apmStatus: uint8,
+});
 
 export function resetPmState(nowNs: number): PmState {
   return {

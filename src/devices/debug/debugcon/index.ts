@@ -1,4 +1,5 @@
 /** Debug console: a port that takes one character per write, as Bochs (0xE9) and QEMU (0x402) have it. */
+import { object } from "../../../base/shape.ts";
 import { byteRegisterBlock } from "../../byte-registers.ts";
 import type { Device, DeviceContext, DeviceDefinition } from "../../contract.ts";
 
@@ -18,6 +19,7 @@ export const debugcon: DeviceDefinition<DebugconConfig, DebugconState> = {
   name: "debugcon",
   description: "debug console port",
   stateVersion: 1,
+  stateShape: () => object<DebugconState>({}),
   create(config: DebugconConfig, context: DeviceContext, state?: DebugconState): Device<DebugconState> {
     const registers = byteRegisterBlock({
       read: () => presenceValue,

@@ -1,4 +1,5 @@
 /** QEMU's isa-debug-exit: a guest ends the machine and hands out a status. */
+import { object } from "../../../base/shape.ts";
 import type { Device, DeviceContext, DeviceDefinition } from "../../contract.ts";
 
 const sizeBytes = 4;
@@ -17,6 +18,7 @@ export const isaDebugExit: DeviceDefinition<IsaDebugExitConfig, IsaDebugExitStat
   name: "isa-debug-exit",
   description: "port through which a guest exits with a status",
   stateVersion: 1,
+  stateShape: () => object<IsaDebugExitState>({}),
   create(config: IsaDebugExitConfig, context: DeviceContext, state?: IsaDebugExitState): Device<IsaDebugExitState> {
     const registers = {
       read: (): number => 0,

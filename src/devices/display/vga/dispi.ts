@@ -95,6 +95,17 @@ export function writeDispi(state: VgaState, index: number, value: number): void 
   }
 }
 
+/** Whether the picture, wherever it was panned to, lies in display memory. */
+export function isPossibleMode(state: VgaState): boolean {
+  const { dispi } = state;
+  if (dispi[Dispi.bank] * bankBytes >= state.memory.length) return false;
+  if (!isDispiEnabled(state)) return true;
+  const visibleBytes = dispiLineBytes(state) * dispi[Dispi.height];
+  return depths.includes(dispi[Dispi.bitsPerPixel]) && visibleBytes > 0 && visibleBytes <= state.memory.length &&
+    dispi[Dispi.offsetX] + dispi[Dispi.width] <= dispi[Dispi.virtualWidth] &&
+    dispi[Dispi.offsetY] + dispi[Dispi.height] <= dispi[Dispi.virtualHeight];
+}
+
 function enable(state: VgaState, value: number): void {
   const { dispi } = state;
   const wasEnabled = isDispiEnabled(state);

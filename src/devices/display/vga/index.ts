@@ -1,11 +1,13 @@
 /** Catalog definition of the VGA: a PCI display that also answers at the legacy addresses (QEMU's standard VGA, 1234:1111). */
 import { invariant } from "../../../base/errors.ts";
+import { object } from "../../../base/shape.ts";
 import { byteRegisterBlock } from "../../byte-registers.ts";
 import type { RegisterBlock } from "../../contract.ts";
 import type { BaseAddressDefinition } from "../../pci/base-address.ts";
 import type { PciDevice, PciDeviceContext, PciDeviceDefinition } from "../../pci/contract.ts";
-import { PciFunction, type PciFunctionState } from "../../pci/function.ts";
+import { PciFunction, type PciFunctionState, pciFunctionStateShape } from "../../pci/function.ts";
 import { windowBase, windowBytes } from "./memory.ts";
+import { vgaStateShape } from "./state-shape.ts";
 import { videoMemoryBytes, type VgaState } from "./state.ts";
 import type { Picture } from "./picture.ts";
 import { type TextScreen, textLines } from "./text.ts";
@@ -75,6 +77,7 @@ export const vga: PciDeviceDefinition<VgaConfig, VgaDeviceState, VgaDevice> = {
   name: "vga",
   description: "VGA with Bochs VBE extensions (1234:1111)",
   stateVersion: 1,
+  stateShape: () => object<VgaDeviceState>({ pci: pciFunctionStateShape(), vga: vgaStateShape }),
   create: (config, context, state) => new VgaDevice(config, context, state),
 };
 

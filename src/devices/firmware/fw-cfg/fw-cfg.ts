@@ -1,4 +1,5 @@
 /** QEMU's firmware configuration device (QEMU docs/specs/fw_cfg): selector, data port, file directory and DMA. */
+import { bytes, count, object, record, type Shape, uint16, uint32 } from "../../../base/shape.ts";
 import { invariant } from "../../../base/errors.ts";
 import { guestPhysical } from "../../../base/address.ts";
 import type { Device, GuestMemory } from "../../contract.ts";
@@ -44,6 +45,8 @@ const directoryEntryBytes = 64;
 const dmaSignature = "QEMU CFG";
 const dmaAddressBytes = 8;
 const copyChunkBytes = 0x1_0000;
+const maximumWrittenBytes = 0x1_0000;
+const maximumWrittenFiles = 64;
 const zeros = new Uint8Array(copyChunkBytes);
 
 export interface FwCfgState {
@@ -54,6 +57,11 @@ export interface FwCfgState {
   /** What the guest has written into writable files, by name. */
   written: Record<string, Uint8Array>;
 }
+
+export const fwCfgStateShape: Shape<FwCfgState> = object({
+  selector: uint16, offset: count, dmaAddressHigh: uint32,
+  written: record(bytes({ maximum: maximumWrittenBytes }), maximumWrittenFiles),
+});
 
 export function resetFwCfgState(): FwCfgState {
   return { selector: 0, offset: 0, dmaAddressHigh: 0, written: {} };

@@ -1,6 +1,6 @@
 /** fw_cfg on ports 0x510 (selector), 0x511 (data) and 0x514 to 0x51B (DMA address). The board adds the contents. */
 import type { AccessSize, DeviceContext, DeviceDefinition, RegisterBlock } from "../../contract.ts";
-import { dmaAddressBytes, FwCfg, type FwCfgState } from "./fw-cfg.ts";
+import { dmaAddressBytes, FwCfg, type FwCfgState, fwCfgStateShape } from "./fw-cfg.ts";
 
 export { FwCfg, type FwCfgFileOptions, FwCfgItem, type FwCfgState } from "./fw-cfg.ts";
 
@@ -47,6 +47,7 @@ export const fwCfg: DeviceDefinition<FwCfgConfig, FwCfgState, FwCfg> = {
   name: "fw-cfg",
   description: "firmware configuration device",
   stateVersion: 1,
+  stateShape: () => fwCfgStateShape,
   create(_config: FwCfgConfig, context: DeviceContext, state?: FwCfgState): FwCfg {
     const device = new FwCfg(context.memory, state);
     context.ports.map(selectorPort, 2, selectorAndData(device), "fw-cfg");

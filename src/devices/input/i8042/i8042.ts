@@ -1,7 +1,8 @@
 /** Intel 8042 keyboard controller as IBM's PS/2 programs it ("Keyboard and Auxiliary Device Controller"). */
+import { boolean, list, object, optional, type Shape, uint8 } from "../../../base/shape.ts";
 import type { Device, IrqLine } from "../../contract.ts";
-import { Keyboard, type KeyboardState, resetKeyboardState } from "./keyboard.ts";
-import { Mouse, type MouseMovement, type MouseState, resetMouseState } from "./mouse.ts";
+import { Keyboard, type KeyboardState, keyboardStateShape, resetKeyboardState } from "./keyboard.ts";
+import { Mouse, type MouseMovement, type MouseState, mouseStateShape, resetMouseState } from "./mouse.ts";
 import { breakPrefix, translateScancode } from "./translation.ts";
 
 const Status = {
@@ -84,6 +85,14 @@ export interface I8042State {
   keyboard: KeyboardState;
   mouse: MouseState;
 }
+
+const outputByteShape: Shape<OutputByte> = object({ value: uint8, isAuxiliary: boolean });
+
+export const i8042StateShape: Shape<I8042State> = object({
+  ram: list(uint8, ramBytes), isA20Open: boolean, hasSystemFlag: boolean, command: optional(uint8), wasCommandWritten: boolean,
+  output: outputByteShape, isOutputFull: boolean, answers: list(outputByteShape, { maximum: 1 }), isBreakPending: boolean,
+  keyboard: keyboardStateShape, mouse: mouseStateShape,
+});
 
 export function resetI8042State(): I8042State {
   return {

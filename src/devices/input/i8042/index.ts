@@ -1,7 +1,7 @@
 /** Keyboard controller at ports 0x60 and 0x64 with a PS/2 keyboard and mouse on ISA lines 1 and 12. */
 import { byteRegisterBlock } from "../../byte-registers.ts";
 import type { DeviceContext, DeviceDefinition, IrqLine } from "../../contract.ts";
-import { I8042, type I8042State } from "./i8042.ts";
+import { I8042, type I8042State, i8042StateShape } from "./i8042.ts";
 
 export { I8042, type I8042State } from "./i8042.ts";
 export type { MouseMovement } from "./mouse.ts";
@@ -19,6 +19,7 @@ export const i8042: DeviceDefinition<I8042Config, I8042State, I8042> = {
   name: "i8042",
   description: "keyboard controller with PS/2 keyboard and mouse",
   stateVersion: 1,
+  stateShape: () => i8042StateShape,
   create(config: I8042Config, context: DeviceContext, state?: I8042State): I8042 {
     const device = new I8042(
       {

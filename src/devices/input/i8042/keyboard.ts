@@ -1,4 +1,5 @@
 /** PS/2 keyboard (IBM PS/2 Hardware Interface Technical Reference, "Keyboard"), speaking scan code set 2 or 1. */
+import { boolean, integer, list, object, optional, type Shape, uint8 } from "../../../base/shape.ts";
 import { translateScancodes } from "./translation.ts";
 
 const Response = { acknowledge: 0xfa, resend: 0xfe, selfTestPassed: 0xaa, echo: 0xee } as const;
@@ -34,6 +35,11 @@ export interface KeyboardState {
   replies: number[];
   scancodes: number[];
 }
+
+export const keyboardStateShape: Shape<KeyboardState> = object({
+  isScanning: boolean, scancodeSet: integer(1, 2), indicators: integer(0, 7), command: optional(uint8), lastSent: uint8,
+  replies: list(uint8, { maximum: 8 }), scancodes: list(uint8, { maximum: scancodeCapacity }),
+});
 
 export function resetKeyboardState(): KeyboardState {
   return {

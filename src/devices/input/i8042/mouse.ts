@@ -1,4 +1,5 @@
 /** PS/2 mouse with the IntelliMouse wheel (IBM PS/2 Hardware Interface Technical Reference, "Auxiliary Device"). */
+import { boolean, finite, integer, list, object, oneOf, optional, type Shape, uint8 } from "../../../base/shape.ts";
 
 const Response = { acknowledge: 0xfa, resend: 0xfe, selfTestPassed: 0xaa } as const;
 
@@ -56,6 +57,13 @@ export interface MouseState {
   replies: number[];
   packets: number[];
 }
+
+export const mouseStateShape: Shape<MouseState> = object({
+  isReporting: boolean, isRemote: boolean, isWrapping: boolean, scaling: integer(1, 2), resolution: integer(0, 3),
+  sampleRate: uint8, recentRates: list(uint8, { maximum: wheelKnock.length }), deviceId: oneOf(0, wheelDeviceId),
+  command: optional(uint8), lastSent: uint8, deltaX: finite, deltaY: finite, deltaWheel: finite, buttons: integer(0, 7),
+  replies: list(uint8, { maximum: 8 }), packets: list(uint8, { maximum: packetCapacity + 4 }),
+});
 
 export function resetMouseState(): MouseState {
   return {

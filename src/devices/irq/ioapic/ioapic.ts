@@ -1,4 +1,5 @@
 /** I/O APIC (Intel 82093AA, and the EOI register of version 0x20 in the ICH9 data sheet). */
+import { integer, list, object, type Shape, uint32, uint8 } from "../../../base/shape.ts";
 import type { AccessSize, Device, IrqLine, RegisterBlock } from "../../contract.ts";
 import { registerSlice } from "../../register-slice.ts";
 import { DeliveryMode, type DeliverMessage, messageTo } from "../message.ts";
@@ -26,6 +27,11 @@ export interface IoApicState {
   redirectionLow: number[];
   redirectionHigh: number[];
 }
+
+export const ioApicStateShape: Shape<IoApicState> = object({
+  select: uint8, id: integer(0, 15), pins: integer(0, 2 ** ioApicPinCount - 1),
+  redirectionLow: list(uint32, ioApicPinCount), redirectionHigh: list(uint32, ioApicPinCount),
+});
 
 export function resetIoApicState(): IoApicState {
   return {

@@ -1,8 +1,9 @@
 /** What a local APIC knows (its whole state) and whom it talks to. */
+import { boolean, checked, integer, list, object, pair, type Shape, uint32, uint8 } from "../../../base/shape.ts";
 import type { Clock } from "../../contract.ts";
 import { DeliveryMode, type InterruptMessage } from "../message.ts";
 import { Lvt, lvtCount, Register } from "./registers.ts";
-import { type ApicTimerState, resetApicTimerState } from "./timer.ts";
+import { type ApicTimerState, apicTimerStateShape, resetApicTimerState } from "./timer.ts";
 import { emptyVectorSet, type VectorSet } from "./vector-set.ts";
 
 /** The processor this APIC belongs to. */
@@ -67,6 +68,17 @@ export interface LocalApicState {
   isExternalPending: boolean;
   timer: ApicTimerState;
 }
+
+const vectorSetShape: Shape<VectorSet> = list(uint32, 8);
+
+export const localApicStateShape: Shape<LocalApicState> = object({
+  isEnabled: boolean, isX2Apic: boolean,
+  baseAddress: checked(integer(0, 2 ** 52 - 1), (address) => address % 0x1000 === 0, "the address of a page"),
+  taskPriority: uint8, logicalDestination: uint32, destinationFormat: uint32, spuriousVector: uint32,
+  errorStatus: uint32, pendingErrors: uint32, commandLow: uint32, commandHigh: uint32, lvt: list(uint32, lvtCount),
+  requests: vectorSetShape, inService: vectorSetShape, triggerModes: vectorSetShape, lintLevels: pair(boolean),
+  isExternalPending: boolean, timer: apicTimerStateShape,
+});
 
 export const defaultBaseAddress = 0xfee0_0000;
 export const lint0Index: number = Register.lvtLint0 - Register.lvtTimer;

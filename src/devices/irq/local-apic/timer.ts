@@ -1,4 +1,5 @@
 /** The local APIC timer (Intel SDM volume 3, "APIC Timer"): one-shot, periodic and TSC-deadline. */
+import { boolean, finite, integer, object, optional, type Shape, uint32 } from "../../../base/shape.ts";
 import type { Clock, Timer } from "../../contract.ts";
 import { TimerMode } from "./registers.ts";
 
@@ -18,6 +19,11 @@ export interface ApicTimerState {
   deadlineLow: number;
   deadlineHigh: number;
 }
+
+export const apicTimerStateShape: Shape<ApicTimerState> = object({
+  mode: uint32, isMasked: boolean, initialCount: uint32, divideConfiguration: integer(0, 0x0b), startNs: finite,
+  expiryNs: optional(finite), deadlineLow: uint32, deadlineHigh: uint32,
+});
 
 export function resetApicTimerState(): ApicTimerState {
   return {

@@ -1,7 +1,7 @@
 /** The PC's pair of 8259A interrupt controllers with the edge/level control registers. */
 import { byteRegisterBlock } from "../../byte-registers.ts";
 import type { DeviceContext, DeviceDefinition, IrqLine } from "../../contract.ts";
-import { PicPair, type PicPairState } from "./pic.ts";
+import { PicPair, type PicPairState, picPairStateShape } from "./pic.ts";
 
 export { PicPair, type PicPairState } from "./pic.ts";
 
@@ -14,6 +14,7 @@ export const pic: DeviceDefinition<PicConfig, PicPairState, PicPair> = {
   name: "pic",
   description: "8259A interrupt controllers",
   stateVersion: 1,
+  stateShape: () => picPairStateShape,
   create(config: PicConfig, context: DeviceContext, state?: PicPairState): PicPair {
     const pair = new PicPair(config.output, state);
     const { master, slave } = pair;

@@ -2,6 +2,7 @@
  * Intel 8259A programmable interrupt controller (data sheet 231468) with the edge/level control register
  * of the ISA bridges (ICH9 data sheet, "ELCR1/ELCR2"), and the PC's cascade of two.
  */
+import { boolean, integer, object, oneOf, type Shape, uint8 } from "../../../base/shape.ts";
 import type { ByteRegisters } from "../../byte-registers.ts";
 import type { Device, IrqLine } from "../../contract.ts";
 
@@ -46,6 +47,13 @@ export interface Pic8259State {
   /** The input of highest priority. */
   highestPriority: number;
 }
+
+const pic8259StateShape: Shape<Pic8259State> = object({
+  pins: uint8, requests: uint8, inService: uint8, mask: uint8, levelTriggered: uint8, vectorBase: uint8,
+  nextInitializationWord: oneOf(0, 2, 3, 4), needsIcw4: boolean, isSingle: boolean, isAllLevelTriggered: boolean,
+  isAutomaticEoi: boolean, isSpecialFullyNested: boolean, isSpecialMaskMode: boolean, isRotatedOnAutomaticEoi: boolean,
+  isPolled: boolean, readsInService: boolean, highestPriority: integer(0, 7),
+});
 
 export function resetPic8259State(): Pic8259State {
   return {
@@ -272,6 +280,8 @@ export interface PicPairState {
   master: Pic8259State;
   slave: Pic8259State;
 }
+
+export const picPairStateShape: Shape<PicPairState> = object({ master: pic8259StateShape, slave: pic8259StateShape });
 
 /** The PC's two 8259As: 15 ISA lines, the slave cascaded into the master's input 2. */
 export class PicPair implements Device<PicPairState> {

@@ -2,10 +2,11 @@
  * Q35 memory controller hub, device 0: configuration mechanisms, PAM shadow RAM control and SMRAM
  * (Intel 3 Series Express Chipset Family datasheet, 5.1; PCI Local Bus Specification 3.0, 3.2.2.3.2).
  */
+import { object, type Shape, uint32 } from "../../../base/shape.ts";
 import type { Bus, Mapping, RegisterBlock } from "../../contract.ts";
 import type { PciBus } from "../bus.ts";
 import { allOnes } from "../config-space.ts";
-import { PciFunction, type PciFunctionPorts, type PciFunctionState } from "../function.ts";
+import { PciFunction, type PciFunctionPorts, type PciFunctionState, pciFunctionStateShape } from "../function.ts";
 
 const pciExBarOffset = 0x60;
 const pamOffset = 0x90;
@@ -48,6 +49,8 @@ export interface HostBridgeState {
   readonly pci: PciFunctionState;
   configAddress: number;
 }
+
+export const hostBridgeStateShape: Shape<HostBridgeState> = object({ pci: pciFunctionStateShape(), configAddress: uint32 });
 
 export class HostBridge {
   readonly state: HostBridgeState;

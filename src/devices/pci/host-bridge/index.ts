@@ -1,6 +1,6 @@
 /** Catalog definition of the Q35 host bridge. */
 import type { PciDeviceDefinition } from "../contract.ts";
-import { HostBridge, type HostBridgeState, type ShadowRegion, type SmramControl } from "./host-bridge.ts";
+import { HostBridge, type HostBridgeState, hostBridgeStateShape, type ShadowRegion, type SmramControl } from "./host-bridge.ts";
 
 export interface HostBridgeConfig {
   readonly shadowChanged: (region: ShadowRegion) => void;
@@ -11,6 +11,7 @@ export const hostBridge: PciDeviceDefinition<HostBridgeConfig, HostBridgeState, 
   name: "q35-host-bridge",
   description: "Intel Q35 memory controller hub (8086:29C0): PCI configuration access, ECAM and shadow RAM control",
   stateVersion: 1,
+  stateShape: () => hostBridgeStateShape,
   create(config, context, state) {
     const bridge = new HostBridge({
       ports: context.ports,

@@ -1,6 +1,6 @@
 /** Catalog definition of the ICH9 LPC bridge. */
 import type { PciDeviceDefinition } from "../contract.ts";
-import { LpcBridge, type LpcBridgeState } from "./lpc-bridge.ts";
+import { LpcBridge, type LpcBridgeState, lpcBridgeStateShape } from "./lpc-bridge.ts";
 
 export interface LpcBridgeConfig {
   readonly pmBaseChanged?: (base: number | undefined) => void;
@@ -11,6 +11,7 @@ export const lpcBridge: PciDeviceDefinition<LpcBridgeConfig, LpcBridgeState, Lpc
   name: "ich9-lpc-bridge",
   description: "Intel ICH9 LPC bridge (8086:2918): ACPI base and interrupt routing",
   stateVersion: 1,
+  stateShape: () => lpcBridgeStateShape,
   create(config, context, state) {
     const bridge = new LpcBridge({
       ports: context.ports,

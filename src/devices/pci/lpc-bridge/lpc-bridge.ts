@@ -2,9 +2,10 @@
  * ICH9 LPC bridge, device 31 function 0: ACPI base, PIRQ routing to PIC and I/O APIC, chipset configuration registers
  * (Intel I/O Controller Hub 9 Family datasheet, chapters 10.1 and 13.1).
  */
+import { bytes, checked, object, type Shape, uint32, words16 } from "../../../base/shape.ts";
 import type { IrqLine, Mapping, RegisterBlock } from "../../contract.ts";
 import type { InterruptRouter } from "../bus.ts";
-import { PciFunction, type PciFunctionPorts, type PciFunctionState } from "../function.ts";
+import { PciFunction, type PciFunctionPorts, type PciFunctionState, pciFunctionStateShape } from "../function.ts";
 
 const pmBaseOffset = 0x40;
 const acpiControlOffset = 0x44;
@@ -61,6 +62,11 @@ export interface LpcBridgeState {
   /** Levels of the 4 × 32 interrupt pins. */
   readonly pins: Uint8Array;
 }
+
+export const lpcBridgeStateShape: Shape<LpcBridgeState> = object({
+  pci: pciFunctionStateShape(), interruptRoutes: words16(32), generalControl: uint32,
+  pins: checked(bytes(4 * 32), (levels) => levels.every((level) => level <= 1), "levels of 0 and 1"),
+});
 
 export class LpcBridge implements InterruptRouter {
   readonly state: LpcBridgeState;

@@ -1,7 +1,7 @@
 /** Reset control at 0xCF9 and port 0x92. Map it after the PCI configuration ports, on top of which 0xCF9 lies. */
 import { byteRegisterBlock } from "../../byte-registers.ts";
 import type { DeviceContext, DeviceDefinition } from "../../contract.ts";
-import { ResetPorts, type ResetPortsState, type ResetPortsWires } from "./reset-ports.ts";
+import { ResetPorts, type ResetPortsState, resetPortsStateShape, type ResetPortsWires } from "./reset-ports.ts";
 
 export { ResetPorts, type ResetPortsState, type ResetPortsWires } from "./reset-ports.ts";
 
@@ -9,6 +9,7 @@ export const resetPorts: DeviceDefinition<ResetPortsWires, ResetPortsState, Rese
   name: "reset-ports",
   description: "reset control register and port 0x92",
   stateVersion: 1,
+  stateShape: () => resetPortsStateShape,
   create(config: ResetPortsWires, context: DeviceContext, state?: ResetPortsState): ResetPorts {
     const device = new ResetPorts(config, state);
     const resetControl = byteRegisterBlock({

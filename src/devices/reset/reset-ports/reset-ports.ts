@@ -1,4 +1,5 @@
 /** Reset Control Register 0xCF9 and port 0x92 of the ICH9 ("Reset Control Register", "Init and A20 Register"). */
+import { object, type Shape, uint8 } from "../../../base/shape.ts";
 import type { Device, IrqLine } from "../../contract.ts";
 
 const ResetControl = { platformMask: 0x02, triggerMask: 0x04, writableMask: 0x0e };
@@ -15,6 +16,8 @@ export interface ResetPortsState {
   resetControl: number;
   port92: number;
 }
+
+export const resetPortsStateShape: Shape<ResetPortsState> = object({ resetControl: uint8, port92: uint8 });
 
 export class ResetPorts implements Device<ResetPortsState> {
   readonly state: ResetPortsState;

@@ -1,10 +1,11 @@
 /** AHCI host bus adapter: generic host control and its ports behind a PCI function (AHCI 1.3.1, 2 and 3.1; ICH9 SATA controller). */
+import { boolean, list, object, type Shape } from "../../../base/shape.ts";
 import { invariant } from "../../../base/errors.ts";
 import type { GuestMemory, RegisterBlock } from "../../contract.ts";
-import { PciFunction, type PciFunctionPorts, type PciFunctionState } from "../../pci/function.ts";
+import { PciFunction, type PciFunctionPorts, type PciFunctionState, pciFunctionStateShape } from "../../pci/function.ts";
 import type { Msi } from "../../pci/msi.ts";
 import type { SataDrive } from "../contract.ts";
-import { AhciPort, type AhciPortState, portBytes } from "./port.ts";
+import { AhciPort, type AhciPortState, ahciPortStateShape, portBytes } from "./port.ts";
 
 const registersBytes = 0x1000;
 const firstPortOffset = 0x100;
@@ -30,6 +31,10 @@ export interface AhciState {
   readonly pci: PciFunctionState;
   isInterruptEnabled: boolean;
   readonly ports: readonly AhciPortState[];
+}
+
+export function ahciStateShape(portCount: number): Shape<AhciState> {
+  return object<AhciState>({ pci: pciFunctionStateShape(), isInterruptEnabled: boolean, ports: list(ahciPortStateShape, portCount) });
 }
 
 export class Ahci {

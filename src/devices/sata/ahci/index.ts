@@ -1,10 +1,11 @@
 /** Catalog definition of the ICH9 AHCI controller with its disks and CD-ROM drives. */
+import { object, row, type Shape } from "../../../base/shape.ts";
 import type { DiskBackend, DiskFailure } from "../../disk/contract.ts";
 import type { PciDevice, PciDeviceContext, PciDeviceDefinition } from "../../pci/contract.ts";
 import type { PciFunction } from "../../pci/function.ts";
-import { AtaDisk, type AtaDiskState } from "../ata-disk/ata-disk.ts";
-import { CdRom, type CdRomState } from "../cd-rom/cd-rom.ts";
-import { Ahci, type AhciState } from "./ahci.ts";
+import { AtaDisk, type AtaDiskState, ataDiskStateShape } from "../ata-disk/ata-disk.ts";
+import { CdRom, type CdRomState, cdRomStateShape } from "../cd-rom/cd-rom.ts";
+import { Ahci, type AhciState, ahciStateShape } from "./ahci.ts";
 
 export type SataDriveConfig =
   | { readonly kind: "disk"; readonly disk: DiskBackend; readonly serial?: string }
@@ -55,6 +56,10 @@ export const ahci: PciDeviceDefinition<AhciConfig, AhciDeviceState, AhciDevice> 
   name: "ich9-ahci",
   description: "Intel ICH9 AHCI controller (8086:2922) with SATA disks and CD-ROM drives",
   stateVersion: 1,
+  stateShape: ({ drives }) => object<AhciDeviceState>({
+    controller: ahciStateShape(drives.length),
+    drives: row<AtaDiskState | CdRomState>(drives.map(({ kind }) => kind === "disk" ? ataDiskStateShape : cdRomStateShape) as Shape<AtaDiskState | CdRomState>[]),
+  }),
   create: (config, context, state) => new AhciDevice(config, context, state),
 };
 

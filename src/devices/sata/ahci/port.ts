@@ -1,4 +1,5 @@
 /** One AHCI port: registers, link, command issue and received FISes (AHCI 1.3.1, 3.3 and 5). */
+import { boolean, object, type Shape, uint32 } from "../../../base/shape.ts";
 import { guestPhysical } from "../../../base/address.ts";
 import type { GuestMemory } from "../../contract.ts";
 import { whenDone } from "../../disk/contract.ts";
@@ -73,6 +74,12 @@ export interface AhciPortState {
   /** A command failed: no further one starts until software has restarted the list. */
   hasStopped: boolean;
 }
+
+export const ahciPortStateShape: Shape<AhciPortState> = object({
+  commandListBase: uint32, commandListBaseHigh: uint32, fisBase: uint32, fisBaseHigh: uint32, interruptStatus: uint32,
+  interruptEnable: uint32, command: uint32, taskFile: uint32, signature: uint32, sataStatus: uint32, sataControl: uint32,
+  sataError: uint32, commandIssue: uint32, isInSoftwareReset: boolean, hasStopped: boolean,
+});
 
 export interface AhciPortPorts {
   readonly memory: GuestMemory;

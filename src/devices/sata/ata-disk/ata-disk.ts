@@ -1,4 +1,5 @@
 /** A SATA disk in front of a disk back end (ATA8-ACS). No queued commands: the controller does not offer them. */
+import { boolean, object, type Shape } from "../../../base/shape.ts";
 import {
   type DiskBackend,
   type DiskFailure,
@@ -37,6 +38,8 @@ export interface AtaDiskPorts {
 export interface AtaDiskState {
   isWriteCacheEnabled: boolean;
 }
+
+export const ataDiskStateShape: Shape<AtaDiskState> = object({ isWriteCacheEnabled: boolean });
 
 export class AtaDisk implements SataDrive {
   readonly signature: number = diskSignature;

@@ -1,4 +1,5 @@
 /** An ATAPI CD-ROM drive with one data track (MMC-6; ATA8-ACS packet feature set). */
+import { boolean, object, type Shape, uint8 } from "../../../base/shape.ts";
 import {
   type DiskBackend,
   type DiskFailure,
@@ -67,6 +68,11 @@ export interface CdRomState {
   isRemovalPrevented: boolean;
   isTrayOpen: boolean;
 }
+
+export const cdRomStateShape: Shape<CdRomState> = object({
+  sense: object<Sense>({ key: uint8, code: uint8, qualifier: uint8 }),
+  hasChanged: boolean, isRemovalPrevented: boolean, isTrayOpen: boolean,
+});
 
 export class CdRom implements SataDrive {
   readonly signature: number = packetSignature;

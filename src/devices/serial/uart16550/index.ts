@@ -1,7 +1,7 @@
 /** 16550A serial port on the ISA bus. */
 import { byteRegisterBlock } from "../../byte-registers.ts";
 import type { DeviceContext, DeviceDefinition } from "../../contract.ts";
-import { type SerialState, Uart16550 } from "./uart16550.ts";
+import { type SerialState, serialStateShape, Uart16550 } from "./uart16550.ts";
 
 export { type SerialState, Uart16550 } from "./uart16550.ts";
 
@@ -19,6 +19,7 @@ export const uart16550: DeviceDefinition<Uart16550Config, SerialState, Uart16550
   name: "uart16550",
   description: "16550A serial port",
   stateVersion: 1,
+  stateShape: () => serialStateShape,
   create(config: Uart16550Config, context: DeviceContext, state?: SerialState): Uart16550 {
     const uart = new Uart16550(
       {

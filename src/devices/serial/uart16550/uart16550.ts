@@ -1,4 +1,5 @@
 /** 16550A UART (National PC16550D data sheet): the register model only. Line, clock and host console are injected. */
+import { boolean, finite, list, object, optional, type Shape, uint16, uint8 } from "../../../base/shape.ts";
 import type { ByteRegisters } from "../../byte-registers.ts";
 import type { Clock, Device, IrqLine, Timer } from "../../contract.ts";
 
@@ -57,6 +58,12 @@ export interface SerialState {
   /** When the characters now waiting raise a timeout interrupt; undefined when none will. */
   timeoutAtNs: number | undefined;
 }
+
+export const serialStateShape: Shape<SerialState> = object({
+  divisor: uint16, interruptEnable: uint8, fifoControl: uint8, lineControl: uint8, modemControl: uint8, modemInputs: uint8,
+  modemDeltas: uint8, scratch: uint8, receiveFifo: list(uint16, { maximum: fifoSizeBytes }), isOverrun: boolean,
+  isTransmitterEmptyPending: boolean, timeoutAtNs: optional(finite),
+});
 
 export function resetSerialState(): SerialState {
   return {

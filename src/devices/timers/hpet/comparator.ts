@@ -1,4 +1,5 @@
 /** One timer of an HPET (IA-PC HPET specification 1.0a, "Timer N Configuration and Comparator"): pure arithmetic. */
+import { checked, object, pair, type Shape, uint16, uint32 } from "../../../base/shape.ts";
 
 export const TimerConfiguration = {
   levelMask: 0x0002,
@@ -14,6 +15,9 @@ export const TimerConfiguration = {
   writableMask: 0x7f4e,
 } as const;
 
+/** I/O APIC pins that a timer may be routed to: 2, 8 and 16 to 23. */
+export const routeCapabilities = 0x00ff_0104;
+
 export interface HpetTimerState {
   configuration: number;
   /** 64-bit values in two words, low first. */
@@ -21,6 +25,16 @@ export interface HpetTimerState {
   period: [number, number];
   messageData: number;
   messageAddress: number;
+}
+
+export const hpetTimerStateShape: Shape<HpetTimerState> = object({
+  configuration: checked(uint16, hasRoute, "a configuration with a route that exists"),
+  comparator: pair(uint32), period: pair(uint32), messageData: uint32, messageAddress: uint32,
+});
+
+function hasRoute(configuration: number): boolean {
+  const route = (configuration >> TimerConfiguration.routeShift) & TimerConfiguration.routeMask;
+  return route === 0 || (routeCapabilities & (1 << route)) !== 0;
 }
 
 export function resetHpetTimerState(): HpetTimerState {

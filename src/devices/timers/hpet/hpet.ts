@@ -1,7 +1,10 @@
 /** High Precision Event Timers (IA-PC HPET specification 1.0a): a 100 MHz, 64-bit counter with three timers. */
+import { finite, integer, list, object, pair, type Shape, uint32 } from "../../../base/shape.ts";
 import type { AccessSize, Clock, Device, IrqLine, MessageSignal, RegisterBlock, Timer } from "../../contract.ts";
 import { registerSlice } from "../../register-slice.ts";
-import { advance, type HpetTimerState, join, resetHpetTimerState, split, ticksToMatch, TimerConfiguration } from "./comparator.ts";
+import {
+  advance, type HpetTimerState, hpetTimerStateShape, join, resetHpetTimerState, routeCapabilities, split, ticksToMatch, TimerConfiguration,
+} from "./comparator.ts";
 
 export const hpetTimerCount = 3;
 export const hpetBytes = 0x400;
@@ -14,8 +17,6 @@ const timerStride = 0x20;
 /** Intel, 64-bit counter, legacy replacement, three timers, revision 1. */
 const capabilitiesLow = (0x8086_a001 | ((hpetTimerCount - 1) << 8)) >>> 0;
 const Configuration = { enableMask: 0x01, legacyMask: 0x02 };
-/** I/O APIC pins that a timer may be routed to: 2, 8 and 16 to 23. */
-const routeCapabilities = 0x00ff_0104;
 /** Pin 2 is where ISA line 0 arrives at the I/O APIC. */
 const timerPin = 2;
 const timerLine = 0;
@@ -42,6 +43,11 @@ export interface HpetState {
   /** Which line each timer holds high for a level-triggered interrupt; -1 for none. */
   assertedLines: number[];
 }
+
+export const hpetStateShape: Shape<HpetState> = object({
+  configuration: uint32, status: integer(0, 2 ** hpetTimerCount - 1), counter: pair(uint32), counterNs: finite,
+  timers: list(hpetTimerStateShape, hpetTimerCount), assertedLines: list(integer(noLine, 23), hpetTimerCount),
+});
 
 export function resetHpetState(): HpetState {
   return {

@@ -3,7 +3,7 @@
  * restored machine's gate is closed before they drive them.
  */
 import type { DeviceContext, DeviceDefinition } from "../../contract.ts";
-import { Hpet, hpetBytes, type HpetState } from "./hpet.ts";
+import { Hpet, hpetBytes, type HpetState, hpetStateShape } from "./hpet.ts";
 
 export { Hpet, type HpetState } from "./hpet.ts";
 export { LegacyGate } from "./legacy-gate.ts";
@@ -19,6 +19,7 @@ export const hpet: DeviceDefinition<HpetConfig, HpetState, Hpet> = {
   name: "hpet",
   description: "high precision event timers",
   stateVersion: 1,
+  stateShape: () => hpetStateShape,
   create(config: HpetConfig, context: DeviceContext, state?: HpetState): Hpet {
     const device = new Hpet(
       {

@@ -2,6 +2,7 @@
  * One counter of an Intel 8254 (data sheet 231164, modes 0 to 5). Nothing ticks: count and output are
  * computed from the input clock's tick number whenever somebody looks.
  */
+import { boolean, count, integer, object, optional, type Shape, uint16, uint8 } from "../../../base/shape.ts";
 
 export const pitHertz = 1_193_182;
 
@@ -26,6 +27,13 @@ export interface PitChannelState {
   latchedCount: number | undefined;
   latchedStatus: number | undefined;
 }
+
+export const pitChannelStateShape: Shape<PitChannelState> = object({
+  mode: integer(0, 5), access: integer(Access.lowOnly, Access.lowThenHigh), isBcd: boolean, gate: boolean,
+  count: optional(integer(1, 0x1_0000)), nextCount: optional(integer(1, 0x1_0000)),
+  startTick: optional(count), heldTicks: optional(count), lowByteWritten: optional(uint8), isHighByteNext: boolean,
+  latchedCount: optional(uint16), latchedStatus: optional(uint8),
+});
 
 export function resetPitChannelState(): PitChannelState {
   return {

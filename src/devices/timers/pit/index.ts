@@ -1,7 +1,7 @@
 /** 8254 timer at ports 0x40 to 0x43 with system control port B at 0x61. */
 import { byteRegisterBlock } from "../../byte-registers.ts";
 import type { DeviceContext, DeviceDefinition, IrqLine } from "../../contract.ts";
-import { Pit, type PitState } from "./pit.ts";
+import { Pit, type PitState, pitStateShape } from "./pit.ts";
 
 export { pitHertz } from "./channel.ts";
 export { Pit, type PitState } from "./pit.ts";
@@ -15,6 +15,7 @@ export const pit: DeviceDefinition<PitConfig, PitState, Pit> = {
   name: "pit",
   description: "8254 interval timer",
   stateVersion: 1,
+  stateShape: () => pitStateShape,
   create(config: PitConfig, context: DeviceContext, state?: PitState): Pit {
     const timer = new Pit({ clock: context.clock, interrupt: config.interrupt ?? context.irq(0) }, state);
     context.ports.map(0x40, 4, byteRegisterBlock(timer), "pit");

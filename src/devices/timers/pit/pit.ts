@@ -1,8 +1,9 @@
 /** Intel 8254 programmable interval timer and the PC's system control port B (0x61), which gates channel 2. */
+import { boolean, count, integer, object, optional, type Shape, triple } from "../../../base/shape.ts";
 import type { ByteRegisters } from "../../byte-registers.ts";
 import type { Clock, Device, IrqLine, Timer } from "../../contract.ts";
 import { nsOfTick, ticksAt } from "../../ticks.ts";
-import { PitChannel, type PitChannelState, pitHertz, resetPitChannelState } from "./channel.ts";
+import { PitChannel, type PitChannelState, pitChannelStateShape, pitHertz, resetPitChannelState } from "./channel.ts";
 
 const speakerChannel = 2;
 /** Channel 1 requested a DRAM refresh every 18 ticks, and port 0x61 still shows the toggle. */
@@ -25,6 +26,10 @@ export interface PitState {
   /** Tick at which channel 0 interrupts next. */
   interruptAtTick: number | undefined;
 }
+
+export const pitStateShape: Shape<PitState> = object<PitState>({
+  channels: triple(pitChannelStateShape), controlB: integer(0, 15), interruptLevel: boolean, interruptAtTick: optional(count),
+});
 
 export function resetPitState(): PitState {
   return {

@@ -2,6 +2,7 @@
  * Motorola MC146818 real-time clock with 256 bytes of battery-backed memory, as in the ICH9 ("Real Time
  * Clock Registers"), and the century byte at 0x32 that ACPI's FADT announces.
  */
+import { finite, integer, list, object, type Shape, uint8 } from "../../../base/shape.ts";
 import type { ByteRegisters } from "../../byte-registers.ts";
 import type { Clock, Device, IrqLine, Timer } from "../../contract.ts";
 import { nsOfTick, ticksAt } from "../../ticks.ts";
@@ -81,6 +82,11 @@ export interface RtcState {
   flags: number;
   checkedNs: number;
 }
+
+export const rtcStateShape: Shape<RtcState> = object({
+  cmos: list(uint8, cmosBytes), index: integer(0, 0x7f), extendedIndex: integer(0, 0x7f),
+  baseSeconds: integer(-1e12, 1e12), baseNs: finite, weekdayOffset: integer(0, 6), flags: uint8, checkedNs: finite,
+});
 
 export interface RtcPowerOn {
   /** Wall clock at virtual time 0, milliseconds since 1970, UTC. */

@@ -1,8 +1,9 @@
 /** Catalog definition of the virtio block device. */
+import { object } from "../../../base/shape.ts";
 import type { DiskBackend, DiskFailure } from "../../disk/contract.ts";
 import type { PciDeviceDefinition } from "../../pci/contract.ts";
-import { VirtioPciDevice, type VirtioState } from "../device.ts";
-import { VirtioBlock, type VirtioBlockState } from "./virtio-block.ts";
+import { VirtioPciDevice, type VirtioState, virtioStateShape } from "../device.ts";
+import { queueSizes, VirtioBlock, type VirtioBlockState } from "./virtio-block.ts";
 
 export interface VirtioBlockConfig {
   readonly disk: DiskBackend;
@@ -20,6 +21,7 @@ export const virtioBlock: PciDeviceDefinition<
   name: "virtio-block",
   description: "Virtio 1.2 block device over PCI (1AF4:1042)",
   stateVersion: 1,
+  stateShape: () => virtioStateShape(queueSizes, object<VirtioBlockState>({})),
   create(config, context, state) {
     const device = new VirtioBlock({
       disk: config.disk,

@@ -25,6 +25,7 @@ const discardFeature = 1 << 13;
 const writeZeroesFeature = 1 << 14;
 
 const queueSize = 256;
+export const queueSizes: readonly number[] = [queueSize];
 const configBytes = 60;
 const maximumRanges = 32;
 /** 32 MiB in one range: long enough to be useful, short enough to keep a synchronous back end responsive. */
@@ -46,7 +47,7 @@ export class VirtioBlock implements VirtioDevice {
   readonly state: VirtioBlockState = {};
   readonly deviceType = 2;
   readonly classCode = 0x010000;
-  readonly queueSizes: readonly number[] = [queueSize];
+  readonly queueSizes: readonly number[] = queueSizes;
   readonly features: number;
   readonly config: RegisterBlock;
   readonly #ports: VirtioBlockPorts;

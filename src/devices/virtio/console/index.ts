@@ -1,7 +1,7 @@
 /** Catalog definition of the virtio console. */
 import type { PciDeviceDefinition } from "../../pci/contract.ts";
-import { VirtioPciDevice, type VirtioState } from "../device.ts";
-import { VirtioConsole, type VirtioConsoleState } from "./virtio-console.ts";
+import { VirtioPciDevice, type VirtioState, virtioStateShape } from "../device.ts";
+import { consoleQueueSizes, VirtioConsole, type VirtioConsoleState, virtioConsoleStateShape } from "./virtio-console.ts";
 
 export interface VirtioConsoleConfig {
   transmit(bytes: Uint8Array): void;
@@ -22,6 +22,7 @@ export const virtioConsole: PciDeviceDefinition<
   name: "virtio-console",
   description: "Virtio 1.2 console over PCI (1AF4:1043)",
   stateVersion: 1,
+  stateShape: ({ isMultiport = false }) => virtioStateShape(consoleQueueSizes(isMultiport), virtioConsoleStateShape),
   create(config, context, state) {
     const device = new VirtioConsole(
       { transmit: (bytes) => config.transmit(bytes), receiveReady: () => config.receiveReady?.() },

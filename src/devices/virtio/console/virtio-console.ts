@@ -1,4 +1,5 @@
 /** Virtio console with one port, with or without the control queues of MULTIPORT (Virtual I/O Device 1.2, 5.3). */
+import { bytes, list, object, type Shape, uint16 } from "../../../base/shape.ts";
 import type { RegisterBlock } from "../../contract.ts";
 import type { VirtioDevice, VirtioPort } from "../contract.ts";
 import { ControlEvent, controlMessageBytes, encodeControlMessage, parseControlMessage } from "./request.ts";
@@ -29,6 +30,15 @@ export interface VirtioConsoleState {
   readonly messages: Uint8Array[];
 }
 
+export const virtioConsoleStateShape: Shape<VirtioConsoleState> = object({
+  columns: uint16, rows: uint16, messages: list(bytes({ maximum: 64 }), { maximum: maximumQueuedMessages }),
+});
+
+export function consoleQueueSizes(isMultiport: boolean): number[] {
+  const data = [dataQueueSize, dataQueueSize];
+  return isMultiport ? [...data, controlQueueSize, controlQueueSize] : data;
+}
+
 export class VirtioConsole implements VirtioDevice {
   readonly state: VirtioConsoleState;
   readonly deviceType = 3;
@@ -44,8 +54,7 @@ export class VirtioConsole implements VirtioDevice {
     this.#ports = ports;
     this.state = state;
     this.features = sizeFeature | emergencyWriteFeature | (isMultiport ? multiportFeature : 0);
-    const data = [dataQueueSize, dataQueueSize];
-    this.queueSizes = isMultiport ? [...data, controlQueueSize, controlQueueSize] : data;
+    this.queueSizes = consoleQueueSizes(isMultiport);
   }
 
   readonly config: RegisterBlock = {

@@ -1,7 +1,8 @@
 /** Catalog definition of the virtio entropy device. */
+import { object } from "../../../base/shape.ts";
 import type { PciDeviceDefinition } from "../../pci/contract.ts";
-import { VirtioPciDevice, type VirtioState } from "../device.ts";
-import { type EntropySource, VirtioEntropy, type VirtioEntropyState } from "./virtio-entropy.ts";
+import { VirtioPciDevice, type VirtioState, virtioStateShape } from "../device.ts";
+import { type EntropySource, queueSizes, VirtioEntropy, type VirtioEntropyState } from "./virtio-entropy.ts";
 
 export interface VirtioEntropyConfig {
   readonly source: EntropySource;
@@ -16,6 +17,7 @@ export const virtioEntropy: PciDeviceDefinition<
   name: "virtio-entropy",
   description: "Virtio 1.2 entropy device over PCI (1AF4:1044)",
   stateVersion: 1,
+  stateShape: () => virtioStateShape(queueSizes, object<VirtioEntropyState>({})),
   create: (config, context, state) =>
     new VirtioPciDevice(new VirtioEntropy(config.source), context, state, config.broken),
 };

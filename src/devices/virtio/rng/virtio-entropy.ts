@@ -8,6 +8,7 @@ export type EntropySource = (target: Uint8Array) => void;
 
 /** A buffer gets at most this much at a time: the driver asks again if it wants more. */
 const maximumFillBytes = 0x10000;
+export const queueSizes: readonly number[] = [8];
 
 /** Nothing outlives a request. */
 export type VirtioEntropyState = Readonly<Record<string, never>>;
@@ -17,7 +18,7 @@ export class VirtioEntropy implements VirtioDevice {
   readonly deviceType = 4;
   readonly classCode = 0x00ff00;
   readonly features = 0;
-  readonly queueSizes: readonly number[] = [8];
+  readonly queueSizes: readonly number[] = queueSizes;
   readonly config: RegisterBlock = bytesRegisterBlock(new Uint8Array(0));
   readonly #source: EntropySource;
   #port: VirtioPort | undefined;

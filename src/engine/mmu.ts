@@ -54,6 +54,15 @@ export interface DataWatch {
   accessed(linear: bigint, sizeBytes: number, isWrite: boolean): void;
 }
 
+/** Where the second stage puts the page that an extension answers for in the place of memory: beyond every physical address. */
+export const virtualPageStart: number = 2 ** 52;
+
+/** Answers accesses to that page; one that it does not answer has become an exit, recorded. */
+export interface VirtualPage {
+  read(offset: number, sizeBytes: number): number | undefined;
+  write(offset: number, sizeBytes: number, value: number): boolean;
+}
+
 /** Who keeps what depends on translations: the jump cache. */
 export interface TranslationListener {
   /** Another privilege or address-space slot applies. */
@@ -71,6 +80,7 @@ export class Mmu implements ProcessorMemory {
   readonly paging: PagingState;
   watch: DataWatch | undefined = undefined;
   listener: TranslationListener | undefined = undefined;
+  virtualPage: VirtualPage | undefined = undefined;
   /** Counts of what generated code could not do itself. */
   readonly counters = { walks: 0, slowLoads: 0, slowStores: 0, flushes: 0 };
 
@@ -425,12 +435,11 @@ export class Mmu implements ProcessorMemory {
     const inPage = pageSizeBytes - (low & 0xfff);
     if (sizeBytes <= inPage) {
       this.#fill(low, high, first);
-      this.#copyOut(first, target, sizeBytes);
+      if (!this.#copyOut(first, target, sizeBytes)) return 1;
     } else {
       const second = this.#translateNext(low, high, inPage, kind, isUser, false);
       if (second < 0) return 1;
-      this.#copyOut(first, target, inPage);
-      this.#copyOut(second, target + inPage, sizeBytes - inPage);
+      if (!this.#copyOut(first, target, inPage) || !this.#copyOut(second, target + inPage, sizeBytes - inPage)) return 1;
     }
     this.watch?.accessed(view.get64(state.slowAddress), sizeBytes, kind === "write");
     return 0;
@@ -443,12 +452,19 @@ export class Mmu implements ProcessorMemory {
     return this.#translate(nextLow, nextHigh, kind, isUser, isImplicit);
   }
 
-  #copyOut(physical: number, target: number, sizeBytes: number): void {
+  /** False after an exit, which only the virtual page can ask for. */
+  #copyOut(physical: number, target: number, sizeBytes: number): boolean {
     const bytes = this.#view.u8;
     const at = this.#memory.readable(physical);
     if (at !== 0) {
       for (let i = 0; i < sizeBytes; i++) bytes[target + i] = bytes[at + i];
-      return;
+      return true;
+    }
+    if (physical >= virtualPageStart) {
+      const value = this.virtualPage?.read(physical - virtualPageStart, sizeBytes);
+      if (value === undefined) return this.#raiseExit();
+      for (let i = 0; i < sizeBytes; i++) bytes[target + i] = (value >>> (i * 8)) & 0xff;
+      return true;
     }
     for (let done = 0; done < sizeBytes;) {
       const step = accessSize(physical + done, sizeBytes - done);
@@ -456,15 +472,27 @@ export class Mmu implements ProcessorMemory {
       for (let i = 0; i < step; i++) bytes[target + done + i] = (value >>> (i * 8)) & 0xff;
       done += step;
     }
+    return true;
   }
 
-  #copyIn(physical: number, source: number, sizeBytes: number): void {
+  #raiseExit(): false {
+    this.#raise(exitVector, 0);
+    return false;
+  }
+
+  /** Like `#copyOut`. */
+  #copyIn(physical: number, source: number, sizeBytes: number): boolean {
     const bytes = this.#view.u8;
     const at = this.#memory.writable(physical);
     if (at !== 0) {
       this.#memory.announceWrite(at, sizeBytes);
       for (let i = 0; i < sizeBytes; i++) bytes[at + i] = bytes[source + i];
-      return;
+      return true;
+    }
+    if (physical >= virtualPageStart) {
+      let value = 0;
+      for (let i = 0; i < sizeBytes; i++) value |= bytes[source + i] << (i * 8);
+      return this.virtualPage?.write(physical - virtualPageStart, sizeBytes, value >>> 0) === true || this.#raiseExit();
     }
     for (let done = 0; done < sizeBytes;) {
       const step = accessSize(physical + done, sizeBytes - done);
@@ -473,6 +501,13 @@ export class Mmu implements ProcessorMemory {
       this.#memory.bus.write(physical + done, step, value >>> 0);
       done += step;
     }
+    return true;
+  }
+
+  /** Copies in to two pages; what ends in an exit has written neither. */
+  #copyInTwo(first: number, second: number, source: number, inPage: number, sizeBytes: number): boolean {
+    if (second >= virtualPageStart) return this.#copyIn(second, source + inPage, sizeBytes) && this.#copyIn(first, source, inPage);
+    return this.#copyIn(first, source, inPage) && this.#copyIn(second, source + inPage, sizeBytes - inPage);
   }
 
   slowStore(sizeBytes: number, flags: number): number {
@@ -487,12 +522,11 @@ export class Mmu implements ProcessorMemory {
     const inPage = pageSizeBytes - (low & 0xfff);
     if (sizeBytes <= inPage) {
       this.#fill(low, high, first);
-      this.#copyIn(first, source, sizeBytes);
+      if (!this.#copyIn(first, source, sizeBytes)) return 1;
     } else {
       const second = this.#translateNext(low, high, inPage, "write", isUser, false);
       if (second < 0) return 1;
-      this.#copyIn(first, source, inPage);
-      this.#copyIn(second, source + inPage, sizeBytes - inPage);
+      if (!this.#copyInTwo(first, second, source, inPage, sizeBytes)) return 1;
     }
     this.watch?.accessed(view.get64(state.slowAddress), sizeBytes, true);
     return 0;
@@ -592,13 +626,10 @@ export class Mmu implements ProcessorMemory {
     const inPage = Math.min(sizeBytes, pageSizeBytes - (low & 0xfff));
     const second = inPage < sizeBytes ? this.#translateNext(low, high, inPage, kind, isUser, isImplicit) : 0;
     if (second < 0) return false;
-    if (kind === "read") {
-      this.#copyOut(first, area, inPage);
-      if (inPage < sizeBytes) this.#copyOut(second, area + inPage, sizeBytes - inPage);
-    } else {
-      this.#copyIn(first, area, inPage);
-      if (inPage < sizeBytes) this.#copyIn(second, area + inPage, sizeBytes - inPage);
-    }
+    const isCopied = kind === "read"
+      ? this.#copyOut(first, area, inPage) && (inPage === sizeBytes || this.#copyOut(second, area + inPage, sizeBytes - inPage))
+      : inPage === sizeBytes ? this.#copyIn(first, area, inPage) : this.#copyInTwo(first, second, area, inPage, sizeBytes);
+    if (!isCopied) return false;
     if (privilege !== "supervisor") this.watch?.accessed(linear, sizeBytes, kind === "write");
     return true;
   }

@@ -537,6 +537,11 @@ export class SoftProcessor implements Processor {
     this.state.set32(state.budget, 0);
   }
 
+  /** Takes the interrupt that the controller holds: its vector, -1 when it has gone. */
+  acknowledgeInterrupt(): number {
+    return this.#interrupts.acknowledge();
+  }
+
   requestStop(): void {
     this.#stopRequested = true;
     this.attend();
@@ -592,9 +597,11 @@ export class SoftProcessor implements Processor {
 
   #performReset(): void {
     const kind = this.#resetRequest;
-    if (kind === undefined || this.virtualization?.admitsReset(kind) === false) return;
+    if (kind === undefined) return;
+    const admission = this.virtualization?.admitReset(kind) ?? "admitted";
+    if (admission === "pending") return;
     this.#resetRequest = undefined;
-    this.reset(kind);
+    if (admission === "admitted") this.reset(kind);
   }
 
   #runUntilStop(maximumInstructions: number): StopReason {
@@ -618,7 +625,8 @@ export class SoftProcessor implements Processor {
       const budget = this.#mode.single || wantsAttention ? 1 : end - this.#retired;
       // What waits behind a shadow comes after exactly one instruction: STI, NOP, CLI lets it in.
       const isShadowed = wantsAttention && s.get32(state.interruptShadow) !== 0;
-      if (!(isShadowed ? this.#stepAlone() : this.#step(budget))) return "shutdown";
+      const isAlone = isShadowed || this.virtualization?.stepsAlone === true;
+      if (!(isAlone ? this.#stepAlone() : this.#step(budget))) return "shutdown";
     }
   }
 
@@ -671,6 +679,9 @@ export class SoftProcessor implements Processor {
     this.state.set32(state.currentRecord, 0);
     switch (virtualization.takeEvent(this.#pendingEvents(shadow))) {
       case "nmi": return this.#deliverNmi();
+      case "nmi taken":
+        this.#nmiPending = false;
+        return true;
       case "interrupt": return this.#deliverInterrupt();
       default: return this.state.get32(state.activity) !== Activity.shutdown;
     }

@@ -57,6 +57,10 @@ export interface ProcessorBus {
    * wait for IRQ 13. Absent: always ignored.
    */
   floatingPointError?(): boolean;
+  /** The local APIC's EOI register is written; absent: there is no local APIC. */
+  endOfInterrupt?(): void;
+  /** Calls `ring` once, when the time stamp counter has reached `counter`; undefined: not any more. */
+  setAlarm?(counter: bigint | undefined, ring: () => void): void;
 }
 
 /** CPUID and MSRs of a processor model: data, and a property of the machine. */

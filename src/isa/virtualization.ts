@@ -16,26 +16,32 @@ export const InterceptionMask = {
   globalTables: 0x10,
   /** SLDT, STR, LLDT, LTR. */
   localTables: 0x20,
+  /** Concealed, with RDTSCP. */
+  rdpid: 0x80,
 } as const;
 
 /** Instructions of which an interceptor needs to know no more than that they are about to be executed. */
 export type PlainInstruction =
   | "cpuid" | "hlt" | "invd" | "wbinvd" | "rdtsc" | "rdtscp" | "rdpmc" | "pause" | "monitor" | "mwait" | "rsm" | "pushf"
   | "popf" | "iret" | "clts" | "smsw" | "icebp" | "sgdt" | "sidt" | "lgdt" | "lidt" | "sldt" | "str" | "lldt" | "ltr"
-  | "rdrand" | "rdseed" | "xsaves" | "xrstors";
+  | "rdrand" | "rdseed" | "invpcid";
+
+/** Instructions that a hypervisor can take away from its guest. */
+export type ConcealableInstruction = "rdtscp" | "invpcid" | "xsaves";
 
 /** A sensitive instruction that has passed its privilege checks, or a task switch about to happen. */
 export type Interceptable =
   | { readonly kind: PlainInstruction }
   | { readonly kind: "read cr" | "read dr"; readonly number: number }
   | { readonly kind: "write cr" | "write dr"; readonly number: number; readonly value: bigint }
-  /** `value` is the new CR0. */
-  | { readonly kind: "lmsw"; readonly value: bigint }
+  /** `value` is the new CR0, `word` the operand. */
+  | { readonly kind: "lmsw"; readonly value: bigint; readonly word: number }
+  /** Before any check of an access to a debug register. */
+  | { readonly kind: "mov dr"; readonly number: number; readonly isWrite: boolean }
   | { readonly kind: "rdmsr"; readonly index: number }
   | { readonly kind: "wrmsr" | "xsetbv"; readonly index: number; readonly value: bigint }
   | { readonly kind: "in" | "out"; readonly port: number; readonly sizeBytes: number; readonly isString: boolean }
   | { readonly kind: "invlpg"; readonly linear: bigint }
-  | { readonly kind: "invpcid"; readonly type: bigint; readonly context: bigint; readonly linear: bigint }
   | { readonly kind: "int"; readonly vector: number }
   | {
     readonly kind: "task switch"; readonly selector: number; readonly reason: "jump" | "call" | "return" | "gate";
@@ -47,7 +53,9 @@ export type Interceptable =
 
 /** Instructions of the extensions themselves. */
 export type VirtualizationInstruction =
-  | "vmrun" | "vmload" | "vmsave" | "vmmcall" | "stgi" | "clgi" | "invlpga";
+  | "vmrun" | "vmload" | "vmsave" | "vmmcall" | "stgi" | "clgi" | "invlpga"
+  | "vmxon" | "vmxoff" | "vmclear" | "vmptrld" | "vmptrst" | "vmread" | "vmwrite" | "vmlaunch" | "vmresume" | "vmcall"
+  | "vmfunc" | "invept" | "invvpid";
 
 /** What the engine has to offer between two instructions. */
 export interface PendingEvents {
@@ -64,6 +72,8 @@ export type BoundaryAction =
   | "none"
   /** The NMI, or the interrupt that the controller holds, is delivered through the IDT. */
   | "nmi" | "interrupt"
+  /** The NMI has left the guest and is no longer pending. */
+  | "nmi taken"
   /** The extension itself has delivered something or left the guest. */
   | "done";
 
@@ -86,8 +96,20 @@ export interface Virtualization {
   /** Leaves the guest by the exit recorded last; `during` is the event whose delivery it interrupts. */
   exit(during: ProcessorEvent | undefined): void;
 
-  /** Executes an instruction of the extension; asked at any time, privilege and mode unchecked. */
+  /** What comes before an instruction of the extension reads its operand in memory: mode, privilege, interception. At any time. */
+  prepare(instruction: VirtualizationInstruction): Status;
+  /** Executes an instruction of the extension; asked at any time, privilege and mode unchecked where `prepare` was not asked. */
   execute(instruction: VirtualizationInstruction): Status;
+  /** Whether the instruction raises #UD in this guest. */
+  conceals(instruction: ConcealableInstruction): boolean;
+  /** What CR0 or CR4 becomes when software writes `value`: bits may be the hypervisor's; undefined: refused (#GP). At any time. */
+  admitControlValue(number: 0 | 4, value: bigint): bigint | undefined;
+  /** What the guest reads of CR0 or CR4, asked while `InterceptionMask.readControlRegister` or `smsw` is set. */
+  visibleControlValue(number: 0 | 4): bigint;
+  /** IRET begins: it unblocks NMIs. */
+  unblockNmi(): void;
+  /** Conditions of a debug exception that is going to leave the guest: true keeps them out of DR6. */
+  takesDebugConditions(conditions: number): boolean;
 
   /** At any time: the extension decides about interrupts and NMIs, since a guest runs or they are held off. */
   readonly decidesEvents: boolean;
@@ -95,8 +117,12 @@ export interface Virtualization {
   hasEvent(pending: PendingEvents): boolean;
   /** Decides, while `decidesEvents`. */
   takeEvent(pending: PendingEvents): BoundaryAction;
-  /** RESET or INIT has arrived, at any time. False: it is kept pending, or has become an exit. */
-  admitsReset(kind: "reset" | "init"): boolean;
+  /** The next instruction is to be executed alone, so that what follows from it comes right behind it. At any time. */
+  readonly stepsAlone: boolean;
+  /** RESET or INIT has arrived, at any time: it takes effect, is kept pending, or has become an exit. */
+  admitReset(kind: "reset" | "init"): "admitted" | "pending" | "taken";
+  /** A start-up IPI has arrived, at any time; false: it has become an exit. */
+  admitsStartUp(vector: number): boolean;
   reset(kind: "reset" | "init"): void;
 
   /** Model-specific registers of the extension, at any time; undefined: not one of them. */
@@ -123,4 +149,9 @@ export function isIntercepted(p: Processor, instruction: Interceptable): boolean
 /** The same as a status, for routines that do nothing else. */
 export function interceptionStatus(p: Processor, kind: PlainInstruction): Status {
   return isIntercepted(p, { kind }) ? Status.Fault : Status.Next;
+}
+
+/** Whether the instruction raises #UD because the hypervisor does not want its guest to have it. */
+export function isConcealed(p: Processor, instruction: ConcealableInstruction): boolean {
+  return p.virtualization?.isGuest === true && p.virtualization.conceals(instruction);
 }

@@ -66,6 +66,7 @@ export class SoftVirtualProcessor implements VirtualProcessor {
 
   startUp(vector: number): void {
     const { processor } = this;
+    if (processor.virtualization?.admitsStartUp(vector) === false) return processor.attend();
     loadSegmentCache(processor.state, 1, vector << 8, { base: BigInt(vector << 12), limit: 0xffff, attributes: 0x9b });
     processor.state.set64(state.rip, 0n);
     processor.state.set32(state.activity, Activity.active);

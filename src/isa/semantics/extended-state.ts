@@ -1,5 +1,5 @@
 /** FXSAVE, XSAVE and their kin: SDM volume 1, "FXSAVE and FXRSTOR Instructions" and "Managing State Using the XSAVE Feature Set". */
-import { type Bits, when } from "../../ir/index.ts";
+import { Status, type Bits, when } from "../../ir/index.ts";
 import {
   checkWrite, constant, instruction, linearAddress, load, Vector, type Cpu, type InstructionDefinition, type Operand,
 } from "../definition.ts";
@@ -8,6 +8,7 @@ import { routine, type Processor } from "../processor.ts";
 import * as state from "../state.ts";
 import { fxrstor, fxsave, xrstor, xsave, type SaveOptions } from "../system/extended-state.ts";
 import { Cr0Mask, Cr4Mask, isCanonical } from "../system/mode.ts";
+import { isConcealed } from "../virtualization.ts";
 import { hasControlBits, requirePrivilegeZero } from "./privilege.ts";
 import { readWidePair } from "./system-registers.ts";
 
@@ -81,10 +82,15 @@ interface XsaveForm {
   readonly run: Routine;
 }
 
+const supervisorRoutine = routine("xsaves: concealed?", (p) => isConcealed(p, "xsaves") ? p.raise(Vector.UD) : Status.Next);
+
 function xInstruction(name: string, { feature, bytes, intent, isSupervisor, run }: XsaveForm): InstructionDefinition[] {
   return bothForms(name, feature, (attribute) => `NP ${attribute} ${bytes} Mxsave`, (cpu, area, isWideForm) => {
     when(hasControlBits(cpu, state.cr4, Cr4Mask.OSXSAVE).xor(1), () => cpu.raise(Vector.UD));
-    if (isSupervisor) requirePrivilegeZero(cpu);
+    if (isSupervisor) {
+      cpu.call(supervisorRoutine);
+      requirePrivilegeZero(cpu);
+    }
     when(hasControlBits(cpu, state.cr0, Cr0Mask.TS), () => cpu.raise(Vector.NM));
     cpu.call(run, [checkArea(cpu, area, 64, xsaveHeaderEnd, intent), readWidePair(cpu), isWideForm]);
   });

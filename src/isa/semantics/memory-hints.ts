@@ -4,9 +4,9 @@ import {
 } from "../definition.ts";
 import { routine } from "../processor.ts";
 import * as state from "../state.ts";
-import { invalidatePage, invalidateProcessContext } from "../system/control-registers.ts";
+import { invalidatePage, invalidateProcessContext, prepareProcessContextInvalidation } from "../system/control-registers.ts";
 import { InterceptionMask, interceptionStatus } from "../virtualization.ts";
-import { askInterceptor, requirePrivilegeZero } from "./privilege.ts";
+import { askInterceptor } from "./privilege.ts";
 
 const invalidatePageRoutine = routine("invlpg", (p) => invalidatePage(p, p.state.argument64(0)));
 
@@ -20,11 +20,13 @@ const invlpg = instruction({
 const invalidateContextRoutine = routine("invpcid", (p) =>
   invalidateProcessContext(p, p.state.argument64(0), p.state.argument64(1), p.state.argument64(2)));
 
+const prepareContextRoutine = routine("prepare invpcid", prepareProcessContextInvalidation);
+
 const invpcid = instruction({
   name: "invpcid", feature: "invpcid", encodings: ["66 0F 38 82 /r i64 Gd,Mdq", "66 0F 38 82 /r o64 Gq,Mdq"],
   endsBlock: true,
   execute({ cpu, dst, src }) {
-    requirePrivilegeZero(cpu);
+    cpu.call(prepareContextRoutine);
     const at = src.offset();
     cpu.call(invalidateContextRoutine, [dst.read().zext(64), load(64, "operand", at), load(64, "operand", at.add(8))]);
   },

@@ -7,7 +7,8 @@ import {
   identify, readModelSpecificRegister, readTimeStampCounter, writeModelSpecificRegister,
 } from "../system/model-specific.ts";
 import { Cr4Mask, hasCr4 } from "../system/mode.ts";
-import { isIntercepted } from "../virtualization.ts";
+import { InterceptionMask, isConcealed, isIntercepted } from "../virtualization.ts";
+import { askInterceptor } from "./privilege.ts";
 import { readWidePair, writeWidePair } from "./system-registers.ts";
 
 const identifyRoutine = routine("cpuid", (p) => identify(p, p.state.argument32(0), p.state.argument32(1)));
@@ -63,9 +64,12 @@ const rdtscp = instruction({
   },
 });
 
+const processorNumberRoutine = routine("rdpid", (p) => isConcealed(p, "rdtscp") ? p.raise(Vector.UD) : Status.Next);
+
 const rdpid = instruction({
   name: "rdpid", feature: "rdpid", encodings: ["F3 0F C7 /7 i64 Rd", "F3 0F C7 /7 o64 Rq"], notDifferential: "depends on the operating system",
   execute({ cpu, dst }) {
+    askInterceptor(cpu, InterceptionMask.rdpid, processorNumberRoutine);
     dst.write(cpu.field<64>(state.tscAux).read().trunc(dst.width));
   },
 });

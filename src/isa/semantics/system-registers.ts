@@ -5,7 +5,7 @@ import {
   type Operand,
 } from "../definition.ts";
 import { FlagMask } from "../flags.ts";
-import { routine } from "../processor.ts";
+import { routine, type Processor } from "../processor.ts";
 import * as state from "../state.ts";
 import {
   clearTaskSwitched, getExtendedControlRegister, loadMachineStatusWord, readDebugRegister, setExtendedControlRegister,
@@ -93,16 +93,21 @@ function selectorStore(name: "sldt" | "str", digit: number, segment: number): In
   });
 }
 
-const machineStatusQuery = routine("smsw", (p) => interceptionStatus(p, "smsw"));
+/** The visible CR0 is result 0. */
+const machineStatusQuery = routine("smsw", (p) => {
+  if (isIntercepted(p, { kind: "smsw" })) return Status.Fault;
+  p.state.result64(0, p.virtualization?.isGuest === true ? p.virtualization.visibleControlValue(0) : p.state.get64(state.cr0));
+  return Status.Next;
+});
 
 const smsw = instruction({
   name: "smsw", encodings: ["0F 01 /4 Rv/Mw"], notDifferential: "shows the operating system's CR0",
   execute({ cpu, dst }) {
     requireNoUserModePrevention(cpu);
-    askInterceptor(cpu, InterceptionMask.smsw, machineStatusQuery);
-    const cr0 = cpu.field<64>(state.cr0).read();
     const place = dst as Operand;
-    place.write(cr0.trunc(place.width));
+    const isIntercepting = cpu.field<32>(state.interception).read().and(InterceptionMask.smsw).ne(0);
+    when(isIntercepting, () => place.write(cpu.call(machineStatusQuery, [], [64])[0].trunc(place.width)), () =>
+      place.write(cpu.field<64>(state.cr0).read().trunc(place.width)));
   },
 });
 
@@ -126,14 +131,25 @@ const clts = instruction({
 });
 
 const controlFields = new Map([[0, state.cr0], [2, state.cr2], [3, state.cr3], [4, state.cr4]]);
-const taskPriorityRoutine = routine("mov from cr8", (p) => {
+function readTaskPriority(p: Processor): Status {
   const own = p.virtualization?.isGuest === true ? p.virtualization.guestTaskPriority() : undefined;
   p.state.result64(0, BigInt(own ?? p.bus.taskPriority()));
   return Status.Next;
-});
+}
 
-const readControlRoutine = routine("mov from cr", (p) =>
-  isIntercepted(p, { kind: "read cr", number: p.state.argument32(0) }) ? Status.Fault : Status.Next);
+const taskPriorityRoutine = routine("mov from cr8", readTaskPriority);
+
+/** While an extension may intercept or change what is read: the value is result 0. */
+const readControlRoutine = routine("mov from cr", (p) => {
+  const number = p.state.argument32(0);
+  if (isIntercepted(p, { kind: "read cr", number })) return Status.Fault;
+  const isVirtual = p.virtualization?.isGuest === true && (number === 0 || number === 4);
+  const field = controlFields.get(number);
+  const visible = isVirtual ? p.virtualization?.visibleControlValue(number) : field && p.state.get64(field);
+  if (visible === undefined) return readTaskPriority(p);
+  p.state.result64(0, visible);
+  return Status.Next;
+});
 
 const fromControl = instruction({
   name: "mov", encodings: ["0F 20 /r Ry,Cy"],
@@ -141,9 +157,14 @@ const fromControl = instruction({
     const field = controlFields.get(src.number);
     if (field === undefined && src.number !== 8) return cpu.raise(Vector.UD);
     requirePrivilegeZero(cpu);
-    askInterceptor(cpu, InterceptionMask.readControlRegister, readControlRoutine, [constant(32, src.number)]);
-    const value = field === undefined ? cpu.call(taskPriorityRoutine, [], [64])[0] : cpu.field<64>(field).read();
-    dst.write(value.trunc(dst.width));
+    const isIntercepting = cpu.field<32>(state.interception).read().and(InterceptionMask.readControlRegister).ne(0);
+    when(isIntercepting, () => {
+      const [visible] = cpu.call(readControlRoutine, [constant(32, src.number)], [64]);
+      dst.write(visible.trunc(dst.width));
+    }, () => {
+      const value = field === undefined ? cpu.call(taskPriorityRoutine, [], [64])[0] : cpu.field<64>(field).read();
+      dst.write(value.trunc(dst.width));
+    });
   },
 });
 

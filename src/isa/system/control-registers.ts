@@ -9,7 +9,7 @@ import {
 import {
   Cr0Mask, Cr4Mask, EferMask, SegmentAttribute, SegmentIndex, hasCr4, is64BitMode, isCanonical, isLongMode,
 } from "./mode.ts";
-import { isIntercepted, type Interceptable } from "../virtualization.ts";
+import { isConcealed, isIntercepted, type Interceptable } from "../virtualization.ts";
 import { refreshSegmentEnds } from "./segments.ts";
 import { isWideTaskState } from "./task-state.ts";
 
@@ -55,9 +55,10 @@ export function writeControlRegister(p: Processor, number: number, value: bigint
   }
 }
 
-function writeCr0(p: Processor, value: bigint): Status {
+function writeCr0(p: Processor, written: bigint): Status {
   const { state } = p;
-  if (value >> 32n !== 0n) return p.raise(Vector.GP, 0);
+  const value = p.virtualization === undefined ? written : p.virtualization.admitControlValue(0, written);
+  if (value === undefined || value >> 32n !== 0n) return p.raise(Vector.GP, 0);
   const old = state.get32(layout.cr0);
   const next = ((Number(value) & cr0Writable) | Cr0Mask.ET) >>> 0;
   const has = (mask: number): boolean => (next & mask) !== 0;
@@ -132,10 +133,11 @@ function supportedCr4(p: Processor): number {
     (mask, [bit, feature]) => (p.model.hasFeature(feature) ? mask | bit : mask), p.virtualization?.writableCr4Mask ?? 0);
 }
 
-function writeCr4(p: Processor, value: bigint): Status {
+function writeCr4(p: Processor, written: bigint): Status {
   const { state } = p;
   const old = state.get32(layout.cr4);
-  if (value >> 32n !== 0n) return p.raise(Vector.GP, 0);
+  const value = p.virtualization === undefined ? written : p.virtualization.admitControlValue(4, written);
+  if (value === undefined || value >> 32n !== 0n) return p.raise(Vector.GP, 0);
   const next = Number(value);
   const changed = old ^ next;
   const isSet = (mask: number): boolean => (changed & next & mask) !== 0;
@@ -161,14 +163,15 @@ export function loadMachineStatusWord(p: Processor, word: number): Status {
   const old = state.get32(layout.cr0);
   const stickyMask = 0xffff_fff1;
   const value = BigInt(((old & stickyMask) | (word & 0xf)) >>> 0);
-  return isIntercepted(p, { kind: "lmsw", value }) ? Status.Fault : writeCr0(p, value);
+  return isIntercepted(p, { kind: "lmsw", value, word }) ? Status.Fault : writeCr0(p, value);
 }
 
 export function clearTaskSwitched(p: Processor): Status {
   const { state } = p;
   if (state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
   if (isIntercepted(p, { kind: "clts" })) return Status.Fault;
-  state.set64(layout.cr0, state.get64(layout.cr0) & ~BigInt(Cr0Mask.TS));
+  const cleared = state.get64(layout.cr0) & ~BigInt(Cr0Mask.TS);
+  state.set64(layout.cr0, p.virtualization?.admitControlValue(0, cleared) ?? cleared);
   p.modeChanged();
   return Status.Next;
 }
@@ -177,6 +180,7 @@ export function clearTaskSwitched(p: Processor): Status {
 function debugRegister(p: Processor, number: number, access: Interceptable): number | undefined {
   const { state } = p;
   const isAlias = number === 4 || number === 5;
+  if (isIntercepted(p, { kind: "mov dr", number, isWrite: access.kind === "write dr" })) return undefined;
   if (number > 7 || (isAlias && hasCr4(state, Cr4Mask.DE))) p.raise(Vector.UD);
   else if (state.get32(layout.cpl) !== 0) p.raise(Vector.GP, 0);
   else if (isIntercepted(p, access)) return undefined;
@@ -243,11 +247,16 @@ export function invalidatePage(p: Processor, linear: bigint): Status {
   return Status.Next;
 }
 
+/** What INVPCID does before it reads its descriptor. */
+export function prepareProcessContextInvalidation(p: Processor): Status {
+  if (isConcealed(p, "invpcid")) return p.raise(Vector.UD);
+  if (p.state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
+  return isIntercepted(p, { kind: "invpcid" }) ? Status.Fault : Status.Next;
+}
+
 /** INVPCID with its descriptor `[process context, linear address]`. */
 export function invalidateProcessContext(p: Processor, type: bigint, context: bigint, linear: bigint): Status {
   const { state } = p;
-  if (state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
-  if (isIntercepted(p, { kind: "invpcid", type, context, linear })) return Status.Fault;
   const usesContext = type < 2n;
   const current = hasCr4(state, Cr4Mask.PCIDE) ? state.get64(layout.cr3) & 0xfffn : 0n;
   const isRefused = type > 3n || context > 0xfffn || (type === 0n && !isCanonical(state, linear)) ||

@@ -97,7 +97,8 @@ function match(state: StateView, linear: bigint, sizeBytes: number, wants: (type
 
 /** Records `conditions` (B0..B3, BD, BS, BT) in DR6 and raises #DB; the caller delivers it. */
 export function raiseDebugStatus(p: Processor, conditions: number): Status {
-  const { state } = p;
+  const { state, virtualization } = p;
+  if (virtualization?.isGuest === true && virtualization.takesDebugConditions(conditions)) return p.raise(Vector.DB);
   // B0..B3 say what happened this time; the other bits accumulate until software clears them.
   const kept = state.get64(layout.dr[6]) & ~BigInt(DebugStatusMask.breakpoints);
   state.set64(layout.dr[6], normalizeDebugStatus(kept | BigInt(conditions)));

@@ -58,7 +58,7 @@ function deliverAdmitted(p: Processor, event: ProcessorEvent): boolean {
       p.virtualization?.exit(current);
       return true;
     }
-    const fault = recordedException(p);
+    const fault = recordedException(p, current);
     if (leavesGuest(p, fault, current)) return true;
     if (fault.vector === Vector.PF) state.set64(layout.cr2, state.get64(layout.pageFaultAddress));
     const next = combine(fault, current);
@@ -97,9 +97,12 @@ export function deliverRecordedException(p: Processor): boolean {
   return deliverAdmitted(p, event);
 }
 
-function recordedException({ state }: Processor): ProcessorEvent {
+/** `during`: the event whose delivery raised it, which EXT in the error code tells unless the program had named the gate. */
+function recordedException({ state }: Processor, during?: ProcessorEvent): ProcessorEvent {
   const vector = state.get32(layout.exceptionVector);
-  return { vector, errorCode: errorCodeOf(vector, state.get32(layout.exceptionErrorCode)), kind: "exception" };
+  const errorCode = errorCodeOf(vector, state.get32(layout.exceptionErrorCode));
+  const isExternal = during !== undefined && !isByProgram(during) && selectorErrorVectors.has(vector);
+  return { vector, errorCode: isExternal ? errorCode! | 1 : errorCode, kind: "exception" };
 }
 
 /** The error code where the vector has one (SDM volume 3, table "Protected-Mode Exceptions and Interrupts"). */
@@ -124,7 +127,7 @@ function finishDelivery(p: Processor, event: ProcessorEvent): void {
 
 /** The event that follows from the `fault` raised while `first` was being delivered; undefined: shutdown. */
 function combine(fault: ProcessorEvent, first: ProcessorEvent): ProcessorEvent | undefined {
-  const { vector, errorCode } = fault;
+  const { vector } = fault;
   if (first.kind === "exception") {
     if (first.vector === Vector.DF) return undefined;
     const isContributory = contributoryVectors.has(vector);
@@ -132,6 +135,5 @@ function combine(fault: ProcessorEvent, first: ProcessorEvent): ProcessorEvent |
       (first.vector === Vector.PF && (isContributory || vector === Vector.PF));
     if (makesDoubleFault) return { vector: Vector.DF, errorCode: 0, kind: "exception" };
   }
-  const isExternal = !isByProgram(first) && selectorErrorVectors.has(vector);
-  return { vector, errorCode: isExternal ? errorCode! | 1 : errorCode, kind: "exception" };
+  return fault;
 }

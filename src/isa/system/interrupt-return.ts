@@ -33,7 +33,8 @@ export function restorableFlagsMask(p: Processor, cpl: number, operandSize: Size
 export function interruptReturn(p: Processor, operandSize: Size): Status {
   const { state } = p;
   // NMIs are unblocked even if IRET itself faults.
-  state.set32(layout.nmiBlocked, 0);
+  if (p.virtualization?.isGuest === true) p.virtualization.unblockNmi();
+  else state.set32(layout.nmiBlocked, 0);
   if (!isProtectedMode(state)) return returnInRealMode(p, operandSize);
   if (isVirtual8086(state)) return returnInVirtual8086Mode(p, operandSize);
   if (hasSystemFlag(state, FlagMask.NT)) {

@@ -4,7 +4,7 @@ import { Vector } from "../definition.ts";
 import type { Processor } from "../processor.ts";
 import * as layout from "../state.ts";
 import type { StateField } from "../state.ts";
-import { isIntercepted } from "../virtualization.ts";
+import { isConcealed, isIntercepted } from "../virtualization.ts";
 import { stateAreaSizeBytes } from "./extended-state.ts";
 import { Cr0Mask, Cr4Mask, EferMask, SegmentIndex, hasCr4, isCanonical } from "./mode.ts";
 
@@ -166,6 +166,7 @@ function isApicEnabled(p: Processor): boolean {
 /** RDTSC and RDTSCP: the counter is result 0. */
 export function readTimeStampCounter(p: Processor, kind: "rdtsc" | "rdtscp"): Status {
   const { state } = p;
+  if (kind === "rdtscp" && isConcealed(p, kind)) return p.raise(Vector.UD);
   if (hasCr4(state, Cr4Mask.TSD) && state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
   if (isIntercepted(p, { kind })) return Status.Fault;
   state.result64(0, timeStampCounter(p));

@@ -45,8 +45,8 @@ export interface SubjectSource {
 }
 
 export interface BenchOptions {
-  readonly peer: Subject;
-  readonly ours: Subject;
+  /** One of {@link Bench.peers}; undefined where there are none. */
+  readonly peer: string | undefined;
   readonly runs: number;
   /** Names of rows to measure; undefined: all. */
   readonly only: readonly string[] | undefined;
@@ -60,13 +60,13 @@ export interface BenchOptions {
   readonly signal: AbortSignal;
 }
 
-/** One line of a result. Without a ratio, `failure` says why. */
+/** One line of a result. */
 export interface BenchRow {
   readonly name: string;
-  /** Medians. */
+  /** Medians; null where nothing was measured. */
   readonly oursSeconds: number | null;
   readonly peerSeconds: number | null;
-  /** ours / peer: below 1 we are faster. */
+  /** ours / peer: below 1 we are faster. Null without a peer, and with a failure. */
   readonly ratio: number | null;
   readonly failure?: string;
   /** The row is measured along with the others but is of another kind. */
@@ -77,6 +77,8 @@ export interface BenchRow {
 
 export interface BenchResult {
   readonly title: string;
+  /** Who was measured, with versions and settings. */
+  readonly subtitle: string;
   readonly rows: readonly BenchRow[];
   /** Columns of the table beside the common ones: title, and the figure's text. */
   readonly columns: readonly { readonly title: string; text(row: BenchRow): string }[];
@@ -87,7 +89,7 @@ export interface BenchResult {
 export interface Bench {
   readonly name: string;
   readonly summary: string;
-  /** Names of subjects that it can be run against. */
+  /** What it can be run against, the first by default; empty for a bench of ourselves alone. */
   readonly peers: readonly string[];
   readonly defaultRuns: number;
   run(options: BenchOptions): Promise<BenchResult>;

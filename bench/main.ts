@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { UserError } from "../src/base/errors.ts";
 import { printProgress } from "../src/host/node/guests/print-progress.ts";
-import { benches, ours, peers } from "./catalog.ts";
-import type { Bench, SubjectSource } from "./contract.ts";
+import { benches } from "./catalog.ts";
+import type { Bench } from "./contract.ts";
 import { drawPicture, formatBars, formatResult, ratioBars, resultJson } from "./report/index.ts";
 import { targetsOf } from "./targets.ts";
 
@@ -16,7 +16,7 @@ function usage(): string {
   return [
     "usage: npm run bench -- BENCH [--peer NAME] [--runs N] [--only NAME,…] [--scale N] [--timeout SECONDS] [--picture FILE.svg] [--json]",
     "",
-    ...benches.map(({ name, summary, peers: names }) => `  ${name.padEnd(10)} ${summary} (peers: ${names.join(", ")})`),
+    ...benches.map(({ name, summary, peers: names }) => `  ${name.padEnd(10)} ${summary}${names.length === 0 ? "" : ` (peers: ${names.join(", ")})`}`),
   ].join("\n");
 }
 
@@ -30,14 +30,12 @@ function parseCount(text: string | undefined, flag: string): number | undefined 
   return Number(text);
 }
 
-function choose(name: string | undefined, peerName: string | undefined): { readonly bench: Bench; readonly peer: SubjectSource } {
+function choose(name: string | undefined, peerName: string | undefined): { readonly bench: Bench; readonly peer: string | undefined } {
   if (name === undefined) throw badArgument("which bench?");
   const bench = benches.find((candidate) => candidate.name === name);
   if (bench === undefined) throw badArgument(`there is no bench "${name}"`);
-  const wanted = peerName ?? bench.peers[0];
-  const peer = peers.find((candidate) => candidate.name === wanted);
-  if (peer === undefined || !bench.peers.includes(wanted)) throw badArgument(`the bench ${bench.name} has no peer "${wanted}"`);
-  return { bench, peer };
+  if (peerName !== undefined && !bench.peers.includes(peerName)) throw badArgument(`the bench ${bench.name} has no peer "${peerName}"`);
+  return { bench, peer: peerName ?? bench.peers.at(0) };
 }
 
 /** @returns whether every row has its figures. */
@@ -54,24 +52,25 @@ async function main(signal: AbortSignal): Promise<boolean> {
     return true;
   }
   if (positionals.length > 1) throw badArgument(`one bench at a time, not ${positionals.join(", ")}`);
-  const { bench, peer: peerSource } = choose(positionals[0], values.peer);
+  const { bench, peer } = choose(positionals[0], values.peer);
   const runs = parseCount(values.runs, "runs") ?? bench.defaultRuns;
   const scale = parseCount(values.scale, "scale") ?? 1;
   const timeoutSeconds = parseCount(values.timeout, "timeout");
   const onProgress = printProgress(process.stderr);
-  const self = await ours.prepare(onProgress), peer = await peerSource.prepare(onProgress);
   const log = (text: string): void => void process.stderr.write(`${text}\n`);
-  log(`ours: ${self.description}\npeer: ${peer.description}`);
   const result = await bench.run({
-    ours: self, peer, runs, scale, timeoutSeconds, log, onProgress, signal, only: values.only?.split(",").filter((name) => name !== ""),
+    peer, runs, scale, timeoutSeconds, log, onProgress, signal, only: values.only?.split(",").filter((name) => name !== ""),
   });
 
-  const picture = resolve(values.picture ?? fileURLToPath(new URL(`../dist/bench/${bench.name}-${peer.name}.svg`, import.meta.url)));
-  const targets = targetsOf(bench.name, peer.name);
+  const picture = resolve(values.picture ?? fileURLToPath(new URL(`../dist/bench/${[bench.name, ...(peer === undefined ? [] : [peer])].join("-")}.svg`, import.meta.url)));
+  const targets = targetsOf(bench.name, peer);
   const bars = ratioBars(result.rows, targets);
-  await mkdir(dirname(picture), { recursive: true });
-  await writeFile(picture, drawPicture(result.title, `${self.description}; ${peer.description}; median of ${runs}; dark marks: targets`, bars));
-  const text = `${formatResult(result, targets)}\n\n${formatBars(bars)}\n\npicture: ${picture}\n`;
+  let text = `${formatResult(result, targets)}\n`;
+  if (bars.length > 0) {
+    await mkdir(dirname(picture), { recursive: true });
+    await writeFile(picture, drawPicture(result.title, `${result.subtitle}; median of ${runs}; dark marks: targets`, bars));
+    text += `\n${formatBars(bars)}\n\npicture: ${picture}\n`;
+  }
   if (values.json === true) {
     process.stderr.write(text);
     console.log(resultJson(result, targets));

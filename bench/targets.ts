@@ -28,6 +28,6 @@ const all: Readonly<Record<string, Readonly<Record<string, Targets>>>> = {
 };
 
 /** None where nothing was set. */
-export function targetsOf(bench: string, peer: string): Targets {
-  return all[bench]?.[peer] ?? { rows: {} };
+export function targetsOf(bench: string, peer: string | undefined): Targets {
+  return all[bench]?.[peer ?? ""] ?? { rows: {} };
 }

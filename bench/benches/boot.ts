@@ -5,6 +5,7 @@ import { bootGuest, CommandGuest, describeMemory, startGuest, uptimeCommand, typ
 import { interleave, sides } from "../interleave.ts";
 import { formatBytes, formatSeconds } from "../report/format.ts";
 import { median, medianOfKnown } from "../statistics.ts";
+import { guestPeerNames, prepareSides } from "../subjects/index.ts";
 
 interface Boot extends BootMeasurement {
   /** Ours only. */
@@ -16,14 +17,15 @@ const defaultTimeoutSeconds = 300;
 export const boot: Bench = {
   name: "boot",
   summary: "a Debian kernel from the start of the process to the first command of /init",
-  peers: ["qemu", "v86"],
+  peers: guestPeerNames,
   defaultRuns: 5,
   async run(options) {
-    const name = options.peer.architecture === "i386" ? "686-6.1" : "cloud-6.1";
+    const subjects = await prepareSides(options);
+    const name = subjects.peer.architecture === "i386" ? "686-6.1" : "cloud-6.1";
     const { [name]: kernel } = await ensureGuests([name], { onProgress: options.onProgress });
     await using command = await CommandGuest.create(kernel, uptimeCommand);
     const boots = await interleave(options.runs, async (side, run): Promise<Boot> => {
-      const subject = options[side];
+      const subject = subjects[side];
       await using guest = startGuest(subject, command);
       const measured = await bootGuest(guest, options.timeoutSeconds ?? defaultTimeoutSeconds, options.signal);
       await guest.stop();
@@ -46,10 +48,11 @@ export const boot: Bench = {
     };
     const clocks = sides.map((side) => {
       const figure = (of: (measured: Boot) => number): string => formatSeconds(median(boots[side].map(of)));
-      return `${options[side].name}: /init after ${figure(({ guestInitSeconds }) => guestInitSeconds)}, first command after ${figure(({ guestSeconds }) => guestSeconds)} of the guest's own clock`;
+      return `${subjects[side].name}: /init after ${figure(({ guestInitSeconds }) => guestInitSeconds)}, first command after ${figure(({ guestSeconds }) => guestSeconds)} of the guest's own clock`;
     });
     return {
-      title: `boot of Debian's ${name} to userland, ours against ${options.peer.name}`,
+      title: `boot of Debian's ${name} to userland, ours against ${subjects.peer.name}`,
+      subtitle: `${subjects.ours.description}; ${subjects.peer.description}`,
       rows: [row],
       columns: [
         { title: "ours resident", text: ({ oursResidentBytes }) => formatBytes(oursResidentBytes) },
@@ -58,7 +61,7 @@ export const boot: Bench = {
       notes: [
         ...clocks,
         `ours: ${(oursInstructions / 1e6).toFixed(0)} million guest instructions, ${(oursInstructions / oursSeconds / 1e6).toFixed(0)} guest MIPS`,
-        describeMemory(sides.map((side) => ({ name: options[side].name, sizes: boots[side].map(({ memory }) => memory) }))),
+        describeMemory(sides.map((side) => ({ name: subjects[side].name, sizes: boots[side].map(({ memory }) => memory) }))),
       ],
     };
   },

@@ -7,6 +7,7 @@ import { interleave, sides, type Side } from "../interleave.ts";
 import { runSession, type Measured, type Session } from "../program-session.ts";
 import { programs } from "../programs.ts";
 import { median, medianOfKnown } from "../statistics.ts";
+import { guestPeerNames, prepareSides } from "../subjects/index.ts";
 
 type Sessions = Readonly<Record<Side, readonly Session[]>>;
 
@@ -69,21 +70,23 @@ function bootRow({ ours, peer }: Sessions): BenchRow {
 export const guest: Bench = {
   name: "guest",
   summary: "thirteen programs in a Debian guest, each timed by itself: integer, floating point, memory, kernel",
-  peers: ["qemu", "v86"],
+  peers: guestPeerNames,
   defaultRuns: 5,
   async run(options) {
     const names = chooseNames(options);
-    const guestName = options.peer.architecture === "i386" ? "bench-686" : "bench";
+    const subjects = await prepareSides(options);
+    const guestName = subjects.peer.architecture === "i386" ? "bench-686" : "bench";
     const { [guestName]: linux } = await ensureGuests([guestName], { onProgress: options.onProgress });
     const sessions = await interleave(options.runs, (side, run) => {
-      options.log(`run ${run + 1}/${options.runs}: ${options[side].name}`);
-      return runSession(options[side], linux, names, options);
+      options.log(`run ${run + 1}/${options.runs}: ${subjects[side].name}`);
+      return runSession(subjects[side], linux, names, options);
     });
     const memory = describeMemory(sides.map((side) => ({
-      name: options[side].name, sizes: sessions[side].flatMap(({ boot }) => typeof boot === "string" ? [] : [boot.memory]),
+      name: subjects[side].name, sizes: sessions[side].flatMap(({ boot }) => typeof boot === "string" ? [] : [boot.memory]),
     })));
     return {
-      title: `programs in a ${options.peer.architecture} guest, ours against ${options.peer.name}${options.scale === 1 ? "" : `, scale ${options.scale}`}`,
+      title: `programs in a ${subjects.peer.architecture} guest, ours against ${subjects.peer.name}${options.scale === 1 ? "" : `, scale ${options.scale}`}`,
+      subtitle: `${subjects.ours.description}; ${subjects.peer.description}`,
       rows: [...names.map((name) => programRow(name, sessions, options.scale)), bootRow(sessions)],
       columns: [{ title: "ours MIPS", text: ({ oursMips }) => typeof oursMips === "number" ? oursMips.toFixed(0) : "" }],
       notes: [memory],

@@ -31,11 +31,13 @@ function describeTarget(ratio: number | null, target: number | undefined): strin
 }
 
 export function formatResult({ title, rows, columns, notes }: BenchResult, targets: Targets): string {
+  const hasPeer = rows.some(({ peerSeconds, ratio }) => peerSeconds !== null || ratio !== null);
   const hasTargets = rows.some(({ name }) => targets.rows[name] !== undefined);
-  const header = ["", "ours s", "peer s", "ours/peer", ...(hasTargets ? ["target"] : []), ...columns.map((column) => column.title)];
+  const header = ["", "ours s", ...(hasPeer ? ["peer s", "ours/peer"] : []), ...(hasTargets ? ["target"] : []), ...columns.map((column) => column.title)];
   const figure = (seconds: number | null): string => seconds === null ? "–" : formatSeconds(seconds).replace(" s", "");
   const lines = rows.map((row) => [
-    row.name, figure(row.oursSeconds), figure(row.peerSeconds), row.ratio === null ? "failed" : formatRatio(row.ratio),
+    row.name, figure(row.oursSeconds),
+    ...(hasPeer ? [figure(row.peerSeconds), row.ratio === null ? (row.failure === undefined ? "–" : "failed") : formatRatio(row.ratio)] : []),
     ...(hasTargets ? [describeTarget(row.ratio, targets.rows[row.name])] : []), ...columns.map((column) => column.text(row)),
   ]);
   const mean = geomeanRatio(rows);

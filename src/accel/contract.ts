@@ -85,10 +85,25 @@ export interface AcceleratorOptions {
   readonly model: CpuModel;
 }
 
+/** Storage is filled by pieces of this size. */
+export const storageGranuleBytes = 0x1_0000;
+
+/** Where contents of storage come from. Whatever it does not have is zero. */
+export interface StorageSource {
+  /** Numbers of the granules that it has. */
+  granules(): Iterable<number>;
+  /** Fills `target`, all zero so far, with a granule. */
+  read(granule: number, target: Uint8Array): void;
+}
+
 /** One machine's worth of an accelerator. */
 export interface AcceleratorInstance {
-  /** RAM and firmware, addressed by the offsets of {@link MemoryMapping}. */
+  /** RAM and firmware, addressed by the offsets of {@link MemoryMapping}. Not all of it is there while `isFilled` says so. */
   readonly storage: Uint8Array;
+  /** Takes the contents of storage from `source`: at once, or each granule when it is first touched. */
+  fillStorage(source: StorageSource): void;
+  /** Whether a granule of storage holds what it should; false: only the source of `fillStorage` does so far. */
+  isFilled(granule: number): boolean;
   map(mapping: MemoryMapping): void;
   createProcessor(index: number, bus: ProcessorBus, interrupts: InterruptSource): VirtualProcessor;
   /** Copies out of guest-physical RAM; false when the range is not wholly RAM. */

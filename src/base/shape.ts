@@ -181,6 +181,19 @@ export function object<Value extends object>(properties: { readonly [Name in key
   };
 }
 
+/** Like {@link object}, for what newer versions may add to: other properties are ignored, absent ones are null. */
+export function openObject<Value extends object>(properties: { readonly [Name in keyof Value]-?: Shape<Value[Name]> }): Shape<Value> {
+  const closed = object<Value>(properties);
+  const names = Object.keys(properties);
+  return {
+    encode: (value, path, regions) => closed.encode(value, path, regions),
+    decode(json, path, regions) {
+      if (!isObject(json)) throw new ShapeError(path, "an object", json);
+      return closed.decode(Object.fromEntries(names.map((name) => [name, Object.hasOwn(json, name) ? json[name] : null])), path, regions);
+    },
+  };
+}
+
 /** Up to `maximum` values by name; names are words, paths and the like. */
 export function record<Value>(of: Shape<Value>, maximum: number): Shape<Record<string, Value>> {
   return {

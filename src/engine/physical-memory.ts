@@ -2,6 +2,8 @@
 import { invariant } from "../base/errors.ts";
 
 export const pageSizeBytes = 4096;
+/** Memory that is filled later comes by pieces of this size. */
+export const fillGranuleBytes = 0x1_0000;
 
 /** Memory-mapped devices. Sizes are 1, 2 or 4. */
 export interface PhysicalBus {
@@ -22,6 +24,10 @@ export class PhysicalMemory {
   #writeMap: Uint32Array;
   /** Per page of linear memory: 1 when decoded code depends on it. */
   readonly #codePages: Uint8Array;
+  /** Per granule of linear memory: 1 while its contents are still to come; undefined when none are. */
+  #awaited: Uint8Array | undefined;
+  #awaitedCount = 0;
+  #fillGranule: (offset: number) => void = () => {};
   /** Called before bytes of a code page change: offset in linear memory and length. */
   onCodeWrite: (offset: number, sizeBytes: number) => void = () => {};
   /** Called when mappings change; translations made before are void. */
@@ -67,13 +73,44 @@ export class PhysicalMemory {
   readable(address: number): number {
     const page = Math.floor(address / pageSizeBytes);
     const at = page < this.#readMap.length ? this.#readMap[page] : 0;
+    if (this.#awaited !== undefined && at !== 0) this.#await(at);
     return at === 0 ? 0 : at + (address % pageSizeBytes);
   }
 
   writable(address: number): number {
     const page = Math.floor(address / pageSizeBytes);
     const at = page < this.#writeMap.length ? this.#writeMap[page] : 0;
+    if (this.#awaited !== undefined && at !== 0) this.#await(at);
     return at === 0 ? 0 : at + (address % pageSizeBytes);
+  }
+
+  /**
+   * Contents come later: `fill` puts those of the granule at an offset of linear memory there, before anybody looks at it.
+   * `granules` has such offsets.
+   */
+  fillLater(granules: Iterable<number>, fill: (offset: number) => void): void {
+    const awaited = new Uint8Array(Math.ceil(this.bytes.length / fillGranuleBytes));
+    this.#awaitedCount = 0;
+    for (const offset of granules) {
+      awaited[offset / fillGranuleBytes] = 1;
+      this.#awaitedCount++;
+    }
+    this.#fillGranule = fill;
+    this.#awaited = this.#awaitedCount === 0 ? undefined : awaited;
+    this.onRemap();
+  }
+
+  /** Whether the contents of the granule that holds `offset` of linear memory are still to come. */
+  isAwaited(offset: number): boolean {
+    return this.#awaited !== undefined && this.#awaited[Math.floor(offset / fillGranuleBytes)] !== 0;
+  }
+
+  #await(offset: number): void {
+    if (!this.isAwaited(offset) || this.#awaited === undefined) return;
+    const granule = Math.floor(offset / fillGranuleBytes);
+    this.#fillGranule(granule * fillGranuleBytes);
+    this.#awaited[granule] = 0;
+    if (--this.#awaitedCount === 0) this.#awaited = undefined;
   }
 
   isCode(offset: number): boolean {

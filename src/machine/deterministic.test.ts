@@ -16,6 +16,8 @@ function slicedAccelerator(instructions: number): Accelerator {
       return {
         storage: instance.storage,
         map: (mapping) => instance.map(mapping),
+        fillStorage: (source) => instance.fillStorage(source),
+        isFilled: (granule) => instance.isFilled(granule),
         readMemory: (address, target) => instance.readMemory(address, target),
         writeMemory: (address, source) => instance.writeMemory(address, source),
         createProcessor: (index, bus, interrupts) => {

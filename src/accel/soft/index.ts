@@ -11,8 +11,9 @@ import * as state from "../../isa/state.ts";
 import { Activity } from "../../isa/system/mode.ts";
 import { loadSegmentCache } from "../../isa/system/segments.ts";
 import type {
-  Accelerator, AcceleratorInstance, AcceleratorOptions, BootState, InterruptSource, MemoryMapping, RunStop, VirtualProcessor,
+  Accelerator, AcceleratorInstance, AcceleratorOptions, BootState, InterruptSource, MemoryMapping, RunStop, StorageSource, VirtualProcessor,
 } from "../contract.ts";
+import { storageGranuleBytes } from "../contract.ts";
 import type { ProcessorState } from "../processor-state.ts";
 import { readProcessorState, writeProcessorState } from "./processor-state.ts";
 
@@ -144,6 +145,18 @@ class SoftInstance implements AcceleratorInstance {
       instructions, model: this.#options.model, bus, interrupts, hotInstructions,
       profile: this.#profile,
     }));
+  }
+
+  fillStorage(source: StorageSource): void {
+    const offsets = Array.from(source.granules(), (granule) => this.#storageOffset + granule * storageGranuleBytes);
+    this.physical.fillLater(offsets, (offset) => {
+      const start = offset - this.#storageOffset;
+      source.read(start / storageGranuleBytes, this.storage.subarray(start, start + storageGranuleBytes));
+    });
+  }
+
+  isFilled(granule: number): boolean {
+    return !this.physical.isAwaited(this.#storageOffset + granule * storageGranuleBytes);
   }
 
   readMemory(address: number, target: Uint8Array): boolean {

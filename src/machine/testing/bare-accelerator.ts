@@ -1,5 +1,5 @@
 /** An accelerator with memory and without instructions: for tests of everything around a processor. */
-import type { Accelerator } from "../../accel/contract.ts";
+import { type Accelerator, storageGranuleBytes } from "../../accel/contract.ts";
 import { softAccelerator } from "../../accel/soft/index.ts";
 import type { ProcessorState } from "../../accel/processor-state.ts";
 import { createCpuModel } from "../../isa/models/index.ts";
@@ -31,6 +31,13 @@ export const bareAccelerator: Accelerator = {
     return {
       storage,
       map: () => {},
+      fillStorage(source) {
+        for (const granule of source.granules()) {
+          const start = granule * storageGranuleBytes;
+          source.read(granule, storage.subarray(start, start + storageGranuleBytes));
+        }
+      },
+      isFilled: () => true,
       readMemory(address, target) {
         if (!isInside(address, target.length)) return false;
         target.set(storage.subarray(address, address + target.length));

@@ -1,5 +1,5 @@
 /** A machine's state as a snapshot would keep it, without files. */
-import type { Accelerator } from "../../accel/contract.ts";
+import { type Accelerator, storageGranuleBytes } from "../../accel/contract.ts";
 import { guestPhysical } from "../../base/address.ts";
 import type { Json } from "../../base/shape.ts";
 import type { MachineConfig } from "../config.ts";
@@ -31,7 +31,14 @@ export function savedMachine({ json, regions, memory }: SavedParts): SavedMachin
       return found?.length === sizeBytes ? found : undefined;
     },
   });
-  return { components, fillStorage: ({ storage }) => storage.set(memory) };
+  const granules = Array.from({ length: memory.length / storageGranuleBytes }, (_, granule) => granule);
+  return {
+    components,
+    fillStorage: (instance) => instance.fillStorage({
+      granules: () => granules,
+      read: (granule, target) => target.set(memory.subarray(granule * storageGranuleBytes, (granule + 1) * storageGranuleBytes)),
+    }),
+  };
 }
 
 /** The same machine again. */

@@ -1,5 +1,6 @@
 /** `npm run bench -- <bench> [--peer NAME] …`: measures ourselves against a peer in one interleaved run. */
 import { mkdir, writeFile } from "node:fs/promises";
+import { availableParallelism, loadavg } from "node:os";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -58,6 +59,8 @@ async function main(signal: AbortSignal): Promise<boolean> {
   const timeoutSeconds = parseCount(values.timeout, "timeout");
   const onProgress = printProgress(process.stderr);
   const log = (text: string): void => void process.stderr.write(`${text}\n`);
+  const [hostLoad] = loadavg(), hostProcessors = availableParallelism();
+  if (hostLoad > hostProcessors / 2) log(`the host is busy (load ${hostLoad.toFixed(1)} on ${hostProcessors} processors): the figures will be noisy`);
   const result = await bench.run({
     peer, runs, scale, timeoutSeconds, log, onProgress, signal, only: values.only?.split(",").filter((name) => name !== ""),
   });
@@ -65,7 +68,7 @@ async function main(signal: AbortSignal): Promise<boolean> {
   const picture = resolve(values.picture ?? fileURLToPath(new URL(`../dist/bench/${[bench.name, ...(peer === undefined ? [] : [peer])].join("-")}.svg`, import.meta.url)));
   const targets = targetsOf(bench.name, peer);
   const bars = ratioBars(result.rows, targets);
-  let text = `${formatResult(result, targets)}\n`;
+  let text = `${formatResult(result, targets)}\nhost: ${hostProcessors} processors, load ${hostLoad.toFixed(1)} before the run\n`;
   if (bars.length > 0) {
     await mkdir(dirname(picture), { recursive: true });
     await writeFile(picture, drawPicture(result.title, `${result.subtitle}; median of ${runs}; dark marks: targets`, bars));
@@ -73,7 +76,7 @@ async function main(signal: AbortSignal): Promise<boolean> {
   }
   if (values.json === true) {
     process.stderr.write(text);
-    console.log(resultJson(result, targets));
+    console.log(resultJson(result, targets, { hostLoad, hostProcessors }));
   } else {
     process.stdout.write(text);
   }

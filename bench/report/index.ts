@@ -51,10 +51,12 @@ export function formatResult({ title, rows, columns, notes }: BenchResult, targe
   ].join("\n");
 }
 
-export function resultJson({ rows }: BenchResult, targets: Targets): string {
+/** `further` are figures of the run as a whole. */
+export function resultJson({ rows }: BenchResult, targets: Targets, further: Readonly<Record<string, number>> = {}): string {
   return JSON.stringify({
     rows: rows.map((row) => ({ ...row, target: targets.rows[row.name] ?? null })),
     geomeanRatio: geomeanRatio(rows),
     geomeanTarget: meanTarget(rows, targets) ?? null,
+    ...further,
   });
 }

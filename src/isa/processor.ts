@@ -63,12 +63,16 @@ export interface ProcessorBus {
   setAlarm?(counter: bigint | undefined, ring: () => void): void;
 }
 
+export type VirtualizationSetting = "on" | "locked-off" | "unlocked";
+
 /** CPUID and MSRs of a processor model: data, and a property of the machine. */
 export interface CpuModel {
   readonly name: string;
   readonly vendor: "intel" | "amd" | "via";
   readonly physicalAddressBits: number;
   readonly linearAddressBits: 48 | 57;
+  /** How firmware leaves virtualization: switched on or off for good, or for the operating system to decide. Absent: on. */
+  readonly virtualization?: VirtualizationSetting;
   /** Whether instructions of the named feature exist (names as in definitions' `feature`). */
   hasFeature(name: string): boolean;
   cpuid(leaf: number, subleaf: number): { eax: number; ebx: number; ecx: number; edx: number };

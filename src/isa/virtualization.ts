@@ -99,7 +99,7 @@ export interface Virtualization {
   /** What comes before an instruction of the extension reads its operand in memory: mode, privilege, interception. At any time. */
   prepare(instruction: VirtualizationInstruction): Status;
   /** Executes an instruction of the extension; asked at any time, privilege and mode unchecked where `prepare` was not asked. */
-  execute(instruction: VirtualizationInstruction): Status;
+  execute(instruction: VirtualizationInstruction, addressBits?: 16 | 32 | 64): Status;
   /** Whether the instruction raises #UD in this guest. */
   conceals(instruction: ConcealableInstruction): boolean;
   /** What CR0 or CR4 becomes when software writes `value`: bits may be the hypervisor's; undefined: refused (#GP). At any time. */

@@ -1,28 +1,4 @@
 /** Every guest of guests/unit, one per mode and mechanism, on our processor. */
-import { beforeAll, describe, expect, it } from "vitest";
-import type { BuildTool } from "../../src/host/node/guests/build-tools.ts";
-import { findAssembler, listUnitGuests, readUnitGuest } from "../../tools/guests/assemble.ts";
-import { runUnitGuest } from "./unit-guest.ts";
+import { describeGuests } from "./describe-guests.ts";
 
-const guests = await listUnitGuests();
-
-describe("test guests", () => {
-  let assembler: BuildTool | undefined;
-  let missing = "";
-  beforeAll(async () => {
-    try {
-      assembler = await findAssembler();
-    } catch (error) {
-      missing = error instanceof Error ? error.message : String(error);
-    }
-  });
-
-  it.each(guests.map((guest) => [guest.name, guest] as const))("%s", async (_name, guest) => {
-    if (assembler === undefined) {
-      console.log(`skipped: ${missing}`);
-      return;
-    }
-    const { passed, text, end } = runUnitGuest(guest, await readUnitGuest(assembler, guest));
-    if (!passed) expect.fail(`${text}\nended with ${JSON.stringify(end) ?? "nothing"}`);
-  });
-});
+await describeGuests("unit");

@@ -1,4 +1,4 @@
-/** Assembles our own test guests, guests/unit/*.asm, with nasm: `node tools/guests/assemble.ts <directory> [name …]`. */
+/** Assembles our own test guests, guests/unit/*.asm and guests/virt/*.asm, with nasm: `node tools/guests/assemble.ts <directory> [name …]`. */
 import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -8,7 +8,14 @@ import { BuildTools, type BuildTool } from "../../src/host/node/guests/build-too
 import { defaultCacheDirectory } from "../../src/host/node/guests/cache.ts";
 import { Progress } from "../../src/host/node/guests/progress.ts";
 
-const sourceDirectory = fileURLToPath(new URL("../../guests/unit", import.meta.url));
+/** "unit" for the processor and its devices, "virt" for hypervisors. */
+export type GuestFamily = "unit" | "virt";
+
+const families: readonly GuestFamily[] = ["unit", "virt"];
+
+function sourceDirectory(family: GuestFamily): string {
+  return fileURLToPath(new URL(`../../guests/${family}`, import.meta.url));
+}
 
 /** A test guest, with what its `;! key=value` lines say about it. */
 export interface UnitGuestSource {
@@ -17,11 +24,12 @@ export interface UnitGuestSource {
   readonly properties: ReadonlyMap<string, string>;
 }
 
-/** All test guests, by name. */
-export async function listUnitGuests(): Promise<UnitGuestSource[]> {
-  const files = (await readdir(sourceDirectory)).filter((file) => file.endsWith(".asm")).toSorted();
+/** All test guests of a family, by name. */
+export async function listUnitGuests(family: GuestFamily = "unit"): Promise<UnitGuestSource[]> {
+  const directory = sourceDirectory(family);
+  const files = (await readdir(directory)).filter((file) => file.endsWith(".asm")).toSorted();
   return Promise.all(files.map(async (file) => {
-    const path = join(sourceDirectory, file);
+    const path = join(directory, file);
     const properties = new Map<string, string>();
     for (const [, key, value] of (await readFile(path, "utf8")).matchAll(/^;! ([a-z-]+)=(.*)$/gmu)) properties.set(key, value);
     return { name: file.slice(0, -".asm".length), path, properties };
@@ -39,7 +47,7 @@ export function findAssembler(): Promise<BuildTool> {
 
 /** Assembles one guest into `output`. */
 export async function assembleUnitGuest(assembler: BuildTool, guest: UnitGuestSource, output: string): Promise<void> {
-  await assembler.run(["-f", "bin", "-w+error", "-I", `${join(sourceDirectory, "lib")}/`, "-o", output, guest.path]);
+  await assembler.run(["-f", "bin", "-w+error", ...families.flatMap((family) => ["-I", `${join(sourceDirectory(family), "lib")}/`]), "-o", output, guest.path]);
 }
 
 /** A multiboot image of the guest. */
@@ -62,7 +70,7 @@ async function main([directory, ...names]: readonly string[]): Promise<void> {
   }
   await mkdir(directory, { recursive: true });
   const assembler = await findAssembler();
-  for (const guest of await listUnitGuests()) {
+  for (const guest of (await Promise.all(families.map((family) => listUnitGuests(family)))).flat()) {
     if (names.length > 0 && !names.includes(guest.name)) continue;
     const output = join(directory, `${guest.name}.bin`);
     await assembleUnitGuest(assembler, guest, output);

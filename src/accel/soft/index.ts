@@ -10,6 +10,7 @@ import type { ProcessorBus } from "../../isa/processor.ts";
 import * as state from "../../isa/state.ts";
 import { Activity } from "../../isa/system/mode.ts";
 import { loadSegmentCache } from "../../isa/system/segments.ts";
+import { virtualizationOf } from "../../virt/index.ts";
 import type {
   Accelerator, AcceleratorInstance, AcceleratorOptions, BootState, InterruptSource, MemoryMapping, RunStop, StorageSource, VirtualProcessor,
 } from "../contract.ts";
@@ -140,10 +141,11 @@ class SoftInstance implements AcceleratorInstance {
   createProcessor(index: number, bus: ProcessorBus, interrupts: InterruptSource): VirtualProcessor {
     const stateOffset = firstProcessorOffset + index * state.processorAreaSizeBytes;
     const codeStart = firstProcessorOffset + this.#options.processorCount * state.processorAreaSizeBytes + index * codeBytesPerProcessor;
+    const virtualization = virtualizationOf(this.#options.model);
     return new SoftVirtualProcessor(index, new SoftProcessor({
       memory: this.#memory, physical: this.physical, stateOffset, codeStart, codeEnd: codeStart + codeBytesPerProcessor,
       instructions, model: this.#options.model, bus, interrupts, hotInstructions,
-      profile: this.#profile,
+      profile: this.#profile, ...(virtualization === undefined ? {} : { virtualization }),
     }));
   }
 

@@ -27,6 +27,8 @@ const maximumHypervisorLeaf = 0x4000_0010;
 const maximumExtendedLeaf = { intel: 0x8000_0008, amd: 0x8000_0021, via: 0x8000_0008 } as const;
 const hypervisorSignature = "RingmasterRM";
 const cacheLineBytes = 64;
+const svmRevision = 1;
+const addressSpaceIdentifiers = 0x8000;
 const lastFeatureSubleaf = 2;
 
 /** Four characters as a register holds them. */
@@ -224,6 +226,9 @@ function extendedLeaf(facts: CpuidFacts, leaf: number, subleaf: number): CpuidRe
       const coreIdBits = log2Ceil(facts.processors) << 12;
       return { eax: facts.preset.physicalAddressBits | (linearBits << 8), ebx: 0, ecx: isAmd ? (facts.processors - 1) | coreIdBits : 0, edx: 0 };
     }
+    case 0x8000_000a:
+      return facts.features.has("svm")
+        ? { eax: svmRevision, ebx: addressSpaceIdentifiers, ecx: 0, edx: bitsOf(facts, leaf, 0, "edx") } : none;
     case 0x8000_001d:
       return isAmd ? cacheParameters(facts, subleaf) : none;
     case 0x8000_0021:

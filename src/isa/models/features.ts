@@ -33,8 +33,12 @@ export const featureBits: ReadonlyMap<string, FeatureBit> = new Map([
   ...row(7, 2, "edx", { bhi_ctrl: 4 }),
   ...row(0xd, 1, "eax", { xsaveopt: 0, xsavec: 1, xgetbv1: 2, xsaves: 3 }),
   ...row(0x8000_0001, 0, "edx", { syscall: 11, nx: 20, fxsr_opt: 25, pdpe1gb: 26, rdtscp: 27, lm: 29 }),
-  ...row(0x8000_0001, 0, "ecx", { lahf_lm: 0, altmovcr8: 4, "3dnowprefetch": 8 }),
+  ...row(0x8000_0001, 0, "ecx", { lahf_lm: 0, svm: 2, altmovcr8: 4, "3dnowprefetch": 8 }),
   ...row(0x8000_0007, 0, "edx", { constant_tsc: 8 }),
+  ...row(0x8000_000a, 0, "edx", {
+    npt: 0, svm_lock: 2, nrip_save: 3, tsc_scale: 4, vmcb_clean: 5, flushbyasid: 6, decodeassists: 7, pausefilter: 10,
+    pfthreshold: 12, v_vmsave_vmload: 15, vgif: 16,
+  }),
   ...row(0x8000_0021, 0, "eax", { lfence_rdtsc: 2, null_sel_clr_base: 6 }),
 ]);
 
@@ -45,6 +49,8 @@ export const featureRequirements: Readonly<Record<string, readonly string[]>> = 
   xsave: ["fxsr"], xsaveopt: ["xsave"], xsavec: ["xsave"], xgetbv1: ["xsave"], xsaves: ["xsavec"], pku: ["xsave", "lm"],
   lm: ["pae", "msr", "fxsr", "sse2", "cmov", "cx8", "pge"], cx16: ["lm"], fsgsbase: ["lm"], pcid: ["lm"], la57: ["lm"],
   pdpe1gb: ["lm"], lahf_lm: ["lm"], nx: ["pae"], x2apic: ["apic"], tsc_deadline: ["apic", "tsc"], rdtscp: ["tsc"],
+  npt: ["svm"], svm_lock: ["svm"], nrip_save: ["svm"], tsc_scale: ["svm"], vmcb_clean: ["svm"], flushbyasid: ["svm"],
+  decodeassists: ["svm"], pausefilter: ["svm"], pfthreshold: ["pausefilter"], v_vmsave_vmload: ["npt"], vgif: ["svm"],
   bhi_ctrl: ["spec_ctrl"], arat: ["apic"], constant_tsc: ["tsc"],
 };
 
@@ -53,4 +59,10 @@ export const baselineFeatures: readonly string[] = [
   "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "sep", "mtrr", "pge", "mca", "cmov", "pat",
   "pse36", "clflush", "mmx", "fxsr", "sse", "sse2", "sse3", "ssse3", "cx16", "sse4_1", "sse4_2", "x2apic", "popcnt",
   "arat", "syscall", "nx", "rdtscp", "lm", "lahf_lm", "constant_tsc", "spec_ctrl", "bhi_ctrl", "arch_capabilities",
+];
+
+/** All of AMD's virtualization that there is. */
+export const secureVirtualMachineFeatures: readonly string[] = [
+  "svm", "npt", "svm_lock", "nrip_save", "tsc_scale", "vmcb_clean", "flushbyasid", "decodeassists", "pausefilter",
+  "pfthreshold", "v_vmsave_vmload", "vgif",
 ];

@@ -1,6 +1,6 @@
 /** CPU models: CPUID and model-specific registers as a property of the machine, not of the host. */
 import { UserError } from "../../base/errors.ts";
-import type { CpuModel } from "../processor.ts";
+import type { CpuModel, VirtualizationSetting } from "../processor.ts";
 import { cpuidLeaf, type CpuidFacts, type CpuidResult } from "./cpuid.ts";
 import { applyFeatureOverrides } from "./feature-set.ts";
 import { featureBits } from "./features.ts";
@@ -11,6 +11,8 @@ export { defaultCpuModelName };
 
 export const cpuModelNames: readonly string[] = presets.map((preset) => preset.name);
 export const cpuFeatureNames: readonly string[] = [...featureBits.keys()];
+
+const virtualizationSettings: readonly VirtualizationSetting[] = ["on", "locked-off", "unlocked"];
 
 export interface CpuModelOptions {
   /** A multiple of 1 MHz lets CPUID leaf 0x15 tell it exactly. */
@@ -26,9 +28,23 @@ export interface CpuModelOptions {
 
 const defaultApicTimerFrequencyHz = 1_000_000_000;
 
+/** The last of the settings `virtualization=…`; "on" where there is none. */
+function virtualizationSetting(settings: readonly string[]): VirtualizationSetting {
+  let result: VirtualizationSetting = "on";
+  for (const setting of settings) {
+    const [name, value] = setting.split("=");
+    const known = virtualizationSettings.find((candidate) => candidate === value);
+    if (name !== "virtualization" || known === undefined) {
+      throw new UserError("BAD_CONFIG", `CPU setting "${setting}" is unknown; there is virtualization=${virtualizationSettings.join("|")}`);
+    }
+    result = known;
+  }
+  return result;
+}
+
 /**
- * Builds a model by name, to which changes of features may be appended: `max`, `amd-v2,+la57`. Throws `UserError`
- * BAD_CONFIG for an unknown model or feature.
+ * Builds a model by name, to which changes of features may be appended, and how firmware leaves virtualization: `max`,
+ * `amd-v2,+la57`, `epyc,virtualization=locked-off`. Throws `UserError` BAD_CONFIG for an unknown model, feature or setting.
  */
 export function createCpuModel(description: string, options: CpuModelOptions): CpuModel {
   const [name, ...changes] = description.split(",");
@@ -36,7 +52,10 @@ export function createCpuModel(description: string, options: CpuModelOptions): C
   if (preset === undefined) {
     throw new UserError("BAD_CONFIG", `CPU model "${name}" is unknown; use one of: ${cpuModelNames.join(", ")}`);
   }
-  const features = applyFeatureOverrides(preset.features, [...changes, options.features ?? ""].join(","));
+  const settings = changes.filter((change) => change.includes("="));
+  const virtualization = virtualizationSetting(settings);
+  const features = applyFeatureOverrides(
+    preset.features, [...changes.filter((change) => !change.includes("=")), options.features ?? ""].join(","));
   const facts: CpuidFacts = {
     preset, features, tscFrequencyHz: options.tscFrequencyHz, apicId: options.apicId, processors: options.processors,
     apicTimerFrequencyHz: options.apicTimerFrequencyHz ?? defaultApicTimerFrequencyHz,
@@ -47,6 +66,7 @@ export function createCpuModel(description: string, options: CpuModelOptions): C
     vendor: preset.vendor,
     physicalAddressBits: preset.physicalAddressBits,
     linearAddressBits: features.has("la57") ? 57 : 48,
+    virtualization,
     hasFeature: (feature) => features.has(feature),
     cpuid: (leaf, subleaf): CpuidResult => cpuidLeaf(facts, leaf >>> 0, subleaf >>> 0),
     msr: (index) => registers.get(index >>> 0),

@@ -44,8 +44,9 @@ test("features can be added and removed with what depends on them", () => {
 
 test("mistakes name the choices", () => {
   expect(() => createCpuModel("i486", options)).toThrow(UserError);
-  expect(() => createCpuModel("i486", options)).toThrow(/intel-v2, amd-v2, via-v2, max/);
+  expect(() => createCpuModel("i486", options)).toThrow(/intel-v2, amd-v2, epyc, via-v2, max/);
   expect(() => createCpuModel("max", { ...options, features: "+avx9000" })).toThrow(/avx9000.*clwb/);
+  expect(() => createCpuModel("epyc,virtualization=maybe", options)).toThrow(/on\|locked-off\|unlocked/);
   expect(() => createCpuModel("max", { ...options, features: "smap" })).toThrow(/\+smap/);
 });
 
@@ -58,4 +59,12 @@ test("topology of several processors", () => {
   const model = createCpuModel("intel-v2", { ...options, apicId: 2, processors: 3 });
   expect(model.cpuid(0xb, 1)).toEqual({ eax: 2, ebx: 3, ecx: 0x201, edx: 2 });
   expect(model.cpuid(1, 0).ebx >>> 24).toBe(2);
+});
+
+test("nested paging and its kin come with SVM and go with it", () => {
+  const svmLeaf = 0x8000_000a;
+  expect(createCpuModel("epyc", options).cpuid(svmLeaf, 0)).toMatchObject({ eax: 1, ecx: 0, edx: 0x1_94fd });
+  expect(createCpuModel("epyc,-svm", options).cpuid(svmLeaf, 0)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0 });
+  expect(createCpuModel("amd-v2,+npt", options).hasFeature("svm")).toBe(true);
+  expect(createCpuModel("epyc,virtualization=unlocked", options).virtualization).toBe("unlocked");
 });

@@ -1,5 +1,5 @@
 /** The CPU models to choose from, as data. */
-import { baselineFeatures } from "./features.ts";
+import { baselineFeatures, secureVirtualMachineFeatures } from "./features.ts";
 
 export interface CpuPreset {
   readonly name: string;
@@ -29,6 +29,15 @@ export const presets: readonly CpuPreset[] = [
   {
     name: "amd-v2", vendor: "amd", family: 15, model: 107, stepping: 1, physicalAddressBits: 40,
     features: [...baselineFeatures, "pdpe1gb", "aes", "pclmulqdq", "altmovcr8", "3dnowprefetch", "lfence_rdtsc", "null_sel_clr_base"],
+  },
+  {
+    // Zen's numbers, and what of its features there is.
+    name: "epyc", vendor: "amd", family: 23, model: 1, stepping: 2, physicalAddressBits: 48,
+    features: [
+      ...baselineFeatures, "pdpe1gb", "aes", "pclmulqdq", "sha", "movbe", "rdrand", "rdseed", "fsgsbase", "xsave", "xsaveopt",
+      "xsavec", "xgetbv1", "clflushopt", "smep", "smap", "altmovcr8", "3dnowprefetch", "lfence_rdtsc", "null_sel_clr_base",
+      ...secureVirtualMachineFeatures,
+    ],
   },
   {
     name: "via-v2", vendor: "via", family: 6, model: 15, stepping: 12, physicalAddressBits: 36,

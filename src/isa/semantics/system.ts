@@ -6,10 +6,11 @@ import { interruptFlag } from "./interrupt-flag.ts";
 import { memoryHints } from "./memory-hints.ts";
 import { portIo } from "./port-io.ts";
 import { processorInformation } from "./processor-information.ts";
+import { secureVirtualMachine } from "./secure-virtual-machine.ts";
 import { segmentRegisters } from "./segment-registers.ts";
 import { systemRegisters } from "./system-registers.ts";
 
 export const system: readonly InstructionDefinition[] = [
   ...farControl, ...interruptFlag, ...segmentRegisters, ...systemRegisters, ...portIo, ...processorInformation,
-  ...memoryHints, ...extendedState,
+  ...memoryHints, ...extendedState, ...secureVirtualMachine,
 ];

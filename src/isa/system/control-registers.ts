@@ -128,7 +128,8 @@ function writeCr3(p: Processor, value: bigint): Status {
   return Status.Next;
 }
 
-function supportedCr4(p: Processor): number {
+/** Bits of CR4 that software may set. */
+export function supportedCr4(p: Processor): number {
   return cr4Features.reduce(
     (mask, [bit, feature]) => (p.model.hasFeature(feature) ? mask | bit : mask), p.virtualization?.writableCr4Mask ?? 0);
 }

@@ -118,7 +118,8 @@ function finishDelivery(p: Processor, event: ProcessorEvent): void {
     const generalDetectMask = 1n << 13n;
     state.set64(layout.dr[7], state.get64(layout.dr[7]) & ~generalDetectMask);
   }
-  if (event.kind === "nmi") state.set32(layout.nmiBlocked, 1);
+  // An NMI that a hypervisor injects does not hold off the machine's own.
+  if (event.kind === "nmi" && event.isInjected !== true) state.set32(layout.nmiBlocked, 1);
   state.set32(layout.interruptShadow, 0);
   state.set32(layout.activity, Activity.active);
   p.dropSingleStep();

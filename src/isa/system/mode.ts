@@ -14,7 +14,7 @@ export const Cr4Mask = {
   OSXSAVE: 0x4_0000, SMEP: 0x10_0000, SMAP: 0x20_0000, PKE: 0x40_0000,
 } as const;
 
-export const EferMask = { SCE: 1, LME: 0x100, LMA: 0x400, NXE: 0x800, FFXSR: 0x4000 } as const;
+export const EferMask = { SCE: 1, LME: 0x100, LMA: 0x400, NXE: 0x800, SVME: 0x1000, FFXSR: 0x4000 } as const;
 
 /** Attribute bits of a segment as the state area keeps them. */
 export const SegmentAttribute = {

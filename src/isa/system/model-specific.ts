@@ -98,15 +98,20 @@ function writePat(p: Processor, value: bigint): boolean {
   return true;
 }
 
+/** Bits of EFER that software may set; LMA is among them, since it is ignored. */
+export function supportedEfer({ model, virtualization }: Processor): number {
+  let mask = EferMask.LMA | (virtualization?.writableEferMask ?? 0);
+  if (model.hasFeature("syscall")) mask |= EferMask.SCE;
+  if (model.hasFeature("lm")) mask |= EferMask.LME;
+  if (model.hasFeature("nx")) mask |= EferMask.NXE;
+  if (model.hasFeature("fxsr_opt")) mask |= EferMask.FFXSR;
+  return mask;
+}
+
 function writeEfer(p: Processor, value: bigint): boolean {
-  const { state, model } = p;
+  const { state } = p;
   const old = state.get64(layout.efer);
-  let writable = EferMask.LMA | (p.virtualization?.writableEferMask ?? 0);
-  if (model.hasFeature("syscall")) writable |= EferMask.SCE;
-  if (model.hasFeature("lm")) writable |= EferMask.LME;
-  if (model.hasFeature("nx")) writable |= EferMask.NXE;
-  if (model.hasFeature("fxsr_opt")) writable |= EferMask.FFXSR;
-  if ((value & ~BigInt(writable)) !== 0n) return false;
+  if ((value & ~BigInt(supportedEfer(p))) !== 0n) return false;
   // LMA is read-only and ignored on writes; LME cannot change while paging is on.
   const lma = BigInt(EferMask.LMA);
   const next = (value & ~lma) | (old & lma);

@@ -1,0 +1,133 @@
+/** Checks of VMRUN: what makes a VMCB's contents illegal and VMRUN end in VMEXIT_INVALID (AMD APM volume 2, "Canonicalization and Consistency Checks"). */
+import type { CpuModel } from "../../isa/processor.ts";
+import type { StateView } from "../../isa/state-view.ts";
+import { Cr0Mask, Cr4Mask, EferMask } from "../../isa/system/mode.ts";
+import { Intercept } from "./exit-codes.ts";
+import { Control, EventInfo, EventType, nestedPagingMask, Save, SaveSegment, type VmcbField } from "./vmcb.ts";
+
+/** What the checks depend on beside the VMCB. */
+export interface CheckContext {
+  readonly model: Pick<CpuModel, "physicalAddressBits" | "hasFeature">;
+  readonly writableCr4Mask: number;
+  readonly writableEferMask: number;
+  /** CR0.PG of the host. */
+  readonly hasHostPaging: boolean;
+}
+
+interface Check {
+  /** The rule, as a monitor shows it. */
+  readonly rule: string;
+  isViolated(vmcb: StateView, context: CheckContext): boolean;
+}
+
+const iopmBytes = 0x3000;
+const msrpmBytes = 0x2000;
+/** CS.L and CS.D as the VMCB packs attributes. */
+const packedLongAndBigMask = 0x600;
+
+function hasBits(vmcb: StateView, field: VmcbField, mask: number): boolean {
+  return (vmcb.get32(field) & mask) !== 0;
+}
+
+function isLongModeWanted(vmcb: StateView): boolean {
+  return hasBits(vmcb, Save.efer, EferMask.LME) && hasBits(vmcb, Save.cr0, Cr0Mask.PG);
+}
+
+function endsBeyond(address: bigint, sizeBytes: number, bits: number): boolean {
+  return ((address & ~0xfffn) + BigInt(sizeBytes - 1)) >> BigInt(bits) !== 0n;
+}
+
+function isPatValid(pat: bigint): boolean {
+  for (let shift = 0n; shift < 64n; shift += 8n) {
+    const type = Number((pat >> shift) & 0xffn);
+    if (type > 7 || type === 2 || type === 3) return false;
+  }
+  return true;
+}
+
+/** Events that cannot be: reserved types, exceptions that are none, OF and BR in 64-bit mode. */
+function isEventIllegal(vmcb: StateView): boolean {
+  const event = vmcb.get32(Control.eventInjection);
+  if ((event & EventInfo.validMask) === 0) return false;
+  const vector = event & 0xff, type = (event >>> EventInfo.typeShift) & 7;
+  switch (type) {
+    case EventType.interrupt: case EventType.nmi: case EventType.software: return false;
+    case EventType.exception: {
+      const nmiVector = 2, overflowVector = 4, boundVector = 5, longMask = 0x200;
+      const isIn64BitMode = isLongModeWanted(vmcb) && hasBits(vmcb, SaveSegment.cs.attributes, longMask);
+      return vector === nmiVector || vector > 31 || (isIn64BitMode && (vector === overflowVector || vector === boundVector));
+    }
+    default: return true;
+  }
+}
+
+/** In the order in which they are made. */
+export const consistencyChecks: readonly Check[] = [
+  {
+    rule: "the VMRUN intercept bit is clear",
+    isViolated: (vmcb) => !hasBits(vmcb, Control.interceptMisc2, 1 << (Intercept.VMRUN & 31)),
+  },
+  { rule: "ASID is zero", isViolated: (vmcb) => vmcb.get32(Control.asid) === 0 },
+  { rule: "EFER.SVME is zero", isViolated: (vmcb) => !hasBits(vmcb, Save.efer, EferMask.SVME) },
+  {
+    rule: "a reserved bit of EFER is set",
+    isViolated: (vmcb, { writableEferMask }) => vmcb.getHigh32(Save.efer) !== 0 || hasBits(vmcb, Save.efer, ~writableEferMask),
+  },
+  {
+    rule: "CR0.CD is zero and CR0.NW is set",
+    isViolated: (vmcb) => !hasBits(vmcb, Save.cr0, Cr0Mask.CD) && hasBits(vmcb, Save.cr0, Cr0Mask.NW),
+  },
+  { rule: "CR0[63:32] are not zero", isViolated: (vmcb) => vmcb.getHigh32(Save.cr0) !== 0 },
+  {
+    rule: "a reserved bit of CR3 is set",
+    isViolated: (vmcb, { model }) => isLongModeWanted(vmcb) && vmcb.get64(Save.cr3) >> BigInt(model.physicalAddressBits) !== 0n,
+  },
+  {
+    rule: "a reserved bit of CR4 is set",
+    isViolated: (vmcb, { writableCr4Mask }) => vmcb.getHigh32(Save.cr4) !== 0 || hasBits(vmcb, Save.cr4, ~writableCr4Mask),
+  },
+  { rule: "DR6[63:32] are not zero", isViolated: (vmcb) => vmcb.getHigh32(Save.dr6) !== 0 },
+  { rule: "DR7[63:32] are not zero", isViolated: (vmcb) => vmcb.getHigh32(Save.dr7) !== 0 },
+  {
+    rule: "EFER.LME and CR0.PG are set and CR4.PAE is zero",
+    isViolated: (vmcb) => isLongModeWanted(vmcb) && !hasBits(vmcb, Save.cr4, Cr4Mask.PAE),
+  },
+  {
+    rule: "EFER.LME and CR0.PG are set and CR0.PE is zero",
+    isViolated: (vmcb) => isLongModeWanted(vmcb) && !hasBits(vmcb, Save.cr0, Cr0Mask.PE),
+  },
+  {
+    rule: "EFER.LME, CR0.PG, CR4.PAE, CS.L and CS.D are all set",
+    isViolated: (vmcb) => isLongModeWanted(vmcb) && (vmcb.get16(SaveSegment.cs.attributes) & packedLongAndBigMask) === packedLongAndBigMask,
+  },
+  {
+    rule: "the I/O permission map extends beyond the physical address space",
+    isViolated: (vmcb, { model }) => endsBeyond(vmcb.get64(Control.iopmBase), iopmBytes, model.physicalAddressBits),
+  },
+  {
+    rule: "the MSR permission map extends beyond the physical address space",
+    isViolated: (vmcb, { model }) => endsBeyond(vmcb.get64(Control.msrpmBase), msrpmBytes, model.physicalAddressBits),
+  },
+  { rule: "the event to inject is illegal", isViolated: isEventIllegal },
+  {
+    rule: "nested paging is enabled while the host does not page",
+    isViolated: (vmcb, { hasHostPaging }) => hasNestedPaging(vmcb) && !hasHostPaging,
+  },
+  {
+    rule: "a reserved bit of the nested CR3 is set",
+    isViolated: (vmcb, { model }) => hasNestedPaging(vmcb) && vmcb.get64(Control.nestedCr3) >> BigInt(model.physicalAddressBits) !== 0n,
+  },
+  {
+    rule: "G_PAT has a reserved memory type",
+    isViolated: (vmcb) => hasNestedPaging(vmcb) && !isPatValid(vmcb.get64(Save.guestPat)),
+  },
+];
+
+export function hasNestedPaging(vmcb: StateView): boolean {
+  return hasBits(vmcb, Control.nestedControl, nestedPagingMask);
+}
+
+/** The first rule that the VMCB breaks; undefined: VMRUN enters the guest. */
+export function findViolation(vmcb: StateView, context: CheckContext): string | undefined {
+  return consistencyChecks.find((check) => check.isViolated(vmcb, context))?.rule;
+}

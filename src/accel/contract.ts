@@ -1,17 +1,47 @@
 /** The seam between the machine and what executes its instructions: create processors, map memory, run until exit. */
 import type { CpuModel, ProcessorBus } from "../isa/processor.ts";
-import type { ProcessorState } from "./processor-state.ts";
+import type { PendingEvent, ProcessorState } from "./processor-state.ts";
+
+/** How long `run` may take. */
+export interface RunBudget {
+  /** For accelerators that count: they retire at most so many, and the rest of a block. */
+  readonly instructions: number;
+  /** For those that do not: of the host's time, about. */
+  readonly nanoseconds: number;
+}
 
 /** Why `run` came back. */
 export type RunStop =
-  /** The instruction budget is used up. */
+  /** The budget is used up. */
   | "budget"
   /** The processor waits for an interrupt. */
   | "halted"
   /** Triple fault or another shutdown: only a reset brings the processor back. */
   | "shutdown"
-  /** `stop` was called. */
-  | "stopped";
+  /** `stop` was called, or somebody kicked. */
+  | "stopped"
+  /** A breakpoint of {@link DebugSettings} is at the next instruction, or a single step is done. */
+  | "debug"
+  /** The accelerator cannot go on with this guest: `failure` says why. */
+  | "failed";
+
+/** A debugger's wishes, which the guest does not see. */
+export interface DebugSettings {
+  /** `run` returns "debug" after every instruction. */
+  readonly isSingleStep: boolean;
+  /** Linear addresses, at most four. `run` returns before the instruction, unless it began with it. */
+  readonly breakpoints: readonly bigint[];
+}
+
+/**
+ * Lets any thread make `run` return "stopped" soon: set `flag[0]` to 1, then interrupt `thread` if there is one (the
+ * host knows how). Plain data that can be posted to workers.
+ */
+export interface KickHandle {
+  readonly flag: Int32Array<SharedArrayBuffer>;
+  /** The thread that sits in the kernel while the guest runs. */
+  readonly thread: { readonly processId: number; readonly threadId: number } | undefined;
+}
 
 /** What a processor's local APIC, or a bare interrupt controller, offers it. */
 export interface InterruptSource {
@@ -23,15 +53,24 @@ export interface InterruptSource {
 /** One virtual processor. All calls come from the thread that runs it, except where noted. */
 export interface VirtualProcessor {
   readonly index: number;
-  /** Instructions retired since power-on; exact also while a device is being accessed. */
+  /** Instructions retired since power-on, exact also while a device is being accessed; 0 where they are not counted. */
   readonly retiredInstructions: number;
-  /** Retires at most `maximumInstructions` (and the rest of a block). */
-  run(maximumInstructions: number): RunStop;
+  run(budget: RunBudget): RunStop;
+  /** Why `run` returned "failed", for people. */
+  readonly failure: string | undefined;
+  readonly kickHandle: KickHandle;
   /** Makes a running processor look at its inputs soon: an interrupt, a timer, a request came up. */
   attend(): void;
   /** Makes `run` return "stopped". */
   stop(): void;
   signalNmi(): void;
+  /** The event comes before the next instruction. To be called outside of `run`, when none is pending. */
+  inject(event: PendingEvent): void;
+  setDebug(settings: DebugSettings): void;
+  /** The guest's time stamp counter. */
+  timeStampCounter(): bigint;
+  /** The machine's time does not go on where it stood (a pause, a restored snapshot): the time stamp counter is the bus's again. */
+  timeChanged(): void;
   /** RESET, or INIT which keeps extended state and most MSRs. */
   reset(kind: "reset" | "init"): void;
   /** Leaves the wait for SIPI at `vector << 12`, real mode. */
@@ -83,6 +122,8 @@ export interface AcceleratorOptions {
   readonly processorCount: number;
   readonly memoryBus: MemoryBus;
   readonly model: CpuModel;
+  /** Of the guest's time stamp counter: what {@link Accelerator.timeStampFrequencyHz} gave. */
+  readonly timeStampFrequencyHz: number;
 }
 
 /** Storage is filled by pieces of this size. */
@@ -110,11 +151,24 @@ export interface AcceleratorInstance {
   readMemory(address: number, target: Uint8Array): boolean;
   /** Copies into guest-physical RAM, voiding decoded code; false, and nothing written, when it is not wholly RAM. */
   writeMemory(address: number, source: Uint8Array): boolean;
+  /** Begins to note which pages of storage the guest, or `writeMemory`, writes to; or stops that. */
+  noteWrites(isOn: boolean): void;
+  /** Pages of 4 KiB of storage written since the last call: bit n % 8 of byte n / 8 for page n. To be called outside of `run`. */
+  takeWrittenPages(): Uint8Array;
+  /** Gives back what the host lent. Nothing may be called afterwards; `storage` stays readable. */
+  close(): void;
 }
 
 export interface Accelerator {
   readonly name: "soft" | "kvm";
+  /** Whether instructions are counted, which deterministic machines need. */
+  readonly countsInstructions: boolean;
+  /** The frequency that guests' time stamp counters can have, the nearest to what is wanted. */
+  timeStampFrequencyHz(wantedHz: number): number;
+  /** Features of a CPU model that guests cannot have here, by the names of CPU models' features. */
+  missingFeatures(model: CpuModel): readonly string[];
   /** RAM and firmware together, at most. */
   readonly maximumStorageBytes: number;
+  /** @throws UserError BAD_MEMORY_SIZE; BAD_CONFIG for a CPU model with missing features. */
   create(options: AcceleratorOptions): AcceleratorInstance;
 }

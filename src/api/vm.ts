@@ -178,6 +178,7 @@ export class Vm implements AsyncDisposable {
     if (this.#state === "ended" || this.#state === "running") return;
     if (this.#state === "created") this.#startTimeout();
     this.#clock.resume();
+    this.#machine.timeChanged();
     this.#setState("running");
     if (this.#blockedPorts === 0) this.#runner.resume();
   }
@@ -290,6 +291,7 @@ export class Vm implements AsyncDisposable {
     this.#clock.pause();
     this.#flush();
     for (const port of this.serialPorts) port.close();
+    this.#machine.close();
     for (const file of this.#openFiles) {
       const failure = file.close();
       if (failure !== undefined) this.#events.emit("disk", failure);
@@ -353,6 +355,8 @@ export function endError(end: VmEnd): UserError {
       return new UserError("ABORTED", "The machine was stopped.");
     case "poweroff":
       return new UserError("GUEST_FAILED", "The guest switched the machine off before it came to what was waited for.");
+    case "accelerator-failure":
+      return new UserError("GUEST_FAILED", `The guest cannot go on here: ${end.reason}. Try --accel soft.`);
     case "debug-exit":
       return new UserError("GUEST_FAILED", `The guest ended by itself, with status ${end.status}, before it came to what was waited for.`);
   }

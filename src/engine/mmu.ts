@@ -375,7 +375,7 @@ export class Mmu implements ProcessorMemory {
   }
 
   /** Enters the page just walked into the TLB when generated code may reach it by itself. */
-  #fill(low: number, high: number, physical: number): void {
+  #fill(low: number, high: number, physical: number, isWrite: boolean): void {
     const view = this.#view;
     const context = view.get32(state.tlbContext);
     if ((context & 3) === ContextPrivilege.userAligned) return;
@@ -383,7 +383,7 @@ export class Mmu implements ProcessorMemory {
     if (readAt === 0) return;
     if (this.watch?.pageIsWatched((BigInt(high) << 32n) | BigInt(low))) return;
     const writeAt = this.#memory.writable(physical - (low & 0xfff));
-    const mayWrite = this.walker.mayWrite && writeAt === readAt && !this.#memory.isCode(readAt);
+    const mayWrite = this.walker.mayWrite && writeAt === readAt && !this.#memory.isCode(readAt) && this.#memory.admitsWrites(readAt, isWrite);
     const at = this.#entryAt(low);
     const tagLow = ((low & ~0xfff) | context) >>> 0;
     const words = view.u32;
@@ -434,7 +434,7 @@ export class Mmu implements ProcessorMemory {
     if (first < 0) return 1;
     const inPage = pageSizeBytes - (low & 0xfff);
     if (sizeBytes <= inPage) {
-      this.#fill(low, high, first);
+      this.#fill(low, high, first, kind === "write");
       if (!this.#copyOut(first, target, sizeBytes)) return 1;
     } else {
       const second = this.#translateNext(low, high, inPage, kind, isUser, false);
@@ -521,7 +521,7 @@ export class Mmu implements ProcessorMemory {
     if (first < 0) return 1;
     const inPage = pageSizeBytes - (low & 0xfff);
     if (sizeBytes <= inPage) {
-      this.#fill(low, high, first);
+      this.#fill(low, high, first, true);
       if (!this.#copyIn(first, source, sizeBytes)) return 1;
     } else {
       const second = this.#translateNext(low, high, inPage, "write", isUser, false);

@@ -30,6 +30,8 @@ export class PhysicalMemory {
   #fillGranule: (offset: number) => void = () => {};
   /** Called before bytes of a code page change: offset in linear memory and length. */
   onCodeWrite: (offset: number, sizeBytes: number) => void = () => {};
+  /** Per page of linear memory: 1 when it was written; undefined while nobody asks. */
+  #written: Uint8Array | undefined;
   /** Called when mappings change; translations made before are void. */
   onRemap: () => void = () => {};
 
@@ -121,10 +123,38 @@ export class PhysicalMemory {
     this.#codePages[Math.floor(offset / pageSizeBytes)] = isCode ? 1 : 0;
   }
 
+  /** Begins to note written pages, or stops that. Translations made before must be forgotten. */
+  noteWrites(isOn: boolean): void {
+    this.#written = isOn ? new Uint8Array(this.#codePages.length) : undefined;
+  }
+
+  get notesWrites(): boolean {
+    return this.#written !== undefined;
+  }
+
+  /** One byte per page of linear memory, 1 for those written since the last call. Translations made before must be forgotten. */
+  takeWritten(): Uint8Array {
+    const taken = this.#written ?? new Uint8Array(this.#codePages.length);
+    this.noteWrites(this.notesWrites);
+    return taken;
+  }
+
+  /**
+   * Whether generated code may be allowed to write to the page of linear memory that holds `offset` without coming here
+   * again: not before its first write, while writes are noted.
+   */
+  admitsWrites(offset: number, isWrite: boolean): boolean {
+    if (this.#written === undefined) return true;
+    const page = Math.floor(offset / pageSizeBytes);
+    if (isWrite) this.#written[page] = 1;
+    return this.#written[page] !== 0;
+  }
+
   /** Announces a write of RAM at `offset` of linear memory that is about to happen. */
   announceWrite(offset: number, sizeBytes: number): void {
     const last = Math.floor((offset + sizeBytes - 1) / pageSizeBytes);
     for (let page = Math.floor(offset / pageSizeBytes); page <= last; page++) {
+      if (this.#written !== undefined) this.#written[page] = 1;
       if (this.#codePages[page] === 0) continue;
       const start = Math.max(offset, page * pageSizeBytes);
       const end = Math.min(offset + sizeBytes, (page + 1) * pageSizeBytes);

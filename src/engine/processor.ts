@@ -42,7 +42,9 @@ export type StopReason =
   /** Triple fault. */
   | "shutdown"
   /** The caller asked for it by `requestStop`. */
-  | "stopped";
+  | "stopped"
+  /** A breakpoint of `setDebug` is next, or a step is done. */
+  | "debug";
 
 /** An event that was taken and not yet delivered. */
 export interface WaitingEvent {
@@ -117,6 +119,8 @@ export class SoftProcessor implements Processor {
   /** Taken already, for instance by another accelerator: comes before the next instruction. */
   #waitingEvent: WaitingEvent | undefined;
   #stopRequested = false;
+  /** A debugger's breakpoints, as linear addresses; undefined without a debugger. */
+  #debugger: { readonly isSingleStep: boolean; readonly breakpoints: ReadonlySet<bigint> } | undefined;
   #resetRequest: "reset" | "init" | undefined;
   #isRunning = false;
   /** Data breakpoints hit by the instruction that runs. */
@@ -611,6 +615,8 @@ export class SoftProcessor implements Processor {
     let slices = 0;
     for (;;) {
       this.#performReset();
+      // First of all: what `run` begins with is not looked at again.
+      if (slices > 0 && this.#isDebugStop()) return "debug";
       if (this.#stopRequested) {
         this.#stopRequested = false;
         return "stopped";
@@ -625,9 +631,21 @@ export class SoftProcessor implements Processor {
       const budget = this.#mode.single || wantsAttention ? 1 : end - this.#retired;
       // What waits behind a shadow comes after exactly one instruction: STI, NOP, CLI lets it in.
       const isShadowed = wantsAttention && s.get32(state.interruptShadow) !== 0;
-      const isAlone = isShadowed || this.virtualization?.stepsAlone === true;
+      const isAlone = isShadowed || this.#debugger !== undefined || this.virtualization?.stepsAlone === true;
       if (!(isAlone ? this.#stepAlone() : this.#step(budget))) return "shutdown";
     }
+  }
+
+  /** Whether a debugger wants to have a look at what is next. */
+  #isDebugStop(): boolean {
+    if (this.#debugger === undefined) return false;
+    const linear = this.state.get64(state.rip) + this.state.get64(state.fetchBase);
+    return this.#debugger.isSingleStep || this.#debugger.breakpoints.has(BigInt.asUintN(this.#mode.code === 64 ? 64 : 32, linear));
+  }
+
+  /** Undefined: nobody debugs. */
+  setDebug(settings: { readonly isSingleStep: boolean; readonly breakpoints: ReadonlySet<bigint> } | undefined): void {
+    this.#debugger = settings;
   }
 
   /** A shadow covers exactly the instruction after the one that cast it. */

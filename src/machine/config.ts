@@ -26,6 +26,8 @@ export interface MachineConfig {
   /** CPU model with features added or removed: `intel-v2`, `amd-v2,+la57`. */
   readonly cpu: string;
   readonly clock: ClockConfig;
+  /** Of the time stamp counter, when it must be this one and no other (a snapshot's); otherwise 1 GHz, or what the host can do. */
+  readonly timeStampFrequencyHz?: number;
   /** Wall clock at power-on, milliseconds since 1970. */
   readonly startEpochMs: number;
   /** Fills with random bytes. */
@@ -65,5 +67,7 @@ export type MachineEnd =
   | { readonly kind: "poweroff" }
   | { readonly kind: "reset" }
   | { readonly kind: "triple-fault" }
+  /** The accelerator cannot execute what the guest wants. */
+  | { readonly kind: "accelerator-failure"; readonly reason: string }
   /** isa-debug-exit: the status is (value << 1) | 1. */
   | { readonly kind: "debug-exit"; readonly status: number };

@@ -13,20 +13,14 @@ function slicedAccelerator(instructions: number): Accelerator {
     ...softAccelerator,
     create: (options) => {
       const instance = softAccelerator.create(options);
-      return {
-        storage: instance.storage,
-        map: (mapping) => instance.map(mapping),
-        fillStorage: (source) => instance.fillStorage(source),
-        isFilled: (granule) => instance.isFilled(granule),
-        readMemory: (address, target) => instance.readMemory(address, target),
-        writeMemory: (address, source) => instance.writeMemory(address, source),
-        createProcessor: (index, bus, interrupts) => {
-          const processor = instance.createProcessor(index, bus, interrupts);
-          const run = processor.run.bind(processor);
-          processor.run = (maximum) => run(Math.min(maximum, instructions));
-          return processor;
-        },
+      const createProcessor = instance.createProcessor.bind(instance);
+      instance.createProcessor = (index, bus, interrupts) => {
+        const processor = createProcessor(index, bus, interrupts);
+        const run = processor.run.bind(processor);
+        processor.run = (budget) => run({ ...budget, instructions: Math.min(budget.instructions, instructions) });
+        return processor;
       };
+      return instance;
     },
   };
 }

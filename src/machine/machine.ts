@@ -1,5 +1,5 @@
 /** One machine: accelerator, board, processors and clock, with its lifecycle from power-on to its end. */
-import type { Accelerator, AcceleratorInstance, BootState, VirtualProcessor } from "../accel/contract.ts";
+import type { Accelerator, AcceleratorInstance, BootState, RunBudget, VirtualProcessor } from "../accel/contract.ts";
 import { processorStateVersion } from "../accel/processor-state.ts";
 import { processorStateShape } from "../accel/processor-state-shape.ts";
 import { invariant, UserError } from "../base/errors.ts";
@@ -27,7 +27,7 @@ export type SliceResult =
   | { readonly kind: "idle"; readonly untilNs: number | undefined }
   | { readonly kind: "ended"; readonly end: MachineEnd };
 
-export const tscHertz = 1_000_000_000;
+const defaultTimeStampFrequencyHz = 1_000_000_000;
 const firmwareEnd = 0x1_0000_0000;
 const storageGranuleBytes = 0x1_0000;
 const lowFirmwareEnd = 0x10_0000;
@@ -35,6 +35,8 @@ const lowFirmwareBytes = 0x2_0000;
 /** Instructions of one call into a processor in real-time mode, before its speed is known. */
 const firstSliceInstructions = 50_000;
 const sliceTargetNs = 2_000_000;
+/** What a timer that is due at once leaves of a slice. */
+const smallestSlice = 0.005;
 
 /** What the machine itself remembers, beside its devices and processors. */
 interface TimeState {
@@ -65,6 +67,7 @@ export class Machine {
   readonly processors: readonly VirtualProcessor[] = [];
   readonly memoryMap: MemoryMap;
   readonly model: CpuModel;
+  readonly timeStampFrequencyHz: number;
   readonly #config: MachineConfig;
   readonly #instance: AcceleratorInstance;
   readonly #apics: LocalApic[] = [];
@@ -107,9 +110,15 @@ export class Machine {
       source: clock.mode === "real-time" ? () => clock.hostNowNs() : () => this.#instructionTimeNs(clock.nsPerInstruction),
       armed: (deadlineNs) => this.#deadlineArmed(deadlineNs),
     });
-    this.model = createCpuModel(config.cpu, { tscFrequencyHz: tscHertz, apicId: 0, processors: 1 });
+    this.timeStampFrequencyHz = accelerator.timeStampFrequencyHz(config.timeStampFrequencyHz ?? defaultTimeStampFrequencyHz);
+    if (config.timeStampFrequencyHz !== undefined && config.timeStampFrequencyHz !== this.timeStampFrequencyHz) {
+      throw new UserError("BAD_CONFIG", `This machine's time stamp counter runs at ${config.timeStampFrequencyHz / 1e6} MHz, and this host's cannot: its processor has no TSC scaling, and counts at ${this.timeStampFrequencyHz / 1e6} MHz. Use --accel soft, which can.`);
+    }
+    this.model = createCpuModel(config.cpu, { tscFrequencyHz: this.timeStampFrequencyHz, apicId: 0, processors: 1 });
     const memoryBus = new DispatchBus(memorySpaceBytes);
-    this.#instance = accelerator.create({ storageBytes, processorCount: 1, memoryBus, model: this.model });
+    this.#instance = accelerator.create({
+      storageBytes, processorCount: 1, memoryBus, model: this.model, timeStampFrequencyHz: this.timeStampFrequencyHz,
+    });
     this.#firmwareOffset = config.memorySizeBytes;
     for (const { address, sizeBytes, ramOffset } of this.memoryMap.ram) {
       this.#instance.map({ address, sizeBytes, readOffset: ramOffset, writeOffset: ramOffset });
@@ -148,7 +157,7 @@ export class Machine {
     const apic: LocalApic = new LocalApic({ id: index, isBootProcessor: index === 0 }, {
       clock: this.clock,
       bus: this.board.apicBus,
-      tscDeadlineToNs: (tsc) => Number(tsc - this.#tscOffset) * (1e9 / tscHertz),
+      tscDeadlineToNs: (tsc) => this.#timeOfTimeStamp(tsc, processor),
       mappingChanged: (base) => mapping?.relocate(base),
       processor: {
         interruptPendingChanged: (isPending) => {
@@ -180,9 +189,9 @@ export class Machine {
     return {
       portRead: (port, sizeBytes) => ports.read(port, sizeBytes),
       portWrite: (port, sizeBytes, value) => ports.write(port, sizeBytes, value),
-      timeStampCounter: () => BigInt(Math.floor(this.clock.nowNs())) + this.#tscOffset,
+      timeStampCounter: () => this.#ticksSincePowerOn() + this.#tscOffset,
       setTimeStampCounter: (value) => {
-        this.#tscOffset = value - BigInt(Math.floor(this.clock.nowNs()));
+        this.#tscOffset = value - this.#ticksSincePowerOn();
         apic.tscChanged();
       },
       readMsr: (index) => LocalApic.ownsMsr(index) ? apic.readMsr(index) : undefined,
@@ -194,6 +203,16 @@ export class Machine {
         return random[0];
       },
     };
+  }
+
+  #ticksSincePowerOn(): bigint {
+    return BigInt(Math.floor(this.clock.nowNs() * (this.timeStampFrequencyHz / 1e9)));
+  }
+
+  /** When the processor's counter, which need not run exactly like the machine's clock, will have come to `tsc`. */
+  #timeOfTimeStamp(tsc: bigint, processor: VirtualProcessor | undefined): number {
+    const remaining = tsc - (processor?.timeStampCounter() ?? this.#ticksSincePowerOn());
+    return Math.floor(this.clock.nowNs()) + Number(remaining) * (1e9 / this.timeStampFrequencyHz);
   }
 
   // --- firmware ----------------------------------------------------------------------------------------------------
@@ -293,6 +312,16 @@ export class Machine {
     return this.processors.reduce((sum, processor) => sum + processor.retiredInstructions, this.#retiredBefore);
   }
 
+  /** Virtual time stood still, or is another: processors that count by themselves have to hear of it. */
+  timeChanged(): void {
+    for (const processor of this.processors) processor.timeChanged();
+  }
+
+  /** Gives back what the host lent; nothing runs afterwards. */
+  close(): void {
+    this.#instance.close();
+  }
+
   #finish(end: MachineEnd): void {
     this.#end ??= end;
     for (const processor of this.processors) processor.stop();
@@ -311,11 +340,12 @@ export class Machine {
     const startNs = this.clock.nowNs();
     const before = processor.retiredInstructions;
     const budget = this.#budget(startNs);
-    this.#sliceEndNs = startNs + this.#durationNs(budget);
+    this.#sliceEndNs = startNs + budget.nanoseconds;
     const stop = processor.run(budget);
     this.#sliceEndNs = -Infinity;
     if (this.#config.clock.mode === "real-time") this.#learnSpeed(processor.retiredInstructions - before, this.clock.nowNs() - startNs);
     if (this.#end === undefined && stop === "shutdown") this.#finish({ kind: "triple-fault" });
+    if (this.#end === undefined && stop === "failed") this.#finish({ kind: "accelerator-failure", reason: processor.failure ?? "" });
     if (this.#end !== undefined) return { kind: "ended", end: this.#end };
     if (this.#pendingReset !== undefined) this.#reset();
     if (stop !== "halted") return { kind: "running" };
@@ -340,23 +370,18 @@ export class Machine {
     for (const processor of this.processors) processor.stop();
   }
 
-  /** What a slice of this many instructions is expected to take. */
-  #durationNs(instructions: number): number {
-    const { clock } = this.#config;
-    return clock.mode === "deterministic" ? instructions * clock.nsPerInstruction : (instructions / this.#sliceInstructions) * sliceTargetNs;
-  }
-
-  /** Instructions until the next timer, within a slice. */
-  #budget(nowNs: number): number {
+  /** Until the next timer, within a slice. */
+  #budget(nowNs: number): RunBudget {
     const deadlineNs = this.clock.nextDeadlineNs();
     const { clock } = this.#config;
     if (clock.mode === "deterministic") {
       const untilDeadline = deadlineNs === undefined ? Infinity : Math.ceil((deadlineNs - nowNs) / clock.nsPerInstruction);
-      return Math.max(1, Math.min(untilDeadline, 1_000_000));
+      const instructions = Math.max(1, Math.min(untilDeadline, 1_000_000));
+      return { instructions, nanoseconds: instructions * clock.nsPerInstruction };
     }
-    if (deadlineNs === undefined) return this.#sliceInstructions;
-    const share = Math.max((deadlineNs - nowNs) / sliceTargetNs, 0.005);
-    return Math.max(500, Math.round(this.#sliceInstructions * Math.min(share, 1)));
+    if (deadlineNs === undefined) return { instructions: this.#sliceInstructions, nanoseconds: sliceTargetNs };
+    const share = Math.min(Math.max((deadlineNs - nowNs) / sliceTargetNs, smallestSlice), 1);
+    return { instructions: Math.max(500, Math.round(this.#sliceInstructions * share)), nanoseconds: sliceTargetNs * share };
   }
 
   /** A slice should take about its target time, whatever the host's speed. */

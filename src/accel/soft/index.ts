@@ -1,6 +1,6 @@
 /** The `soft` accelerator: our own processor. It needs nothing of the host but WebAssembly. */
 import { UserError } from "../../base/errors.ts";
-import { PhysicalMemory } from "../../engine/physical-memory.ts";
+import { pageSizeBytes, PhysicalMemory } from "../../engine/physical-memory.ts";
 import { hotInstructions } from "../../engine/hot-instructions.ts";
 import { SoftProcessor } from "../../engine/processor.ts";
 import { wasm, type WasmMemory } from "../../engine/web-assembly.ts";
@@ -12,10 +12,11 @@ import { Activity } from "../../isa/system/mode.ts";
 import { loadSegmentCache } from "../../isa/system/segments.ts";
 import { virtualizationOf } from "../../virt/index.ts";
 import type {
-  Accelerator, AcceleratorInstance, AcceleratorOptions, BootState, InterruptSource, MemoryMapping, RunStop, StorageSource, VirtualProcessor,
+  Accelerator, AcceleratorInstance, AcceleratorOptions, BootState, DebugSettings, InterruptSource, KickHandle, MemoryMapping, RunBudget,
+  RunStop, StorageSource, VirtualProcessor,
 } from "../contract.ts";
 import { storageGranuleBytes } from "../contract.ts";
-import type { ProcessorState } from "../processor-state.ts";
+import type { PendingEvent, ProcessorState } from "../processor-state.ts";
 import { readProcessorState, writeProcessorState } from "./processor-state.ts";
 
 const wasmPageBytes = 65_536;
@@ -23,6 +24,8 @@ const maximumWasmPages = 65_536;
 /** The first page stays empty: offset 0 means "nothing here" throughout the engine. */
 const firstProcessorOffset = wasmPageBytes;
 const codeBytesPerProcessor = 48 << 20;
+/** Instructions of one `run`, some ten milliseconds: a kick is looked at between two. */
+const maximumBudget = 2_000_000;
 
 /** Memory of the engine below the storage: state areas, then decoded code. */
 function engineBytes(processorCount: number): number {
@@ -32,6 +35,8 @@ function engineBytes(processorCount: number): number {
 export class SoftVirtualProcessor implements VirtualProcessor {
   readonly index: number;
   readonly processor: SoftProcessor;
+  readonly failure: undefined;
+  readonly kickHandle: KickHandle = { flag: new Int32Array(new SharedArrayBuffer(4)), thread: undefined };
 
   constructor(index: number, processor: SoftProcessor) {
     this.index = index;
@@ -46,9 +51,26 @@ export class SoftVirtualProcessor implements VirtualProcessor {
     return this.processor.state.get32(state.activity) === Activity.waitingForSipi;
   }
 
-  run(maximumInstructions: number): RunStop {
-    return this.processor.run(maximumInstructions);
+  run({ instructions }: RunBudget): RunStop {
+    if (Atomics.exchange(this.kickHandle.flag, 0, 0) !== 0) return "stopped";
+    return this.processor.run(Math.min(instructions, maximumBudget));
   }
+
+  inject(event: PendingEvent): void {
+    this.processor.waiting = { ...this.processor.waiting, event };
+  }
+
+  setDebug({ isSingleStep, breakpoints }: DebugSettings): void {
+    const isOn = isSingleStep || breakpoints.length > 0;
+    this.processor.setDebug(isOn ? { isSingleStep, breakpoints: new Set(breakpoints) } : undefined);
+  }
+
+  timeStampCounter(): bigint {
+    return this.processor.bus.timeStampCounter();
+  }
+
+  /** The bus is asked at every RDTSC. */
+  timeChanged(): void {}
 
   attend(): void {
     this.processor.attend();
@@ -122,6 +144,7 @@ class SoftInstance implements AcceleratorInstance {
   readonly #storageOffset: number;
 
   readonly #profile: boolean;
+  readonly #processors: SoftProcessor[] = [];
 
   constructor(options: AcceleratorOptions, profile: boolean) {
     this.#options = options;
@@ -142,11 +165,13 @@ class SoftInstance implements AcceleratorInstance {
     const stateOffset = firstProcessorOffset + index * state.processorAreaSizeBytes;
     const codeStart = firstProcessorOffset + this.#options.processorCount * state.processorAreaSizeBytes + index * codeBytesPerProcessor;
     const virtualization = virtualizationOf(this.#options.model);
-    return new SoftVirtualProcessor(index, new SoftProcessor({
+    const processor = new SoftProcessor({
       memory: this.#memory, physical: this.physical, stateOffset, codeStart, codeEnd: codeStart + codeBytesPerProcessor,
       instructions, model: this.#options.model, bus, interrupts, hotInstructions,
       profile: this.#profile, ...(virtualization === undefined ? {} : { virtualization }),
-    }));
+    });
+    this.#processors.push(processor);
+    return new SoftVirtualProcessor(index, processor);
   }
 
   fillStorage(source: StorageSource): void {
@@ -170,12 +195,33 @@ class SoftInstance implements AcceleratorInstance {
   writeMemory(address: number, source: Uint8Array): boolean {
     return this.physical.writeRange(address, source);
   }
+
+  noteWrites(isOn: boolean): void {
+    this.physical.noteWrites(isOn);
+    for (const processor of this.#processors) processor.memory.clear();
+  }
+
+  takeWrittenPages(): Uint8Array {
+    const written = this.physical.takeWritten();
+    for (const processor of this.#processors) processor.memory.clear();
+    const firstPage = this.#storageOffset / pageSizeBytes;
+    const bits = new Uint8Array(Math.ceil(this.storage.length / pageSizeBytes / 8));
+    for (let page = 0; page < this.storage.length / pageSizeBytes; page++) bits[page >> 3] |= written[firstPage + page] << (page & 7);
+    return bits;
+  }
+
+  /** Everything is the garbage collector's. */
+  close(): void {}
 }
 
 /** `profile`: count what is executed, see `SoftProcessor.executionCounts`. */
 export function createSoftAccelerator(settings: { readonly profile?: boolean } = {}): Accelerator {
   return {
     name: "soft",
+    countsInstructions: true,
+    timeStampFrequencyHz: (wantedHz) => wantedHz,
+    // Models have no features that instructions are not defined for.
+    missingFeatures: () => [],
     maximumStorageBytes: maximumWasmPages * wasmPageBytes - engineBytes(1),
     create: (options) => new SoftInstance(options, settings.profile ?? false),
   };

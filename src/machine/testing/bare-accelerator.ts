@@ -10,7 +10,7 @@ let resetState: ProcessorState | undefined;
 /** The state of a processor that has never run, made once. */
 function powerOnState(): ProcessorState {
   if (resetState === undefined) {
-    const options = { storageBytes: 0x1_0000, processorCount: 1, memoryBus: { read: () => 0, write: () => {} } };
+    const options = { storageBytes: 0x1_0000, processorCount: 1, memoryBus: { read: () => 0, write: () => {} }, timeStampFrequencyHz: 1e9 };
     resetState = softAccelerator.create({ ...options, model: createCpuModel("intel-v2", { tscFrequencyHz: 1e9, apicId: 0, processors: 1 }) })
       .createProcessor(0, idleBus, { hasInterrupt: () => false, acknowledge: () => -1 }).getState();
   }
@@ -24,7 +24,10 @@ const idleBus: ProcessorBus = {
 
 export const bareAccelerator: Accelerator = {
   name: "soft",
+  countsInstructions: true,
   maximumStorageBytes: 2 ** 32,
+  timeStampFrequencyHz: (wantedHz) => wantedHz,
+  missingFeatures: () => [],
   create({ storageBytes }) {
     const storage = new Uint8Array(storageBytes);
     const isInside = (address: number, sizeBytes: number): boolean => address >= 0 && address + sizeBytes <= storageBytes;
@@ -38,6 +41,9 @@ export const bareAccelerator: Accelerator = {
         }
       },
       isFilled: () => true,
+      noteWrites: () => {},
+      takeWrittenPages: () => new Uint8Array(Math.ceil(storageBytes / 0x8000)),
+      close: () => {},
       readMemory(address, target) {
         if (!isInside(address, target.length)) return false;
         target.set(storage.subarray(address, address + target.length));
@@ -51,8 +57,10 @@ export const bareAccelerator: Accelerator = {
       createProcessor(index) {
         let state = powerOnState();
         return {
-          index, retiredInstructions: 0, isWaitingForStartUp: false,
+          index, retiredInstructions: 0, isWaitingForStartUp: false, failure: undefined,
+          kickHandle: { flag: new Int32Array(new SharedArrayBuffer(4)), thread: undefined },
           run: () => "budget",
+          inject: () => {}, setDebug: () => {}, timeStampCounter: () => 0n, timeChanged: () => {},
           attend: () => {}, stop: () => {}, signalNmi: () => {}, reset: () => {}, startUp: () => {}, setBootState: () => {},
           getState: () => state,
           setState(next) {

@@ -1,0 +1,186 @@
+/** One virtual machine of KVM's: its memory, its vCPUs, and its part of the CPU model. */
+import { invariant, UserError } from "../../base/errors.ts";
+import { wasm } from "../../engine/web-assembly.ts";
+import type { ProcessorBus } from "../../isa/processor.ts";
+import type {
+  AcceleratorInstance, AcceleratorOptions, InterruptSource, MemoryMapping, StorageSource, VirtualProcessor,
+} from "../contract.ts";
+import { storageGranuleBytes } from "../contract.ts";
+import { Capability, MsrExitReason, Request, Size } from "./abi.ts";
+import { cpuidRows, cpuidTable, missingFeatures, msrFilter } from "./cpu-model.ts";
+import type { KvmDevice } from "./device.ts";
+import type { HostCalls } from "./host-calls.ts";
+import { MemorySlots } from "./memory-slots.ts";
+import { KvmProcessor, type MmioTarget } from "./processor.ts";
+import { VcpuCalls } from "./vcpu-calls.ts";
+import type { StateFormat } from "./vcpu-state.ts";
+
+const wasmPageBytes = 65_536;
+/** Below the firmware and above every device: Intel's processors need four pages there for real mode without "unrestricted guest". */
+const identityMapAddress = 0xfeff_c000;
+const taskStateAddress = 0xfeff_d000;
+const pkruSubleaf = 9;
+
+export class KvmInstance implements AcceleratorInstance {
+  readonly storage: Uint8Array;
+  readonly #device: KvmDevice;
+  readonly #calls: HostCalls;
+  readonly #options: AcceleratorOptions;
+  readonly #descriptor: number;
+  readonly #slots: MemorySlots;
+  readonly #format: StateFormat;
+  readonly #processors: KvmProcessor[] = [];
+  readonly #mmio: MmioTarget = {
+    read: (address, target) => this.#readPhysical(address, target),
+    write: (address, source) => this.#writePhysical(address, source),
+  };
+
+  constructor(device: KvmDevice, options: AcceleratorOptions) {
+    this.#device = device;
+    this.#calls = device.calls;
+    this.#options = options;
+    const { model, storageBytes } = options;
+    const missing = missingFeatures(model, device.supportedCpuid);
+    if (missing.length > 0) {
+      throw new UserError("BAD_CONFIG", `This host's KVM cannot give guests ${missing.join(", ")}, which the CPU model ${model.name} has: take them away (--cpu ${model.name},${missing.map((name) => `-${name}`).join(",")}) or use --accel soft.`);
+    }
+    this.#format = {
+      hasSregs2: device.has(Capability.sregs2),
+      pkruOffset: model.hasFeature("pku") ? model.cpuid(0xd, pkruSubleaf).ebx : undefined,
+    };
+    const pages = storageBytes / wasmPageBytes;
+    this.storage = new Uint8Array(createMemory(pages).buffer, 0, storageBytes);
+    this.#descriptor = device.createVm();
+    this.#slots = new MemorySlots({
+      calls: this.#calls, vmDescriptor: this.#descriptor, storageAddress: this.#calls.addressOf(this.storage), storageBytes,
+    });
+    this.#setUp();
+  }
+
+  #setUp(): void {
+    const calls = this.#calls;
+    const identity = new BigUint64Array([BigInt(identityMapAddress)]);
+    invariant(calls.controlBytes(this.#descriptor, Request.setIdentityMapAddress, new Uint8Array(identity.buffer)) === 0, "KVM takes the identity map's address");
+    invariant(calls.control(this.#descriptor, Request.setTssAddress, taskStateAddress) === 0, "KVM takes the task state segment's address");
+    this.#enable(Capability.userSpaceMsr, MsrExitReason.invalidMask | MsrExitReason.unknownMask | MsrExitReason.filterMask);
+    const { filter, bitmaps } = msrFilter(calls);
+    invariant(calls.controlBytes(this.#descriptor, Request.setMsrFilter, new Uint8Array(filter.buffer)) === 0, `KVM takes the MSR filter of ${bitmaps.length} ranges`);
+  }
+
+  #enable(capability: number, argument: number): void {
+    const view = new DataView(new ArrayBuffer(Size.enableCap));
+    view.setUint32(0, capability, true);
+    view.setBigUint64(8, BigInt(argument), true);
+    const result = this.#calls.controlBytes(this.#descriptor, Request.enableCap, new Uint8Array(view.buffer));
+    invariant(result === 0, `KVM enables capability ${capability}`);
+  }
+
+  /** KVM does not tell of a first touch: everything comes at once. */
+  fillStorage(source: StorageSource): void {
+    for (const granule of source.granules()) {
+      const start = granule * storageGranuleBytes;
+      source.read(granule, this.storage.subarray(start, start + storageGranuleBytes));
+    }
+  }
+
+  isFilled(): boolean {
+    return true;
+  }
+
+  map(mapping: MemoryMapping): void {
+    this.#slots.map(mapping);
+  }
+
+  createProcessor(index: number, bus: ProcessorBus, interrupts: InterruptSource): VirtualProcessor {
+    const calls = this.#calls;
+    const { model } = this.#options;
+    const descriptor = calls.control(this.#descriptor, Request.createVcpu, index);
+    invariant(descriptor >= 0, `KVM creates a vCPU (error ${-descriptor})`);
+    const vcpu = new VcpuCalls(calls, descriptor);
+    vcpu.set(Request.setCpuid2, cpuidTable(cpuidRows(model)));
+    const khz = Math.round(this.#device.timeStampFrequencyHz(this.#options.timeStampFrequencyHz) / 1000);
+    if (this.#device.has(Capability.tscControl)) invariant(vcpu.call(Request.setTscKhz, khz) >= 0, "KVM takes the time stamp's frequency");
+    const processor = new KvmProcessor({
+      index, calls, descriptor, run: calls.mapShared(descriptor, this.#device.runBytes), interrupter: calls.createInterrupter(),
+      format: this.#format, model, bus, interrupts, mmio: this.#mmio, hostCapabilities: this.#device.archCapabilities,
+    });
+    this.#processors.push(processor);
+    return processor;
+  }
+
+  // --- memory ------------------------------------------------------------------------------------------------------
+
+  readMemory(address: number, target: Uint8Array): boolean {
+    return this.#slots.visitRam(address, target.length, (offset, start, length) => target.set(this.storage.subarray(offset, offset + length), start));
+  }
+
+  writeMemory(address: number, source: Uint8Array): boolean {
+    return this.#slots.visitRam(address, source.length, (offset, start, length) => {
+      this.storage.set(source.subarray(start, start + length), offset);
+      this.#slots.markWritten(offset, length);
+    });
+  }
+
+  #readPhysical(address: number, target: Uint8Array): void {
+    for (let done = 0; done < target.length;) {
+      const at = address + done;
+      const mapping = this.#slots.find(at);
+      if (mapping?.readOffset !== undefined) {
+        target[done] = this.storage[mapping.readOffset + at - mapping.address];
+        done++;
+        continue;
+      }
+      const sizeBytes = accessSize(at, target.length - done);
+      const value = this.#options.memoryBus.read(at, sizeBytes);
+      for (let byte = 0; byte < sizeBytes; byte++) target[done + byte] = value >>> (8 * byte);
+      done += sizeBytes;
+    }
+  }
+
+  /** ROM's writes come here, whether they go to a device or to RAM behind the ROM. */
+  #writePhysical(address: number, source: Uint8Array): void {
+    for (let done = 0; done < source.length;) {
+      const at = address + done;
+      const mapping = this.#slots.find(at);
+      if (mapping?.writeOffset !== undefined) {
+        const offset = mapping.writeOffset + at - mapping.address;
+        this.storage[offset] = source[done];
+        this.#slots.markWritten(offset, 1);
+        done++;
+        continue;
+      }
+      const sizeBytes = accessSize(at, source.length - done);
+      let value = 0;
+      for (let byte = 0; byte < sizeBytes; byte++) value |= source[done + byte] << (8 * byte);
+      this.#options.memoryBus.write(at, sizeBytes, value >>> 0);
+      done += sizeBytes;
+    }
+  }
+
+  noteWrites(isOn: boolean): void {
+    this.#slots.noteWrites(isOn);
+  }
+
+  takeWrittenPages(): Uint8Array {
+    return this.#slots.takeWrittenPages();
+  }
+
+  close(): void {
+    for (const processor of this.#processors) processor.close();
+    this.#calls.close(this.#descriptor);
+  }
+}
+
+function createMemory(pages: number): InstanceType<typeof wasm.Memory> {
+  try {
+    return new wasm.Memory({ initial: pages, maximum: pages, shared: true });
+  } catch (cause) {
+    throw new UserError("BAD_MEMORY_SIZE", `The host does not give the ${pages / 16} MiB of address space that this machine needs: ask for less with --memory, or raise the limit (ulimit -v).`, { cause });
+  }
+}
+
+/** Largest naturally aligned access that fits. */
+function accessSize(address: number, sizeBytes: number): 1 | 2 | 4 {
+  if (sizeBytes >= 4 && address % 4 === 0) return 4;
+  return sizeBytes >= 2 && address % 2 === 0 ? 2 : 1;
+}

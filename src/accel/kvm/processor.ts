@@ -1,0 +1,414 @@
+/** One KVM vCPU: runs the guest, and completes its accesses to devices, its MSRs and its interrupts between two KVM_RUNs. */
+import { invariant } from "../../base/errors.ts";
+import type { CpuModel, ProcessorBus } from "../../isa/processor.ts";
+import { FlagMask } from "../../isa/flags.ts";
+import { EferMask, SegmentAttribute } from "../../isa/system/mode.ts";
+import type {
+  BootState, DebugSettings, InterruptSource, KickHandle, RunBudget, RunStop, VirtualProcessor,
+} from "../contract.ts";
+import {
+  processorStateVersion, type PendingEvent, type ProcessorActivity, type ProcessorState, type SegmentState,
+} from "../processor-state.ts";
+import { ExitReason, GuestDebugControl, ioDirectionOut, Request, Run, Size } from "./abi.ts";
+import { ErrorNumber, type HostCalls, type RunInterrupter, type SharedMapping } from "./host-calls.ts";
+import { KvmMsrs } from "./msrs.ts";
+import { stateAfterInit, stateAfterReset } from "./reset-state.ts";
+import { VcpuCalls } from "./vcpu-calls.ts";
+import { readKernelState, writeKernelState, type StateFormat } from "./vcpu-state.ts";
+
+/** Guest-physical memory that is not RAM, as exits reach it. */
+export interface MmioTarget {
+  read(address: number, target: Uint8Array): void;
+  write(address: number, source: Uint8Array): void;
+}
+
+export interface KvmProcessorOptions {
+  readonly index: number;
+  readonly calls: HostCalls;
+  readonly descriptor: number;
+  readonly run: SharedMapping;
+  readonly interrupter: RunInterrupter;
+  readonly format: StateFormat;
+  readonly model: CpuModel;
+  readonly bus: ProcessorBus;
+  readonly interrupts: InterruptSource;
+  readonly mmio: MmioTarget;
+  /** IA32_ARCH_CAPABILITIES of the host. */
+  readonly hostCapabilities: bigint;
+}
+
+const apicBaseMsr = 0x1b;
+const maximumMmioBytes = 8;
+const hardwareBreakpoints = 4;
+/** DR7 with a breakpoint on execution, globally enabled. */
+const breakpointEnable = (index: number): number => 2 << (2 * index);
+
+export class KvmProcessor implements VirtualProcessor {
+  readonly index: number;
+  /** KVM does not count. */
+  readonly retiredInstructions: number = 0;
+  readonly kickHandle: KickHandle;
+  failure: string | undefined;
+  readonly #options: KvmProcessorOptions;
+  readonly #vcpu: VcpuCalls;
+  readonly #msrs: KvmMsrs;
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  #activity: ProcessorActivity = "active";
+  #stopRequested = false;
+  #resetRequest: "reset" | "init" | undefined;
+  #nmiRequested = false;
+  #isRunning = false;
+  /** An exit has been answered, and KVM has not yet taken the answer over. */
+  #isIoOpen = false;
+  #debug: DebugSettings = { isSingleStep: false, breakpoints: [] };
+  /** The instruction at a breakpoint is being stepped over. */
+  #isPassing = false;
+  /** What goes on until `stop`, kick or budget have a say. */
+  readonly #exits: Readonly<Record<number, () => RunStop | undefined>>;
+
+  constructor(options: KvmProcessorOptions) {
+    this.index = options.index;
+    this.#options = options;
+    this.#vcpu = new VcpuCalls(options.calls, options.descriptor);
+    this.#msrs = new KvmMsrs(options.model, options.bus, options.hostCapabilities);
+    this.#bytes = new Uint8Array(options.run.buffer);
+    this.#view = new DataView(options.run.buffer);
+    this.kickHandle = { flag: new Int32Array(new SharedArrayBuffer(4)), thread: options.interrupter.thread };
+    this.#exits = {
+      [ExitReason.io]: () => this.#portAccess(),
+      [ExitReason.mmio]: () => this.#memoryAccess(),
+      [ExitReason.readMsr]: () => this.#readMsr(),
+      [ExitReason.writeMsr]: () => this.#writeMsr(),
+      [ExitReason.halt]: () => this.#enter("halted"),
+      [ExitReason.shutdown]: () => this.#enter("shutdown"),
+      [ExitReason.interruptWindowOpen]: () => undefined,
+      [ExitReason.setTpr]: () => undefined,
+      [ExitReason.interrupted]: () => undefined,
+      [ExitReason.debug]: () => this.#debugExit(),
+      [ExitReason.failEntry]: () => this.#fail(`the host's processor refuses to enter the guest (reason 0x${this.#view.getBigUint64(Run.failEntryReason, true).toString(16)})`),
+      [ExitReason.internalError]: () => this.#fail(`KVM cannot emulate what the guest does at ${this.#whereabouts()} (internal error ${this.#view.getUint32(Run.internalErrorKind, true)})`),
+    };
+    this.#setSignalMask();
+    this.setState(stateAfterReset(options.model));
+    this.timeChanged();
+  }
+
+  get isWaitingForStartUp(): boolean {
+    return this.#activity === "waiting-for-sipi";
+  }
+
+  #setSignalMask(): void {
+    const { maskDuringRun } = this.#options.interrupter;
+    const mask = new DataView(new ArrayBuffer(4 + maskDuringRun.length));
+    mask.setUint32(0, maskDuringRun.length, true);
+    maskDuringRun.forEach((byte, index) => mask.setUint8(4 + index, byte));
+    this.#vcpu.set(Request.setSignalMask, mask);
+  }
+
+  // --- running -----------------------------------------------------------------------------------------------------
+
+  run(budget: RunBudget): RunStop {
+    this.#isRunning = true;
+    const stop = this.#runUntilStop(budget);
+    const late = this.#completeIo();
+    this.#isRunning = false;
+    this.#performReset();
+    return late ?? stop;
+  }
+
+  #runUntilStop({ nanoseconds }: RunBudget): RunStop {
+    const { calls, interrupter } = this.#options;
+    if (this.#debug.breakpoints.length > 0) this.#passBreakpoint();
+    const endNs = calls.nowNs() + nanoseconds;
+    let isArmed = false;
+    for (;;) {
+      this.#performReset();
+      if (this.#isToStop()) return "stopped";
+      if (this.failure !== undefined) return "failed";
+      if (this.#activity === "shutdown") return "shutdown";
+      this.#offerEvents();
+      if (this.#activity !== "active") return "halted";
+      if (!isArmed) interrupter.arm(nanoseconds);
+      isArmed = true;
+      const result = this.#enterGuest();
+      if (result >= 0) {
+        const stop = this.#answerExit() ?? this.#stepOfIo();
+        if (stop !== undefined) return stop;
+        continue;
+      }
+      invariant(result === -ErrorNumber.EINTR || result === -ErrorNumber.EAGAIN, `KVM_RUN fails with error ${-result}`);
+      interrupter.clear();
+      if (calls.nowNs() >= endNs) return this.#isToStop() ? "stopped" : "budget";
+    }
+  }
+
+  #isToStop(): boolean {
+    const isKicked = Atomics.exchange(this.kickHandle.flag, 0, 0) !== 0;
+    const isToStop = isKicked || this.#stopRequested;
+    this.#stopRequested = false;
+    return isToStop;
+  }
+
+  /** One KVM_RUN, with the task priority going there and back. */
+  #enterGuest(): number {
+    const { bus } = this.#options;
+    const priority = bus.taskPriority();
+    this.#bytes[Run.cr8] = priority;
+    this.#isIoOpen = false;
+    const result = this.#vcpu.call(Request.run);
+    const newPriority = this.#bytes[Run.cr8];
+    if (newPriority !== priority) bus.setTaskPriority(newPriority);
+    return result;
+  }
+
+  /** Hands KVM the events that wait, or asks it to come back when it can take them; wakes a halted processor. */
+  #offerEvents(): void {
+    const { interrupts } = this.#options;
+    if (this.#nmiRequested) {
+      this.#nmiRequested = false;
+      const isBlocked = this.#activity === "halted" && this.getState().isNmiBlocked;
+      invariant(this.#vcpu.call(Request.nmi) >= 0, "KVM takes NMIs");
+      if (this.#activity === "halted" && !isBlocked) this.#activity = "active";
+    }
+    const bytes = this.#bytes;
+    bytes[Run.requestInterruptWindow] = 0;
+    if (!interrupts.hasInterrupt() || this.#activity === "waiting-for-sipi") return;
+    if (this.#activity === "halted" && bytes[Run.ifFlag] === 0) return;
+    const vector = bytes[Run.readyForInterruptInjection] === 0 ? undefined : interrupts.acknowledge();
+    if (vector !== undefined && vector >= 0) this.#queueInterrupt(vector);
+    // A halted processor goes on for an interrupt that it has got, or is going to get before its next instruction.
+    if (vector !== -1) this.#activity = "active";
+    if (interrupts.hasInterrupt()) bytes[Run.requestInterruptWindow] = 1;
+  }
+
+  #queueInterrupt(vector: number): void {
+    const request = new DataView(new ArrayBuffer(4));
+    request.setUint32(0, vector, true);
+    this.#vcpu.set(Request.interrupt, request);
+    this.#bytes[Run.readyForInterruptInjection] = 0;
+  }
+
+  /** Lets KVM take over the answer to the last exit, without running the guest: after it, the state is between two instructions. */
+  #completeIo(): RunStop | undefined {
+    let stop: RunStop | undefined;
+    while (this.#isIoOpen) {
+      this.#bytes[Run.immediateExit] = 1;
+      const result = this.#enterGuest();
+      this.#bytes[Run.immediateExit] = 0;
+      if (result >= 0) stop = this.#answerExit() ?? stop;
+    }
+    return stop;
+  }
+
+  #answerExit(): RunStop | undefined {
+    const reason = this.#view.getUint32(Run.exitReason, true);
+    const answer = this.#exits[reason];
+    return answer === undefined ? this.#fail(`KVM stopped the guest for a reason that Ringmaster does not know (${reason})`) : answer();
+  }
+
+  #enter(activity: ProcessorActivity): undefined {
+    this.#activity = activity;
+  }
+
+  #fail(failure: string): RunStop {
+    this.failure = failure;
+    return "failed";
+  }
+
+  #whereabouts(): string {
+    return `0x${this.#vcpu.get(Request.getRegs, Size.regs).getBigUint64(16 * 8, true).toString(16)}`;
+  }
+
+  // --- exits -------------------------------------------------------------------------------------------------------
+
+  #portAccess(): undefined {
+    const { bus } = this.#options;
+    const view = this.#view;
+    const sizeBytes = view.getUint8(Run.ioSizeBytes) as 1 | 2 | 4;
+    const port = view.getUint16(Run.ioPort, true);
+    const count = view.getUint32(Run.ioCount, true);
+    const first = Number(view.getBigUint64(Run.ioDataOffset, true));
+    const isOut = view.getUint8(Run.ioDirection) === ioDirectionOut;
+    this.#isIoOpen = true;
+    for (let item = 0, at = first; item < count; item++, at += sizeBytes) {
+      if (isOut) bus.portWrite(port, sizeBytes, readValue(view, at, sizeBytes));
+      else writeValue(view, at, sizeBytes, bus.portRead(port, sizeBytes));
+    }
+  }
+
+  #memoryAccess(): undefined {
+    const view = this.#view;
+    const address = Number(view.getBigUint64(Run.mmioAddress, true));
+    const sizeBytes = Math.min(view.getUint32(Run.mmioSizeBytes, true), maximumMmioBytes);
+    const data = this.#bytes.subarray(Run.mmioData, Run.mmioData + sizeBytes);
+    this.#isIoOpen = true;
+    if (view.getUint8(Run.mmioIsWrite) !== 0) this.#options.mmio.write(address, data);
+    else this.#options.mmio.read(address, data);
+  }
+
+  #readMsr(): undefined {
+    this.#isIoOpen = true;
+    const value = this.#msrs.read(this.#view.getUint32(Run.msrIndex, true));
+    this.#view.setUint8(Run.msrError, value === undefined ? 1 : 0);
+    this.#view.setBigUint64(Run.msrData, value ?? 0n, true);
+  }
+
+  #writeMsr(): undefined {
+    this.#isIoOpen = true;
+    const index = this.#view.getUint32(Run.msrIndex, true);
+    const isWritten = this.#msrs.write(index, this.#view.getBigUint64(Run.msrData, true));
+    this.#view.setUint8(Run.msrError, isWritten ? 0 : 1);
+    if (index === this.#msrs.timeStampIndex) this.timeChanged();
+    // CPUID tells whether the local APIC is on.
+    if (index === apicBaseMsr && isWritten) this.#vcpu.writeMsrs([[apicBaseMsr, this.#apicBase()]]);
+  }
+
+  #apicBase(): bigint {
+    return this.#options.bus.readMsr(apicBaseMsr) ?? 0xfee0_0900n;
+  }
+
+  // --- requests ----------------------------------------------------------------------------------------------------
+
+  /** Devices run on this thread, between two KVM_RUNs: the next one sees what they did. */
+  attend(): void {}
+
+  stop(): void {
+    this.#stopRequested = true;
+  }
+
+  signalNmi(): void {
+    this.#nmiRequested = true;
+  }
+
+  inject(event: PendingEvent): void {
+    this.setState({ ...this.getState(), pendingEvent: event });
+  }
+
+  reset(kind: "reset" | "init"): void {
+    if (this.#resetRequest !== "reset") this.#resetRequest = kind;
+    if (!this.#isRunning) this.#performReset();
+  }
+
+  #performReset(): void {
+    const kind = this.#resetRequest;
+    if (kind === undefined) return;
+    this.#completeIo();
+    this.#resetRequest = undefined;
+    const { model } = this.#options;
+    this.setState(kind === "reset" ? stateAfterReset(model) : stateAfterInit(model, this.getState()));
+  }
+
+  startUp(vector: number): void {
+    const state = this.getState();
+    const code: SegmentState = { selector: vector << 8, base: BigInt(vector << 12), limit: 0xffff, attributes: 0x9b };
+    this.setState({ ...state, rip: 0n, segments: state.segments.map((segment, index) => (index === 1 ? code : segment)), activity: "active" });
+  }
+
+  // --- time --------------------------------------------------------------------------------------------------------
+
+  timeStampCounter(): bigint {
+    return this.#vcpu.readMsrs([this.#msrs.timeStampIndex])[0] ?? 0n;
+  }
+
+  timeChanged(): void {
+    const wanted = this.#options.bus.timeStampCounter();
+    const offset = this.#vcpu.readTscOffset();
+    if (offset === undefined) this.#vcpu.writeMsrs([[this.#msrs.timeStampIndex, wanted]]);
+    else this.#vcpu.writeTscOffset(BigInt.asIntN(64, offset + wanted - this.timeStampCounter()));
+  }
+
+  // --- debugging ---------------------------------------------------------------------------------------------------
+
+  setDebug(settings: DebugSettings): void {
+    invariant(settings.breakpoints.length <= hardwareBreakpoints, "there are four breakpoints");
+    this.#debug = settings;
+    this.#applyDebug(settings);
+  }
+
+  #applyDebug({ breakpoints, isSingleStep }: DebugSettings): void {
+    const view = new DataView(new ArrayBuffer(Size.guestDebug));
+    const isOn = isSingleStep || breakpoints.length > 0;
+    view.setUint32(0, (isOn ? GuestDebugControl.enableMask : 0) | (isSingleStep ? GuestDebugControl.singleStepMask : 0) |
+      (breakpoints.length > 0 ? GuestDebugControl.hardwareBreakpointsMask : 0), true);
+    breakpoints.forEach((address, index) => view.setBigUint64(8 + 8 * index, address, true));
+    view.setBigUint64(8 + 8 * 7, BigInt(breakpoints.reduce((dr7, _, index) => dr7 | breakpointEnable(index), 0x400)), true);
+    this.#vcpu.set(Request.setGuestDebug, view);
+  }
+
+  /** Steps over a breakpoint that `run` begins with. (RF would do, but KVM's emulator does not look at it.) */
+  #passBreakpoint(): void {
+    this.#isPassing = this.#isAtBreakpoint();
+    this.#applyDebug(this.#isPassing ? { isSingleStep: true, breakpoints: [] } : this.#debug);
+  }
+
+  #isAtBreakpoint(): boolean {
+    const { rip, segments, msrs } = this.getState();
+    const is64Bit = (msrs.efer & BigInt(EferMask.LMA)) !== 0n && (segments[1].attributes & SegmentAttribute.long) !== 0;
+    return this.#debug.breakpoints.includes(is64Bit ? rip : BigInt.asUintN(32, rip + segments[1].base));
+  }
+
+  /** KVM's emulator does not stop after an instruction whose I/O we completed. */
+  #stepOfIo(): RunStop | undefined {
+    if (!this.#isIoOpen || !(this.#isPassing || this.#debug.isSingleStep)) return undefined;
+    return this.#completeIo() ?? (this.#isPassing || this.#debug.isSingleStep ? this.#debugExit() : undefined);
+  }
+
+  #debugExit(): RunStop | undefined {
+    if (!this.#isPassing) return "debug";
+    this.#isPassing = false;
+    this.#applyDebug(this.#debug);
+    return this.#debug.isSingleStep || this.#isAtBreakpoint() ? "debug" : undefined;
+  }
+
+  // --- state -------------------------------------------------------------------------------------------------------
+
+  getState(): ProcessorState {
+    return {
+      version: processorStateVersion,
+      ...readKernelState(this.#vcpu, this.#options.format),
+      storedMsrs: this.#msrs.stored, activity: this.#activity, heldDebugConditions: 0,
+      ...(this.#nmiRequested ? { isNmiPending: true } : {}),
+    };
+  }
+
+  setState(state: ProcessorState): void {
+    const { format, bus } = this.#options;
+    // An NMI that waits goes the way of a new one, which wakes a halted processor.
+    this.#nmiRequested = state.isNmiPending;
+    writeKernelState(this.#vcpu, { ...state, isNmiPending: false }, format, { apicBase: this.#apicBase(), taskPriority: bus.taskPriority() });
+    this.#msrs.stored = state.storedMsrs;
+    this.#activity = state.activity;
+    this.failure = undefined;
+    this.#bytes[Run.ifFlag] = (state.rflags & FlagMask.IF) === 0 ? 0 : 1;
+    this.#bytes[Run.readyForInterruptInjection] = 0;
+  }
+
+  setBootState(boot: BootState): void {
+    const state = this.getState();
+    this.setState({
+      ...state,
+      general: boot.general.map(BigInt), rip: BigInt(boot.rip), rflags: boot.rflags, privilegeLevel: 0,
+      segments: boot.segments.map(({ selector, base, limit, attributes }) => ({ selector, base: BigInt(base), limit, attributes })),
+      gdtr: { base: BigInt(boot.gdtr.base), limit: boot.gdtr.limit }, idtr: { base: BigInt(boot.idtr.base), limit: boot.idtr.limit },
+      cr0: BigInt(boot.cr0), cr3: BigInt(boot.cr3), cr4: BigInt(boot.cr4), msrs: { ...state.msrs, efer: BigInt(boot.efer) },
+    });
+  }
+
+  close(): void {
+    const { calls, interrupter, run } = this.#options;
+    interrupter.close();
+    calls.unmap(run);
+    calls.close(this.#vcpu.descriptor);
+  }
+}
+
+function readValue(view: DataView, at: number, sizeBytes: 1 | 2 | 4): number {
+  return sizeBytes === 1 ? view.getUint8(at) : sizeBytes === 2 ? view.getUint16(at, true) : view.getUint32(at, true);
+}
+
+function writeValue(view: DataView, at: number, sizeBytes: 1 | 2 | 4, value: number): void {
+  if (sizeBytes === 1) view.setUint8(at, value);
+  else if (sizeBytes === 2) view.setUint16(at, value, true);
+  else view.setUint32(at, value, true);
+}

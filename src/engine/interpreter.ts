@@ -3,10 +3,11 @@ import { invariant } from "../base/errors.ts";
 import type { Routine } from "../ir/index.ts";
 import * as state from "../isa/state.ts";
 import { ModuleBuilder, type FuncIndex, type FunctionBuilder, type Label } from "../wasm/index.ts";
+import { FastRoutines, fastRoutinesOf } from "./fast-routines.ts";
 import { handlerName, makeHandler, type Handler, type HandlerForm } from "./handler.ts";
 import { RecordField, recordSizeBytes } from "./record.ts";
 import { emitForInterpreter, type Exits, type HostFunctions } from "./wasm-emitter.ts";
-import { wasm, type WasmMemory, type WasmTable } from "./web-assembly.ts";
+import { wasm, type WasmInstance, type WasmMemory, type WasmTable } from "./web-assembly.ts";
 
 /** Why `run` returned. */
 export const RunResult = {
@@ -47,8 +48,16 @@ export interface RegisteredHandler {
   readonly number: number;
 }
 
+interface DispatchImports {
+  readonly host: HostFunctions;
+  readonly findBlock: FuncIndex;
+  fastFunction(routine: Routine): FuncIndex | undefined;
+}
+
 export class Interpreter {
   readonly #memory: WasmMemory;
+  /** Fast paths as functions, which the JIT's modules import, too. */
+  readonly fastRoutines: FastRoutines;
   readonly #table: WasmTable = new wasm.Table({ element: "anyfunc", initial: maximumHandlers });
   readonly #imports: Record<string, Record<string, unknown>>;
   readonly #run: (cpu: number) => number;
@@ -74,6 +83,9 @@ export class Interpreter {
     this.#countersOffset = countersOffset;
     this.#memory = memory;
     this.#base = base;
+    this.fastRoutines = new FastRoutines(memory, (bytes) => {
+      this.generatedBytes += bytes.length;
+    });
     this.#imports = {
       host: {
         memory, table: this.#table,
@@ -87,7 +99,7 @@ export class Interpreter {
     };
     const inline = hot.map((form) => this.#register(form));
     this.#pending = [];
-    this.#run = this.#instantiate(this.#dispatchModule(inline)).run;
+    this.#run = this.#instantiate(this.#dispatchModule(inline)).exports["run"];
   }
 
   /** Number of the handler for a form, making it on first use. `flush` must follow before it runs. */
@@ -122,10 +134,11 @@ export class Interpreter {
     this.#pending = [];
     const builder = new ModuleBuilder();
     const host = this.#importHost(builder);
+    const fast = this.#importFast(builder, pending);
     const functions = pending.map(({ handler }) => builder.addFunction(
-      handlerName(handler.form), { params: ["i32", "i32"], results: ["i32"] }, (f) => this.#outOfLine(f, handler, host)));
+      handlerName(handler.form), { params: ["i32", "i32"], results: ["i32"] }, (f) => this.#outOfLine(f, handler, host, fast)));
     functions.forEach((func, index) => builder.exportFunction(`h${index}`, func));
-    const { exports } = new wasm.Instance(new wasm.Module(this.#counted(builder.build())), this.#imports);
+    const { exports } = this.#instantiate(builder.build());
     pending.forEach(({ number }, index) => this.#table.set(number, exports[`h${index}`]));
   }
 
@@ -144,9 +157,15 @@ export class Interpreter {
     return bytes;
   }
 
-  #instantiate(bytes: Uint8Array<ArrayBuffer>): { run: (cpu: number) => number } {
-    const instance = new wasm.Instance(new wasm.Module(this.#counted(bytes)), this.#imports);
-    return { run: instance.exports["run"] };
+  #instantiate(bytes: Uint8Array<ArrayBuffer>): WasmInstance {
+    const imports = { ...this.#imports, [FastRoutines.moduleName]: this.fastRoutines.imports() };
+    return new wasm.Instance(new wasm.Module(this.#counted(bytes)), imports);
+  }
+
+  #importFast(builder: ModuleBuilder, handlers: readonly RegisteredHandler[]): (routine: Routine) => FuncIndex | undefined {
+    const called = new Set<Routine>();
+    for (const { handler } of handlers) fastRoutinesOf(handler.body, called);
+    return this.fastRoutines.importInto(builder, called);
   }
 
   #importHost(builder: ModuleBuilder): HostFunctions {
@@ -171,7 +190,9 @@ export class Interpreter {
     return number;
   }
 
-  #outOfLine(f: FunctionBuilder, handler: Handler, host: HostFunctions): void {
+  #outOfLine(
+    f: FunctionBuilder, handler: Handler, host: HostFunctions, fastFunction: (routine: Routine) => FuncIndex | undefined,
+  ): void {
     const cpu = f.param<"i32">(0), record = f.param<"i32">(1);
     const leave = (status: number): void => {
       f.i32.const(status);
@@ -189,7 +210,7 @@ export class Interpreter {
       exit: () => leave(3),
     };
     const routineNumber = (routine: Routine): number => this.#routineNumber(routine);
-    emitForInterpreter({ f, cpu, record, host, exits, routineNumber }, handler);
+    emitForInterpreter({ f, cpu, record, host, exits, routineNumber, fastFunction }, handler);
     f.i32.const(0);
   }
 
@@ -197,9 +218,10 @@ export class Interpreter {
     const builder = new ModuleBuilder();
     const host = this.#importHost(builder);
     const findBlock = builder.importFunction("host", "findBlock", { params: [], results: ["i32"] });
+    const fast = this.#importFast(builder, inline);
     const table = builder.importTable("host", "table", { element: "funcref", min: maximumHandlers });
     const run = builder.addFunction("run", { params: ["i32"], results: ["i32"] }, (f) =>
-      this.#dispatchLoop(f, inline, host, findBlock, (func) => {
+      this.#dispatchLoop(f, inline, { host, findBlock, fastFunction: fast }, (func) => {
         func.callIndirect({ params: ["i32", "i32"], results: ["i32"] }, table);
       }));
     builder.exportFunction("run", run);
@@ -207,7 +229,7 @@ export class Interpreter {
   }
 
   #dispatchLoop(
-    f: FunctionBuilder, inline: readonly RegisteredHandler[], host: HostFunctions, findBlock: FuncIndex,
+    f: FunctionBuilder, inline: readonly RegisteredHandler[], { host, findBlock, fastFunction }: DispatchImports,
     callHandler: (f: FunctionBuilder) => void,
   ): void {
     const cpu = f.param<"i32">(0);
@@ -275,7 +297,7 @@ export class Interpreter {
     const routineNumber = (routine: Routine): number => this.#routineNumber(routine);
     inline.forEach(({ handler }, index) => {
       f.end(inlineLabels[index]);
-      emitForInterpreter({ f, cpu, record, host, exits, routineNumber }, handler);
+      emitForInterpreter({ f, cpu, record, host, exits, routineNumber, fastFunction }, handler);
       advance();
     });
     f.end(outOfLine);

@@ -363,6 +363,7 @@ export class SoftProcessor implements Processor {
     const taskSwitched = cr0 & Cr0Mask.TS ? Vector.NM : 0;
     s.set32(state.simdFault, cr0 & Cr0Mask.EM || !(s.get32(state.cr4) & Cr4Mask.OSFXSR) ? Vector.UD : taskSwitched);
     s.set32(state.mmxFault, cr0 & Cr0Mask.EM ? Vector.UD : taskSwitched);
+    s.set16(state.x87NotesMask, this.model.vendor === "amd" ? 0xffff : 0);
   }
 
   #updateCodeKey(): void {

@@ -1,7 +1,8 @@
 /** IR to WebAssembly for one handler: the part that all tiers share. */
-import type { Node } from "../ir/index.ts";
-import type { Local } from "../wasm/index.ts";
-import { foldConstants, typeOfWidth, type EmitterCore } from "./emit/core.ts";
+import type { FastPath, Node } from "../ir/index.ts";
+import type { FunctionBuilder, Local } from "../wasm/index.ts";
+import { EmitterCore, foldConstants, typeOfWidth } from "./emit/core.ts";
+import { FastPathPlaces } from "./emit/fast-path-places.ts";
 import type { Places } from "./emit/places.ts";
 import { RecordCore, type EmitterEnvironment } from "./emit/record-core.ts";
 import { RecordPlaces } from "./emit/record-places.ts";
@@ -11,10 +12,15 @@ import type { Handler } from "./handler.ts";
 export type { EmitterEnvironment, Exits, HostFunctions } from "./emit/record-core.ts";
 
 const impure: ReadonlySet<Node["op"]> = new Set([
-  "readState", "readRegister", "readFlag", "condition", "readVariable", "load", "effectiveAddress", "linearAddress", "routineResult",
+  "readState", "readStateRow", "readRegister", "readFlag", "condition", "readVariable", "load", "effectiveAddress", "linearAddress", "routineResult",
 ]);
 /** Cheap enough to repeat at every use. */
-const repeatable: ReadonlySet<Node["op"]> = new Set(["const", "immediate", "nextRip", "thisRip", "branchTarget"]);
+const repeatable: ReadonlySet<Node["op"]> = new Set(["const", "immediate", "nextRip", "thisRip", "branchTarget", "parameter"]);
+
+/** Blocks that raise an exception, refuse a fast path or call a routine are the rare ones. */
+function isRare(block: readonly Node[]): boolean {
+  return block.some(({ op }) => op === "raise" || op === "answer" || op === "routine");
+}
 
 function countUses(block: readonly Node[], uses: Map<Node, number>): Map<Node, number> {
   for (const node of block) {
@@ -67,6 +73,7 @@ export class HandlerEmitter {
       case "writeState": case "writeRegister": case "writeFlags": case "arithmeticFlags": case "logicFlags": case "store":
       case "checkWrite": case "raise": case "jump": case "jumpTarget": case "routine":
         return this.#places.perform(node);
+      case "writeStateRow": case "answer": return this.#places.fastPath!(node);
       default: {
         if (this.#fold(node) || repeatable.has(node.op)) return;
         const uses = this.#uses.get(node) ?? 0;
@@ -104,7 +111,7 @@ export class HandlerEmitter {
     if (known !== undefined) return this.#block(known === 1n ? node.then : node.otherwise);
     this.#core.push(node.args[0]);
     const outerAddress = this.#effectiveAddress;
-    f.if("void", node.then.length === 1 && node.then[0].op === "raise" ? "unlikely" : undefined);
+    f.if("void", node.otherwise.length === 0 && isRare(node.then) ? "unlikely" : undefined);
     this.#depth++;
     this.#places.enterConditional(node.then);
     this.#block(node.then);
@@ -125,4 +132,10 @@ export class HandlerEmitter {
 export function emitForInterpreter(environment: EmitterEnvironment, { form, body }: Handler): void {
   const core = new RecordCore(environment, form);
   new HandlerEmitter(core, new RecordPlaces(core), body);
+}
+
+/** The function of a fast path: its parameters are the base of the state area and the routine's arguments. */
+export function emitFastPath(f: FunctionBuilder, path: FastPath): void {
+  const core = new EmitterCore(f);
+  new HandlerEmitter(core, new FastPathPlaces(core), path.body);
 }

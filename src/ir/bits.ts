@@ -1,6 +1,6 @@
 /** Typed values of the IR: `Bits<64>` plus `Bits<8>` does not compile, and does not record either. */
 import { invariant } from "../base/errors.ts";
-import type { BinaryOp, CompareOp, Flag, Node, NodeKind, UnaryOp, Width } from "./node.ts";
+import type { BinaryOp, CompareOp, FastPath, Flag, Node, NodeKind, StateRow, UnaryOp, Width } from "./node.ts";
 
 /** Collects nodes while a definition runs. */
 export class Recorder {
@@ -214,6 +214,45 @@ export function when(condition: Bits<1>, then: () => void, otherwise: () => void
   const thenBlock = here.nested(then);
   const otherwiseBlock = here.nested(otherwise);
   here.emit({ op: "if", then: thenBlock, otherwise: otherwiseBlock }, 1, [condition.node]);
+}
+
+/** Location `index` of a row; `index` must be below the row's count. */
+export function readStateRow<W extends Width>(width: W, row: StateRow, index: Bits<32>): Bits<W> {
+  invariant(width === row.first.width, `row of ${row.first.width} bits read as ${width}`);
+  return value({ op: "readStateRow", row }, width, index);
+}
+
+export function writeStateRow(row: StateRow, index: Bits<32>, written: Bits): void {
+  invariant(written.width === row.first.width, `row of ${row.first.width} bits written with ${written.width}`);
+  recorder().emit({ op: "writeStateRow", row }, 1, [index.node, written.node]);
+}
+
+/** In a fast path: leaves it, `isDone` saying whether the routine's work is done. */
+export function answer(isDone: boolean): void {
+  recorder().emit({ op: "answer" }, 1, [constant(1, isDone ? 1 : 0).node]);
+}
+
+function hasRefusal(block: readonly Node[]): boolean {
+  return block.some((node) =>
+    (node.op === "answer" && node.args[0].op === "const" && node.args[0].value === 0n) ||
+    (node.op === "if" && (hasRefusal(node.then) || hasRefusal(node.otherwise))));
+}
+
+/**
+ * The fast path of a routine with arguments of the given widths. `definition` may refuse by `answer(false)` as long as it has
+ * committed nothing; where it ends the work is done. It runs once, when the path is first asked for.
+ */
+export function fastPath(parameters: readonly Width[], definition: (...args: Bits[]) => void): () => FastPath {
+  let made: FastPath | undefined;
+  return () => {
+    if (made !== undefined) return made;
+    const body = record(() => {
+      definition(...parameters.map((width, index) => value({ op: "parameter", index }, width)));
+      answer(true);
+    });
+    made = { parameters, body, isTotal: !hasRefusal(body) };
+    return made;
+  };
 }
 
 export function flag(name: Flag): Bits<1> {

@@ -19,6 +19,13 @@ export interface StateLocation {
   readonly width: 8 | 16 | 32 | 64 | 128;
 }
 
+/** A row of equal locations of the state area: `count` of them, the first at `first.offset`, `strideBytes` apart. */
+export interface StateRow {
+  readonly first: StateLocation;
+  readonly strideBytes: number;
+  readonly count: number;
+}
+
 /** Which segment an access goes through: that of the memory operand, or a fixed one (ES CS SS DS FS GS = 0..5). */
 export type SegmentReference = "operand" | 0 | 1 | 2 | 3 | 4 | 5;
 
@@ -84,7 +91,13 @@ export type NodeKind =
   /** args: passed through the scratch area. The routine decides by its status how execution goes on. */
   | { readonly op: "routine"; readonly routine: Routine; readonly resultWidths: readonly Width[] }
   /** Result `index` of a routine. args: the routine node. */
-  | { readonly op: "routineResult"; readonly index: number };
+  | { readonly op: "routineResult"; readonly index: number }
+  /** In a fast path. args: index (32 bits, below the row's count), and the value to write. */
+  | { readonly op: "readStateRow" | "writeStateRow"; readonly row: StateRow }
+  /** In a fast path: argument `index` of the routine. */
+  | { readonly op: "parameter"; readonly index: number }
+  /** In a fast path: ends it. args: 1 when the routine's work is done, 0 when nothing was. */
+  | { readonly op: "answer" };
 
 export type Node = NodeKind & {
   readonly id: number;
@@ -106,11 +119,27 @@ export const Status = {
 } as const;
 export type Status = (typeof Status)[keyof typeof Status];
 
+/**
+ * The ordinary cases of a routine. The body ends with an answer on every path. When that is 1 the routine has been
+ * carried out, with its results in the scratch slots and status `Next`; when it is 0 nothing has been committed, and `run`
+ * is to be asked. It touches scratch slots, x87 state and MXCSR and reads other state: neither memory, nor general or XMM
+ * registers, nor status flags, nor the record.
+ */
+export interface FastPath {
+  /** Widths of the routine's arguments. */
+  readonly parameters: readonly Width[];
+  readonly body: readonly Node[];
+  /** Whether every answer is 1. */
+  readonly isTotal: boolean;
+}
+
 /** Host function behind a `routine` node. `Processor` is opaque here; the isa room gives it its shape. */
 export interface Routine {
   readonly name: string;
   // The parameter is contravariant: every room types its own view of the processor.
   readonly run: (processor: never) => Status;
+  /** What generated code tries before it calls `run`; the same object at every call. */
+  readonly fast?: () => FastPath;
 }
 
 /** What one execution of a definition recorded. */

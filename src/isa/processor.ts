@@ -1,5 +1,5 @@
 /** What a routine (an instruction's part that is plain TypeScript) may do to the processor it runs on. */
-import type { Routine, Status } from "../ir/index.ts";
+import type { FastPath, Routine, Status } from "../ir/index.ts";
 import type { InstructionDefinition } from "./definition.ts";
 import type { DecodedInstruction } from "./operand.ts";
 import type { StateView } from "./state-view.ts";
@@ -116,7 +116,10 @@ export interface Processor {
   modeChanged(): void;
 }
 
-/** Declares a routine. `run` returns how execution goes on; arguments and results are in the state's scratch slots. */
-export function routine(name: string, run: (processor: Processor) => Status): Routine {
-  return { name, run };
+/**
+ * Declares a routine. `run` returns how execution goes on; arguments and results are in the state's scratch slots. `fast`
+ * is the same work as IR, for the ordinary cases.
+ */
+export function routine(name: string, run: (processor: Processor) => Status, fast?: () => FastPath): Routine {
+  return fast === undefined ? { name, run } : { name, run, fast };
 }

@@ -96,6 +96,9 @@ export const simdFault: StateField = field("simdFault", 32);
 /** The same for MMX instructions: 6 while CR0.EM = 1, else 7 while CR0.TS = 1. */
 export const mmxFault: StateField = field("mmxFault", 32);
 
+/** All ones where the processor notes opcode and selectors of every x87 instruction (AMD), else 0. A property of the model. */
+export const x87NotesMask: StateField = field("x87NotesMask", 16);
+
 /** 64 minus the number of linear-address bits: shifting an address up and arithmetically down by it keeps canonical ones. */
 export const canonicalShift: StateField = field("canonicalShift", 64);
 

@@ -16,12 +16,17 @@ export type EffectNode = Extract<Node, {
     "jumpTarget" | "routine";
 }>;
 
+/** Nodes that only fast paths of routines have. */
+export type FastPathNode = Extract<Node, { op: "parameter" | "readStateRow" | "writeStateRow" | "answer" }>;
+
 export interface Places {
   /** A value that is known while code is generated. */
   constant(node: ReadNode): bigint | undefined;
   /** Pushes the value. A load may put it into `destination` on its way. */
   read(node: ReadNode, destination: Local | undefined): void;
   perform(node: EffectNode): void;
+  /** Pushes the value or does the work of a node of a fast path; absent where no fast path is compiled. */
+  fastPath?(node: FastPathNode): void;
   /** Around code that runs only if a condition holds. */
   enterConditional(body: readonly Node[]): void;
   leaveConditional(): void;

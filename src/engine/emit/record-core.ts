@@ -1,4 +1,5 @@
 /** Code of the interpreter: what it needs of the state area and of the record it runs. */
+import type { Routine } from "../../ir/index.ts";
 import * as state from "../../isa/state.ts";
 import type { FunctionBuilder, FuncIndex, Local } from "../../wasm/index.ts";
 import type { HandlerForm } from "../handler.ts";
@@ -36,7 +37,9 @@ export interface EmitterEnvironment {
   readonly record: Local<"i32">;
   readonly host: HostFunctions;
   readonly exits: Exits;
-  routineNumber(routine: { readonly name: string }): number;
+  routineNumber(routine: Routine): number;
+  /** The function of the routine's fast path, if it has one. */
+  fastFunction(routine: Routine): FuncIndex | undefined;
 }
 
 export class RecordCore extends EmitterCore {

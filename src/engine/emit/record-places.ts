@@ -116,6 +116,20 @@ export class RecordPlaces implements Places {
   }
 
   #routine(node: NodeOf<"routine">): void {
+    const { f, environment } = this.#core;
+    const fast = environment.fastFunction(node.routine);
+    if (fast === undefined) return this.#callHost(node);
+    this.#core.stateAddress();
+    this.#core.pushAll(node.args);
+    f.call(fast);
+    if (node.routine.fast!().isTotal) return f.drop();
+    f.i32.eqz();
+    f.if("void", "unlikely");
+    this.#callHost(node);
+    f.end();
+  }
+
+  #callHost(node: NodeOf<"routine">): void {
     const f = this.#core.f;
     node.args.forEach((argument, index) => {
       this.#core.stateAddress();

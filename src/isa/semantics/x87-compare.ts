@@ -1,14 +1,19 @@
 /** FCOM, FUCOM, FCOMI and their kin, FTST and FXAM (SDM volume 1, "Comparison and Classification Instructions"). */
-import type { Routine, Status } from "../../ir/index.ts";
+import type { Bits, Routine, Status } from "../../ir/index.ts";
 import * as softfloat from "../../softfloat/index.ts";
 import type { Ordering } from "../../softfloat/index.ts";
 import { constant, type InstructionDefinition } from "../definition.ts";
 import { type Processor, routine } from "../processor.ts";
+import * as state from "../state.ts";
 import { callX87, firstArgument, registerInstruction, x87Instruction } from "./x87-definition.ts";
+import { refuseUnlessOrdinary } from "./x87-fast-arithmetic.ts";
+import { conditionsOfOrdering, fastExamination, fastOrdering, orderingNumber } from "./x87-fast-convert.ts";
+import { type FastX87, fastX87, type Image, refuseUnless, type Settlement, writeField } from "./x87-fast-unit.ts";
 import { memoryFormats, withMemory } from "./x87-memory.ts";
 import { StatusMask, X87Operation } from "./x87-unit.ts";
 
 const { C0, C1, C2, C3 } = StatusMask;
+const c1Bit = 9;
 
 function conditionsOf(ordering: Ordering): number {
   switch (ordering) {
@@ -41,12 +46,29 @@ function finish(x87: X87Operation, ordering: Ordering, pops: number): Status {
   return x87.settle(conditionsOf(ordering));
 }
 
+/** What pops do to stack and tags. */
+function fastPops(x87: FastX87, pops: number): Settlement {
+  if (pops === 0) return {};
+  return { rotation: pops, emptied: pops === 1 ? x87.tagBit(0) : x87.tagBit(0).or(x87.tagBit(1)) };
+}
+
+/** ST(0) and another register, both zero or normal. */
+function fastOperands(x87: FastX87, other: Bits<32> | number): readonly [Image, Image] {
+  refuseUnless(x87.isValid(0).and(x87.isValid(other)));
+  const left = x87.read(0), right = x87.read(other);
+  refuseUnlessOrdinary(left, right);
+  return [left, right];
+}
+
 /** Compares ST(0) with ST(other), or with the register that the last argument names. */
 function comparing(name: string, isSignalling: boolean, pops: number, other?: number): Routine {
   return routine(name, (p) => {
     const x87 = new X87Operation(p);
     return finish(x87, compareRegisters(x87, other ?? p.state.argument32(firstArgument + 1), isSignalling), pops);
-  });
+  }, fastX87(other === undefined ? [32, 32] : [], false, (x87, ...indices) => {
+    const ordering = fastOrdering(...fastOperands(x87, other ?? indices[1] as Bits<32>));
+    x87.settle({ ...fastPops(x87, pops), conditions: conditionsOfOrdering(ordering) });
+  }));
 }
 
 const withMemoryForms: readonly InstructionDefinition[] = memoryFormats.flatMap((format) =>
@@ -61,7 +83,12 @@ const withMemoryForms: readonly InstructionDefinition[] = memoryFormats.flatMap(
       const ordering = withMemory(x87.read(0), memory, x87.environment, (register, value, environment) =>
         softfloat.f80Compare(register, value, true, environment));
       return finish(x87, ordering, pops);
-    });
+    }, fastX87([format.width], true, (x87, memory) => {
+      refuseUnless(x87.isValid(0));
+      const register = x87.read(0), value = format.fast(memory);
+      refuseUnlessOrdinary(register);
+      x87.settle({ ...fastPops(x87, pops), conditions: conditionsOfOrdering(fastOrdering(register, value)) });
+    }));
     return x87Instruction({
       name: `${format.isInteger ? "fi" : "f"}${name}`, encodings: [`${format.opcode} /${2 + pops} ${format.operand}`],
       execute({ cpu, dst }) {
@@ -81,7 +108,11 @@ function comparingIntoFlags(p: Processor, isSignalling: boolean, pops: boolean):
 }
 
 function compareIntoFlags(name: string, encoding: string, isSignalling: boolean, pops: boolean): InstructionDefinition {
-  const run = routine(name, (p) => comparingIntoFlags(p, isSignalling, pops));
+  const run = routine(name, (p) => comparingIntoFlags(p, isSignalling, pops), fastX87([32, 32], false, (x87, _, other) => {
+    const ordering = fastOrdering(...fastOperands(x87, other as Bits<32>));
+    writeField(state.scratch[0], orderingNumber(ordering));
+    x87.settle({ ...fastPops(x87, pops ? 1 : 0), keepsC1: true });
+  }));
   return x87Instruction({
     name, feature: "cmov", encodings: [encoding],
     execute({ cpu, operands }) {
@@ -102,7 +133,13 @@ const test = registerInstruction("ftst", ["D9 E4"], routine("ftst", (p) => {
     return finish(x87, softfloat.unordered, 0);
   }
   return finish(x87, softfloat.f80Compare(x87.read(0), softfloat.f80Zero(false), true, x87.environment), 0);
-}));
+}, fastX87([], false, (x87) => {
+  refuseUnless(x87.isValid(0));
+  const value = x87.read(0);
+  refuseUnlessOrdinary(value);
+  const zero = { significand: constant(64, 0), signExponent: constant(32, 0) };
+  x87.settle({ conditions: conditionsOfOrdering(fastOrdering(value, zero)) });
+})));
 
 /** FXAM's code of an empty register; those of the others are their classes. */
 const emptyCode = 5;
@@ -117,7 +154,11 @@ const examine = registerInstruction("fxam", ["D9 E5"], routine("fxam", (p) => {
   const value = x87.read(0);
   const sign = (value.signExponent & 0x8000) === 0 ? 0 : C1;
   return x87.commit(sign, conditionsOfCode(x87.isEmpty(0) ? emptyCode : softfloat.f80Examine(value)));
-}));
+}, fastX87([], false, (x87) => {
+  refuseUnless(x87.isValid(0));
+  const value = x87.read(0);
+  x87.settle({ outcome: value.signExponent.shr(15).shl(c1Bit), conditions: fastExamination(value) });
+})));
 
 export const x87Compare: readonly InstructionDefinition[] = [
   ...withMemoryForms,

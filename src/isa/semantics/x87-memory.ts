@@ -3,7 +3,10 @@ import {
   classNan, denormalMask, divideByZeroMask, type F80, f80Examine, f80FromF32, f80FromF64, f80FromInteger, invalidMask,
   type X87Environment, x87Environment,
 } from "../../softfloat/index.ts";
+import type { Bits } from "../../ir/index.ts";
 import type { StateView } from "../state-view.ts";
+import { fastFromFloat, fastFromInteger } from "./x87-fast-convert.ts";
+import type { Image } from "./x87-fast-unit.ts";
 
 export interface MemoryValue {
   readonly value: F80;
@@ -20,7 +23,12 @@ export interface MemoryFormat {
   readonly isInteger: boolean;
   /** The operand in an argument. */
   value(view: StateView, argument: number): MemoryValue;
+  /** The same in a fast path, which refuses all but zeros and normal numbers. */
+  fast(argument: Bits): Image;
 }
+
+const fastFloat = (argument: Bits): Image => fastFromFloat(argument as Bits<32> | Bits<64>);
+
 
 const quietBit = 1n << 62n;
 const allMasked = 0x37f;
@@ -44,18 +52,22 @@ export const memoryFormats: readonly MemoryFormat[] = [
   {
     opcode: "D8", operand: "Md", width: 32, isInteger: false,
     value: (view, argument) => widened((environment) => f80FromF32(view.argument32(argument), environment)),
+    fast: fastFloat,
   },
   {
     opcode: "DC", operand: "Mq", width: 64, isInteger: false,
     value: (view, argument) => widened((environment) => f80FromF64(view.argument64(argument), environment)),
+    fast: fastFloat,
   },
   {
     opcode: "DA", operand: "Md", width: 32, isInteger: true,
     value: (view, argument) => integer(BigInt(view.argument32(argument) | 0)),
+    fast: fastFromInteger,
   },
   {
     opcode: "DE", operand: "Mw", width: 16, isInteger: true,
     value: (view, argument) => integer(BigInt((view.argument32(argument) << 16) >> 16)),
+    fast: fastFromInteger,
   },
 ];
 

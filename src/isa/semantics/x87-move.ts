@@ -1,13 +1,27 @@
 /** Constants, and moves between registers: FLD, FST, FXCH and FCMOV (SDM volume 1, "Data Transfer Instructions" and "Load Constant Instructions"). */
-import type { Routine } from "../../ir/index.ts";
+import type { Bits, FastPath, Routine } from "../../ir/index.ts";
 import * as softfloat from "../../softfloat/index.ts";
 import { condition, constant, type InstructionDefinition } from "../definition.ts";
 import { routine } from "../processor.ts";
 import * as state from "../state.ts";
 import { callX87, firstArgument, registerInstruction, x87Instruction } from "./x87-definition.ts";
+import { fastX87, refuseIf, refuseUnless } from "./x87-fast-unit.ts";
 import { X87Operation } from "./x87-unit.ts";
 
 const roundings = [softfloat.roundNearest, softfloat.roundDown, softfloat.roundUp, softfloat.roundZero] as const;
+
+/** The rounding modes change the significand alone, and give two different ones at most. */
+function fastConstant(byRounding: readonly softfloat.F80[]): () => FastPath {
+  return fastX87([], false, (x87) => {
+    refuseIf(x87.isValid(-1));
+    const mode = x87.control.shr(10).and(3);
+    let significand = constant(64, byRounding[0].significand);
+    byRounding.forEach((value, rounding) => {
+      if (value.significand !== byRounding[0].significand) significand = mode.eq(rounding).select(constant(64, value.significand), significand);
+    });
+    x87.push({ significand, signExponent: constant(32, byRounding[0].signExponent) });
+  });
+}
 
 const constants: readonly InstructionDefinition[] = ([
   ["fld1", "1", "D9 E8"], ["fldl2t", "l2t", "D9 E9"], ["fldl2e", "l2e", "D9 EA"], ["fldpi", "pi", "D9 EB"],
@@ -17,7 +31,7 @@ const constants: readonly InstructionDefinition[] = ([
   return registerInstruction(name, [encoding], routine(name, (p) => {
     const x87 = new X87Operation(p);
     return x87.pushAndSettle(byRounding[(p.state.get16(state.x87Control) >> 10) & 3]);
-  }));
+  }, fastConstant(byRounding)));
 });
 
 const loading = routine("fldRegister", (p) => {
@@ -27,7 +41,11 @@ const loading = routine("fldRegister", (p) => {
   if (!x87.isEmpty(-1)) return x87.pushAndSettle(x87.overflow());
   x87.pushCopy(source);
   return x87.settle();
-});
+}, fastX87([32], false, (x87, index) => {
+  const source = index as Bits<32>;
+  refuseUnless(x87.isValid(source).and(x87.isValid(-1).xor(1)));
+  x87.push(x87.read(source));
+}));
 
 function copying(name: string, pops: boolean): Routine {
   return routine(name, (p) => {
@@ -42,7 +60,12 @@ function copying(name: string, pops: boolean): Routine {
     }
     if (pops) x87.pop();
     return x87.settle();
-  });
+  }, fastX87([32], false, (x87, index) => {
+    const target = index as Bits<32>;
+    refuseUnless(x87.isValid(0));
+    x87.write(target, x87.read(0));
+    x87.settle(pops ? { rotation: 1, filled: x87.tagBit(target), emptied: x87.tagBit(0) } : { filled: x87.tagBit(target) });
+  }));
 }
 
 /** FSTPNCE, an alias of FSTP that raises nothing for an empty register. */
@@ -67,7 +90,14 @@ const exchange = routine("fxch", (p) => {
     x87.write(other, first);
   }
   return x87.settle();
-});
+}, fastX87([32, 32], false, (x87, _, index) => {
+  const other = index as Bits<32>;
+  refuseUnless(x87.isValid(0).and(x87.isValid(other)));
+  const first = x87.read(0), second = x87.read(other);
+  x87.write(0, second);
+  x87.write(other, first);
+  x87.settle({});
+}));
 
 const conditionalMove = routine("fcmov", (p) => {
   const x87 = new X87Operation(p);
@@ -80,7 +110,13 @@ const conditionalMove = routine("fcmov", (p) => {
     x87.copy(source, 0);
   }
   return x87.settleKeepingC1();
-});
+}, fastX87([32, 32], false, (x87, index, isTaken) => {
+  const source = index as Bits<32>;
+  refuseUnless(x87.isValid(0).and(x87.isValid(source)));
+  const from = (isTaken as Bits<32>).isZero().select(constant(32, 0), source);
+  x87.write(0, x87.read(from));
+  x87.settle({ keepsC1: true });
+}));
 
 /** By the number of the condition code, as in Jcc. */
 const conditionalMoves: readonly InstructionDefinition[] = ([

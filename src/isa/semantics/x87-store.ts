@@ -1,31 +1,55 @@
 /** FST, FIST, FISTTP and FBSTP to memory (SDM volume 1, "Data Transfer Instructions"). Exact stores go without big integers. */
-import { type Bits, Status, when } from "../../ir/index.ts";
+import { type Bits, constant, type FastPath, fastPath, type Routine, Status, when } from "../../ir/index.ts";
 import * as softfloat from "../../softfloat/index.ts";
 import type { F80, X87Environment } from "../../softfloat/index.ts";
-import { checkWrite, type InstructionDefinition, linearAddress } from "../definition.ts";
+import { checkWrite, type InstructionDefinition, store } from "../definition.ts";
 import { routine } from "../processor.ts";
 import type { StateView } from "../state-view.ts";
 import * as state from "../state.ts";
 import { callX87, firstArgument, x87Instruction } from "./x87-definition.ts";
+import { fastToFloat, fastToInteger, type RoundedNumber } from "./x87-fast-convert.ts";
+import { FastX87, fastX87, type Image, refuseUnless, writeField } from "./x87-fast-unit.ts";
 import { X87Operation } from "./x87-unit.ts";
 
 /** Views of one single. */
 const single: Float32Array = new Float32Array(1);
 const singleBits: Uint32Array = new Uint32Array(single.buffer);
 
-const storesMask = 0x1_0000;
+/** In an outcome, above the status word: memory is to be written. */
+const storesBit = 16;
+const storesMask: number = 1 << storesBit;
+
+/** Commits the outcome in the argument; pops if it says that memory was written. */
+function committing(pops: boolean): Routine {
+  return routine(pops ? "x87 store and pop" : "x87 store", (p) => {
+    const x87 = new X87Operation(p);
+    const outcome = p.state.argument32(firstArgument);
+    if (pops && (outcome & storesMask) !== 0) x87.pop();
+    return x87.commit(outcome & ~storesMask);
+  }, fastX87([32], true, (x87, found) => {
+    const outcome = found as Bits<32>;
+    const popped = outcome.shr(storesBit);
+    x87.settle({
+      outcome: outcome.and(storesMask - 1), mayBeUnmasked: true,
+      ...(pops ? { rotation: popped, emptied: popped.shl(x87.place(0)) } : {}),
+    });
+  }));
+}
+
+const commitOnly = committing(false), popAndCommit = committing(true);
 
 interface Storing {
   /** Leaves the value in result 0 if that needs no rounding and raises nothing. */
   quick(view: StateView, value: number): boolean;
   convert(value: F80, environment: X87Environment): bigint | number;
+  fast(x87: FastX87, value: Image): RoundedNumber;
 }
 
 /**
  * A store in three steps, so that memory faults before anything is committed: a routine finds value and outcome, memory
  * is written (or only checked, where an unmasked exception forbids the store), a second routine commits the outcome and pops.
  */
-function storing(name: string, encoding: string, width: 16 | 32 | 64, pops: boolean, { quick, convert }: Storing): InstructionDefinition {
+function storing(name: string, encoding: string, width: 16 | 32 | 64, pops: boolean, { quick, convert, fast }: Storing): InstructionDefinition {
   const prepare = routine(`${name}${width}`, (p) => {
     const x87 = new X87Operation(p);
     const isEmpty = x87.isEmpty(0);
@@ -40,13 +64,15 @@ function storing(name: string, encoding: string, width: 16 | 32 | 64, pops: bool
     else p.state.result32(0, value);
     p.state.result32(1, x87.outcome() | (stores ? storesMask : 0));
     return Status.Next;
-  });
-  const commit = routine(`${name}${width} commit`, (p) => {
-    const x87 = new X87Operation(p);
-    const outcome = p.state.argument32(firstArgument);
-    if (pops && (outcome & storesMask) !== 0) x87.pop();
-    return x87.commit(outcome & ~storesMask);
-  });
+  }, fastPath([], () => {
+    const x87 = new FastX87(constant(32, 0), true);
+    refuseUnless(x87.isValid(0));
+    const rounded = fast(x87, x87.read(0));
+    const outcome = x87.outcomeOf(rounded).or(storesMask);
+    writeField(state.scratch[0], rounded.value);
+    writeField(state.scratch[1], outcome);
+  }));
+  const commit = pops ? popAndCommit : commitOnly;
   return x87Instruction({
     name, encodings: [encoding],
     execute({ cpu, dst }) {
@@ -61,30 +87,44 @@ function storing(name: string, encoding: string, width: 16 | 32 | 64, pops: bool
   });
 }
 
-/** Ten bytes: checked first, then written and committed by one routine. `convert` gives the lower eight and the upper two. */
+/** Ten bytes in the same three steps. `convert` gives the lower eight and the upper two. */
 function storingTenBytes(
   name: string, encoding: string, convert: (value: F80, environment: X87Environment) => readonly [low: bigint, high: number],
+  fast?: () => FastPath,
 ): InstructionDefinition {
-  const run = routine(`${name}80`, (p) => {
+  const prepare = routine(`${name}80`, (p) => {
     const x87 = new X87Operation(p);
     const [low, high] = convert(x87.isEmpty(0) ? x87.underflow() : x87.read(0), x87.environment);
-    if (softfloat.storeIsSuppressed(x87.environment)) return x87.settle();
-    const linear = p.state.argument64(firstArgument);
-    const isStored = p.memory.store(linear, 8, low) && p.memory.store(BigInt.asUintN(64, linear + 8n), 2, BigInt(high));
-    if (!isStored) return Status.Fault;
-    x87.pop();
-    return x87.settle();
-  });
+    p.state.result64(0, low);
+    p.state.result32(1, high);
+    p.state.result32(2, x87.outcome() | (softfloat.storeIsSuppressed(x87.environment) ? 0 : storesMask));
+    return Status.Next;
+  }, fast);
   return x87Instruction({
     name, encodings: [encoding],
     execute({ cpu, dst }) {
-      const offset = dst.offset();
+      const [low, high, outcome] = cpu.call(prepare, [], [64, 16, 32]);
+      const offset = dst.offset(), upperOffset = offset.add(8);
       checkWrite("operand", offset, 8);
-      checkWrite("operand", offset.add(8), 2);
-      callX87(cpu, run, dst, [linearAddress("operand", offset)]);
+      checkWrite("operand", upperOffset, 2);
+      when(outcome.and(storesMask).ne(0), () => {
+        store("operand", offset, low);
+        store("operand", upperOffset, high);
+      });
+      callX87(cpu, popAndCommit, dst, [outcome]);
     },
   });
 }
+
+/** Any image is stored as it is. */
+const fastImage = fastPath([], () => {
+  const x87 = new FastX87(constant(32, 0), true);
+  refuseUnless(x87.isValid(0));
+  const { significand, signExponent } = x87.read(0);
+  writeField(state.scratch[0], significand);
+  writeField(state.scratch[1], signExponent.trunc(16));
+  writeField(state.scratch[2], constant(32, storesMask));
+});
 
 function bcd(value: F80, environment: X87Environment): readonly [low: bigint, high: number] {
   const image = softfloat.f80ToBcd(value, environment);
@@ -101,6 +141,7 @@ const storingSingle: Storing = {
     return true;
   },
   convert: softfloat.f80ToF32,
+  fast: (x87, value) => fastToFloat(x87, value, 32),
 };
 
 const storingDouble: Storing = {
@@ -109,6 +150,7 @@ const storingDouble: Storing = {
     return true;
   },
   convert: softfloat.f80ToF64,
+  fast: (x87, value) => fastToFloat(x87, value, 64),
 };
 
 function storingInteger(width: 16 | 32 | 64, truncates: boolean): Storing {
@@ -125,13 +167,14 @@ function storingInteger(width: 16 | 32 | 64, truncates: boolean): Storing {
       const rounding = truncates ? softfloat.roundZero : environment.rounding;
       return BigInt.asUintN(64, softfloat.f80ToInteger(value, width, rounding, environment));
     },
+    fast: (x87, value) => fastToInteger(x87, value, width, truncates),
   };
 }
 
 export const x87Store: readonly InstructionDefinition[] = [
   storing("fst", "D9 /2 Md", 32, false, storingSingle), storing("fstp", "D9 /3 Md", 32, true, storingSingle),
   storing("fst", "DD /2 Mq", 64, false, storingDouble), storing("fstp", "DD /3 Mq", 64, true, storingDouble),
-  storingTenBytes("fstp", "DB /7 Mt", ({ significand, signExponent }) => [significand, signExponent]),
+  storingTenBytes("fstp", "DB /7 Mt", ({ significand, signExponent }) => [significand, signExponent], fastImage),
   storingTenBytes("fbstp", "DF /6 Mt", bcd),
   ...([["fist", "DF /2 Mw", 16], ["fistp", "DF /3 Mw", 16], ["fist", "DB /2 Md", 32], ["fistp", "DB /3 Md", 32], ["fistp", "DF /7 Mq", 64]] as const)
     .map(([name, encoding, width]) => storing(name, encoding, width, name === "fistp", storingInteger(width, false))),

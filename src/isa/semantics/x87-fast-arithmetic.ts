@@ -1,0 +1,227 @@
+/**
+ * Addition, multiplication, division and square root of zeros and normal numbers with normal or zero results, as IR, to the
+ * last bit and in every rounding and precision mode (SDM volume 1, "Rounding Control" and "Precision Control").
+ */
+import { type Bits, constant, float, Variable, when } from "../../ir/index.ts";
+import { type FastX87, type Image, refuseIf, refuseUnless, type RoundedImage } from "./x87-fast-unit.ts";
+
+const exponentMask = 0x7fff;
+const exponentBias = 16383;
+const largestExponent = 0x7ffe;
+const integerBit = 1n << 63n;
+
+export const RoundingControl = { mask: 0xc00, nearest: 0, down: 0x400, up: 0x800, zero: 0xc00 } as const;
+/** Clear for the precision controls of 24 and 53 bits, set for 64 bits and the reserved one, which acts as that. */
+const fullPrecisionBit = 8;
+const doublePrecisionBit = 9;
+
+export function exponentOf({ signExponent }: Image): Bits<32> {
+  return signExponent.and(exponentMask);
+}
+
+/** 1 for negative numbers. */
+export function signOf({ signExponent }: Image): Bits<32> {
+  return signExponent.shr(15);
+}
+
+function isNormal(value: Image): Bits<1> {
+  return exponentOf(value).sub(1).ltU(largestExponent).and(value.significand.sign());
+}
+
+export function isZero(value: Image): Bits<1> {
+  return value.significand.or(exponentOf(value).zext(64)).isZero();
+}
+
+/** Zeros and normal numbers only. */
+export function refuseUnlessOrdinary(...values: readonly Image[]): void {
+  const all = (test: (value: Image) => Bits<1>): Bits<1> => values.map(test).reduce((left, right) => left.and(right));
+  when(all(isNormal).xor(1), () => refuseUnless(all((value) => isNormal(value).or(isZero(value)))));
+}
+
+/**
+ * 1 if the magnitude whose bits below the last place are `rest`, half a unit being its top bit, is rounded away from zero.
+ * `isOdd`: the last place's bit.
+ */
+export function roundsAway(control: Bits<32>, sign: Bits<32>, isOdd: Bits<64>, rest: Bits<64>): Bits<1> {
+  const mode = control.and(RoundingControl.mask);
+  const awayMode = constant(32, RoundingControl.up).shr(sign);
+  const directed = mode.eq(awayMode).zext(64).neg();
+  // The sum carries if the rest is more than half, or half of an odd number; in directed modes if it is not zero.
+  const increment = mode.isZero().select(isOdd.add(integerBit - 1n), directed);
+  return rest.add(increment).ltU(rest);
+}
+
+/**
+ * Rounds a magnitude of `upper` with `rest` below to the precision that the control word asks for. `upper`'s bit 63 is set,
+ * or both are zero; the lowest bit of `rest` may be sticky. `exponent` is biased and signed.
+ */
+function rounded(control: Bits<32>, sign: Bits<32>, exponent: Bits<32>, upper: Bits<64>, rest: Bits<64>): RoundedImage {
+  const kept = new Variable(upper), below = new Variable(rest), unit = new Variable(constant(64, 1));
+  when(control.bit(fullPrecisionBit).xor(1), () => {
+    const dropped = control.bit(doublePrecisionBit).select(constant(64, 11), 40);
+    const last = constant(64, 1).shl(dropped);
+    const low = upper.and(last.sub(1));
+    unit.set(last);
+    kept.set(upper.sub(low));
+    below.set(low.shl(constant(64, 64).sub(dropped)).or(rest.ne(0).zext(64)));
+  });
+  const lower = below.get(), truncated = kept.get(), last = unit.get();
+  const isRoundedUp = roundsAway(control, sign, truncated.and(last).ne(0).zext(64), lower);
+  const sum = truncated.add(isRoundedUp.select(last, 0));
+  const carries = isRoundedUp.and(sum.isZero());
+  const significand = sum.or(carries.zext(64).shl(63));
+  const nonZero = significand.sign();
+  const biased = exponent.add(carries.zext(32));
+  refuseUnless(biased.sub(1).ltU(largestExponent).or(nonZero.xor(1)));
+  return {
+    significand, signExponent: nonZero.select(biased, 0).or(sign.shl(15)), isInexact: lower.ne(0), isRoundedUp,
+  };
+}
+
+/** Shifts both halves left by a count below 64. */
+function shiftedLeft(high: Bits<64>, low: Bits<64>, count: Bits<64>): { high: Bits<64>; low: Bits<64> } {
+  return { high: high.shl(count).or(low.shr(1).shr(count.xor(63))), low: low.shl(count) };
+}
+
+/** a + b, or a − b. */
+export function fastSum(x87: FastX87, a: Image, b: Image, subtracts: boolean): RoundedImage {
+  const exponentA = exponentOf(a), exponentB = exponentOf(b);
+  const isSwapped = exponentA.ltU(exponentB);
+  const large = isSwapped.select(b.significand, a.significand), small = isSwapped.select(a.significand, b.significand);
+  const largeExponent = isSwapped.select(exponentB, exponentA), smallExponent = isSwapped.select(exponentA, exponentB);
+  const signA = signOf(a), signB = subtracts ? signOf(b).xor(1) : signOf(b);
+  const distance = largeExponent.sub(smallExponent).zext(64);
+  const aligned = new Variable(constant(64, 0)), shiftedOut = new Variable(constant(64, 0));
+  when(distance.ltU(64), () => {
+    aligned.set(small.shr(distance));
+    shiftedOut.set(small.shl(1).shl(distance.xor(63)));
+  }, () => {
+    // Nothing of it reaches the other significand; beyond 127 places its lowest bit stands for all of it.
+    const beyond = distance.sub(64);
+    const count = beyond.ltU(63).select(beyond, 63);
+    shiftedOut.set(small.shr(count).or(small.shl(1).shl(count.xor(63)).ne(0).zext(64)));
+  });
+  const other = aligned.get(), otherRest = shiftedOut.get();
+  const sign = new Variable(isSwapped.select(signB, signA)), exponent = new Variable(largeExponent);
+  const upper = new Variable(constant(64, 0)), rest = new Variable(constant(64, 0));
+  when(signA.eq(signB), () => {
+    const sum = large.add(other);
+    const carry = sum.ltU(large).zext(64);
+    upper.set(sum.shr(carry).or(carry.shl(63)));
+    // One place down, the lowest bit sticky; or where it is.
+    rest.set(otherRest.shr(carry).or(otherRest.and(carry)).or(sum.and(carry).shl(63)));
+    exponent.set(largeExponent.add(carry.trunc(32)));
+  }, () => {
+    const difference = large.sub(other).sub(otherRest.ne(0).zext(64));
+    // Only numbers of one exponent can come out negative, and then nothing was shifted out.
+    const isNegative = large.ltU(other);
+    const magnitude = isNegative.select(difference.neg(), difference), below = otherRest.neg();
+    const isCancelled = magnitude.isZero();
+    const top = isCancelled.select(below, magnitude), bottom = isCancelled.select(constant(64, 0), below);
+    const count = top.clz().and(63);
+    const normal = shiftedLeft(top, bottom, count);
+    upper.set(normal.high);
+    rest.set(normal.low);
+    exponent.set(largeExponent.sub(count.trunc(32)).sub(isCancelled.zext(32).shl(6)));
+    const signOfZero = x87.control.and(RoundingControl.mask).eq(RoundingControl.down).zext(32);
+    sign.set(top.isZero().select(signOfZero, sign.get().xor(isNegative.zext(32))));
+  });
+  return rounded(x87.control, sign.get(), exponent.get(), upper.get(), rest.get());
+}
+
+export function fastProduct(x87: FastX87, a: Image, b: Image): RoundedImage {
+  const high = a.significand.mulHighU(b.significand), low = a.significand.mul(b.significand);
+  // Below 2: one place up.
+  const count = high.shr(63).xor(1);
+  const normal = shiftedLeft(high, low, count);
+  const exponent = exponentOf(a).add(exponentOf(b)).sub(exponentBias - 1).sub(count.trunc(32));
+  return rounded(x87.control, signOf(a).xor(signOf(b)), exponent, normal.high, normal.low);
+}
+
+/**
+ * One digit of 32 bits of `top`·2^32 + `digit` over a divisor with bit 63 set, `top` being less than it; Knuth's algorithm D.
+ */
+function quotientDigit(top: Bits<64>, digit: Bits<64>, divisor: Bits<64>): { digit: Bits<64>; remainder: Bits<64> } {
+  const divisorHigh = divisor.shr(32), divisorLow = divisor.and(0xffff_ffffn);
+  const first = top.divU(divisorHigh);
+  const estimate = new Variable(first), rest = new Variable(top.sub(first.mul(divisorHigh)));
+  for (let correction = 0; correction < 2; correction++) {
+    const q = estimate.get(), r = rest.get();
+    const isTooLarge = q.shr(32).ne(0).or(r.shl(32).or(digit).ltU(q.mul(divisorLow)));
+    when(isTooLarge.and(r.shr(32).isZero()), () => {
+      estimate.set(q.sub(1));
+      rest.set(r.add(divisorHigh));
+    });
+  }
+  const q = estimate.get();
+  return { digit: q, remainder: top.shl(32).or(digit).sub(q.mul(divisor)) };
+}
+
+/** a ÷ b; refuses a zero divisor. */
+export function fastQuotient(x87: FastX87, a: Image, b: Image): RoundedImage {
+  const divisor = b.significand;
+  refuseUnless(divisor.sign());
+  // Halved if need be, so that the quotient has 64 bits exactly.
+  const halving = divisor.leU(a.significand).zext(64);
+  const dividend = a.significand.shr(halving), dividendLow = a.significand.and(halving).shl(63);
+  const upper = quotientDigit(dividend, dividendLow.shr(32), divisor);
+  const lower = quotientDigit(upper.remainder, constant(64, 0), divisor);
+  const quotient = upper.digit.shl(32).or(lower.digit), remainder = lower.remainder;
+  const complement = divisor.sub(remainder);
+  const isHalfOrMore = complement.leU(remainder);
+  const isBetween = remainder.ne(0).and(remainder.ne(complement));
+  const rest = isHalfOrMore.zext(64).shl(63).or(isBetween.zext(64));
+  const exponent = exponentOf(a).sub(exponentOf(b)).add(exponentBias - 1).add(halving.trunc(32));
+  return rounded(x87.control, signOf(a).xor(signOf(b)), exponent, quotient, rest);
+}
+
+interface Wide {
+  readonly high: Bits<64>;
+  readonly low: Bits<64>;
+}
+
+function difference(a: Wide, b: Wide): Wide {
+  return { high: a.high.sub(b.high).sub(a.low.ltU(b.low).zext(64)), low: a.low.sub(b.low) };
+}
+
+function squared(root: Bits<64>): Wide {
+  return { high: root.mulHighU(root), low: root.mul(root) };
+}
+
+/** The bits of 2^exponent as a double. */
+function powerOfTwo(exponent: number): Bits<64> {
+  return constant(64, BigInt(exponent + 1023) << 52n);
+}
+
+/** The square root's integer part, or one more, of a radicand of at least 2^126. */
+function estimatedRoot(radicand: Wide): Bits<64> {
+  // 52 bits from the root of a double; one step of Newton's leaves an error of about 2^-38.
+  const first = float(64, "f64.mul", float(64, "f64.sqrt", float(64, "f64.convert_i64_u", radicand.high)), powerOfTwo(32));
+  const root = float(64, "i64.trunc_sat_f64_u", first);
+  const { high, low } = difference(radicand, squared(root));
+  const error = float(64, "f64.convert_i64_s", high.shl(48).or(low.shr(16)));
+  const step = float(64, "f64.div", float(64, "f64.mul", error, powerOfTwo(15)), first);
+  return root.add(float(64, "i64.trunc_sat_f64_s", float(64, "f64.floor", float(64, "f64.add", step, powerOfTwo(-20)))));
+}
+
+/** The square root of zero or a positive normal number; refuses the others. */
+export function fastSquareRoot(x87: FastX87, a: Image): RoundedImage {
+  const exponent = exponentOf(a), sign = signOf(a);
+  refuseIf(sign.ne(0).and(a.significand.ne(0)));
+  // 128 bits with an even exponent, so that the root's integer part is a significand.
+  const halving = exponent.and(1).zext(64);
+  const radicand = { high: a.significand.shr(halving), low: a.significand.and(halving).shl(63) };
+  const estimate = estimatedRoot(radicand);
+  const found = difference(radicand, squared(estimate));
+  const root = new Variable(estimate), high = new Variable(found.high), low = new Variable(found.low);
+  when(found.high.sign(), () => {
+    const correction = estimate.shl(1).sub(1), sum = found.low.add(correction);
+    root.set(estimate.sub(1));
+    low.set(sum);
+    high.set(found.high.add(estimate.shr(63)).add(sum.ltU(correction).zext(64)));
+  });
+  // The root of zero's radicand is found as 0, too, with nothing left.
+  const isHalfOrMore = high.get().ne(0).or(root.get().ltU(low.get()));
+  const rest = isHalfOrMore.zext(64).shl(63).or(high.get().or(low.get()).ne(0).zext(64));
+  return rounded(x87.control, sign, exponent.add(exponentBias).shr(1), root.get(), rest);
+}

@@ -1,6 +1,9 @@
 /** Ringmaster for programs. */
 export { Vm, endError, type BootReport, type CommandResult, type VmEnd, type VmEvents, type VmState } from "./vm.ts";
 export type { AcceleratorChoice, DiskOptions, FileSource, ModuleOptions, VmOptions } from "./options.ts";
+export type { RestoreOptions } from "./restore.ts";
+export type { SnapshotOptions, SnapshotReport } from "./save.ts";
+export type { SnapshotProgress } from "../host/node/snapshot/writer.ts";
 export type { ChosenAccelerator } from "./accelerator.ts";
 export { chooseAccelerator } from "./accelerator.ts";
 export type { SerialPort } from "./serial-port.ts";

@@ -7,7 +7,7 @@ import { checkDiskClaims } from "../host/node/disk-claims.ts";
 import { readUserFile } from "../host/node/files.ts";
 import { commandInitramfs, commandKernelArgument, ensureGuests, guestNames } from "../host/node/guests/index.ts";
 import { openRawDisk, type RawDisk } from "../host/node/raw-disk.ts";
-import type { DiskConfig, FirmwareConfig } from "../machine/config.ts";
+import type { FirmwareConfig } from "../machine/config.ts";
 import type { DiskOptions, FileSource, VmOptions } from "./options.ts";
 
 /** A kernel with what it gets along. */
@@ -20,10 +20,17 @@ export interface PreparedKernel {
   readonly commandLine: string;
 }
 
+/** A disk image, and the overlay that takes what the guest writes. */
+export interface AttachedDisk {
+  readonly file: RawDisk;
+  readonly overlay: OverlayDisk | undefined;
+  readonly serial: string | undefined;
+}
+
 export interface Prepared {
   readonly kernel: PreparedKernel | undefined;
   readonly firmware: FirmwareConfig | undefined;
-  readonly disks: readonly DiskConfig[];
+  readonly disks: readonly AttachedDisk[];
   readonly cdrom: RawDisk | undefined;
   /** To be closed at the end, in this order. */
   readonly openFiles: readonly RawDisk[];
@@ -89,12 +96,12 @@ async function loadFirmware(source: FileSource, onProgress: VmOptions["onProgres
   return { image };
 }
 
-async function openDisk(options: DiskOptions, openFiles: RawDisk[]): Promise<DiskConfig> {
+async function openDisk(options: DiskOptions, openFiles: RawDisk[]): Promise<AttachedDisk> {
   const file = openRawDisk(options.path, { readOnly: options.readOnly === true || options.overlay === true });
   openFiles.push(file);
   await checkDiskClaims(options.path, file);
-  const backend = options.overlay === true && options.readOnly !== true ? new OverlayDisk(file) : file;
-  return { backend, ...(options.serial === undefined ? {} : { serial: options.serial }) };
+  const overlay = options.overlay === true && options.readOnly !== true ? new OverlayDisk(file) : undefined;
+  return { file, overlay, serial: options.serial };
 }
 
 /** Archives of an initial RAM file system follow each other at multiples of 4 bytes (Linux: Documentation/driver-api/early-userspace/buffer-format.rst). */
@@ -147,7 +154,7 @@ export async function prepare(options: VmOptions): Promise<Prepared> {
   const firmwareSource = resolved.firmware ?? (resolved.kernel === undefined ? "seabios" : undefined);
   const openFiles: RawDisk[] = [];
   try {
-    const disks: DiskConfig[] = [];
+    const disks: AttachedDisk[] = [];
     for (const disk of resolved.disks ?? []) disks.push(await openDisk(disk, openFiles));
     let cdrom: RawDisk | undefined;
     if (resolved.cdrom !== undefined) {

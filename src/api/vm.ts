@@ -1,24 +1,22 @@
 /** A virtual machine for programs: create, boot, talk to its console, wait for its end. */
-import { guestPhysical } from "../base/address.ts";
 import { UserError } from "../base/errors.ts";
 import type { BootProtocol } from "../boot/contract.ts";
-import { loadKernel } from "../boot/kernel.ts";
 import { textLines } from "../devices/display/vga/index.ts";
 import type { DiskFailure } from "../devices/disk/contract.ts";
-import { HostClock } from "../host/node/host-clock.ts";
-import { hostRandom, seededRandom } from "../host/node/random.ts";
-import type { RawDisk } from "../host/node/raw-disk.ts";
 import { MachineRunner } from "../host/node/runner.ts";
-import { defaultDevices, type ClockConfig, type MachineConfig, type MachineEnd } from "../machine/config.ts";
+import type { HostClock } from "../host/node/host-clock.ts";
+import type { MachineEnd } from "../machine/config.ts";
 import { Machine } from "../machine/machine.ts";
 import { chooseAccelerator, type ChosenAccelerator } from "./accelerator.ts";
 import { CommandOutput } from "./command-output.ts";
 import { ConsoleWatch, type Until } from "./console-watch.ts";
 import { Events } from "./events.ts";
 import type { VmOptions } from "./options.ts";
-import { prepare, type Prepared, type PreparedKernel } from "./prepare.ts";
+import { prepare } from "./prepare.ts";
+import { cloneCount, restoredParts, type RestoreOptions } from "./restore.ts";
+import { saveSnapshot, type SnapshotOptions, type SnapshotReport } from "./save.ts";
 import { SerialPort } from "./serial-port.ts";
-import { parseSize } from "./sizes.ts";
+import { closeParts, load, memoryBytes, newParts, type VmParts } from "./vm-parts.ts";
 
 export type VmState = "created" | "running" | "paused" | "ended";
 
@@ -51,19 +49,7 @@ export interface CommandResult {
   readonly output: string;
 }
 
-const deterministicEpochMs = Date.UTC(2025, 0, 1);
-const deterministicSeed = 0x5249_4e47n;
-/** Near what the interpreter takes, so that a guest's timeouts keep their proportions. */
-const deterministicNsPerInstruction = 5;
-const defaultMemory = "512M";
 const commandChunkCharacters = 512;
-
-interface Sinks {
-  onSerial(port: number, byte: number): void;
-  onSerialReady(port: number): void;
-  onDebugConsole(byte: number): void;
-  onDiskFailure(failure: DiskFailure): void;
-}
 
 /**
  * A virtual machine.
@@ -87,33 +73,33 @@ export class Vm implements AsyncDisposable {
   readonly #runner: MachineRunner;
   readonly #clock: HostClock;
   readonly #events: Events<VmEvents> = new Events();
-  readonly #openFiles: readonly RawDisk[];
+  readonly #parts: VmParts;
   readonly #ended: PromiseWithResolvers<VmEnd> = Promise.withResolvers();
   readonly #timeoutMs: number | undefined;
   #timeout: NodeJS.Timeout | undefined;
   #state: VmState = "created";
   #blockedPorts = 0;
+  #isHeld = false;
   #debugBytes: number[] = [];
 
-  private constructor(options: VmOptions, prepared: Prepared) {
-    const { accelerator, chosen } = chooseAccelerator(options.accel ?? "auto");
+  private constructor(parts: VmParts, { accel, timeoutMs }: Pick<VmOptions, "accel" | "timeoutMs">) {
+    const { accelerator, chosen } = chooseAccelerator(accel ?? "auto");
     this.accelerator = chosen;
-    this.#clock = new HostClock();
-    // Power-on is when it first runs.
-    this.#clock.pause();
-    this.#openFiles = prepared.openFiles;
-    this.#timeoutMs = options.timeoutMs;
-    const config = machineConfig(options, prepared, this.#clock, {
+    this.#parts = parts;
+    this.#clock = parts.clock;
+    this.#timeoutMs = timeoutMs;
+    const { config } = parts;
+    this.serialPorts = Array.from({ length: config.devices.serialPorts }, (_, port) => this.#createSerialPort(port));
+    [this.serial] = this.serialPorts;
+    this.#machine = new Machine({
+      ...config,
       onSerial: (port, byte) => this.serialPorts[port].receive(byte),
       onSerialReady: (port) => this.serialPorts[port].feedMore(),
       onDebugConsole: (byte) => this.#debugBytes.push(byte),
       onDiskFailure: (failure) => this.#events.emit("disk", failure),
-    });
-    this.serialPorts = Array.from({ length: config.devices.serialPorts }, (_, port) => this.#createSerialPort(port));
-    [this.serial] = this.serialPorts;
-    this.#machine = new Machine(config, accelerator);
+    }, accelerator, parts.saved?.machine);
     this.#runner = new MachineRunner(this.#machine, () => this.#flush());
-    if (prepared.kernel !== undefined) load(this.#machine, prepared.kernel, prepared.hasVga);
+    if (parts.kernel !== undefined) load(this.#machine, parts.kernel, config.devices.vga);
     this.#runner.ended.then((end) => this.#end(end), (error: unknown) => this.#fail(error));
     // Whoever waits hears of a failure; nobody else must be killed by it.
     this.#ended.promise.catch(() => {});
@@ -134,10 +120,40 @@ export class Vm implements AsyncDisposable {
     chooseAccelerator(options.accel ?? "auto");
     memoryBytes(options);
     const prepared = await prepare(options);
+    return Vm.#build(newParts(options, prepared), options);
+  }
+
+  /**
+   * Builds a machine that goes on from a snapshot; it stands still until `run`. Memory is read from the file when the
+   * guest first touches it, so the file stays open. With `fork`, as many machines that know nothing of each other.
+   *
+   * ```ts
+   * await using vm = await Vm.restore("debian.rmsnap");
+   * const { output } = await vm.exec("uptime");
+   * const clones = await Vm.restore("debian.rmsnap", { fork: 10 });
+   * ```
+   * @throws UserError FILE_NOT_FOUND, FILE_NOT_READABLE, BAD_SNAPSHOT, SNAPSHOT_NEWER; what `create` throws for disks.
+   */
+  static async restore(path: string, options: RestoreOptions & { readonly fork: number }): Promise<Vm[]>;
+  static async restore(path: string, options?: RestoreOptions & { readonly fork?: undefined }): Promise<Vm>;
+  static async restore(path: string, options: RestoreOptions = {}): Promise<Vm | Vm[]> {
+    chooseAccelerator(options.accel ?? "auto");
+    if (options.fork === undefined) return Vm.#build(await restoredParts(path, options), options);
+    const clones: Vm[] = [];
     try {
-      return new Vm(options, prepared);
+      for (let clone = 0; clone < cloneCount(options.fork); clone++) clones.push(Vm.#build(await restoredParts(path, options), options));
+      return clones;
     } catch (error) {
-      for (const file of prepared.openFiles) file.close();
+      for (const clone of clones) await clone.stop();
+      throw error;
+    }
+  }
+
+  static #build(parts: VmParts, options: Pick<VmOptions, "accel" | "timeoutMs">): Vm {
+    try {
+      return new Vm(parts, options);
+    } catch (error) {
+      closeParts(parts);
       throw error;
     }
   }
@@ -148,7 +164,7 @@ export class Vm implements AsyncDisposable {
 
   /** By which protocol the kernel was started; undefined for a machine that starts firmware. */
   get bootProtocol(): BootProtocol | undefined {
-    return this.#machine.bootImage?.protocol;
+    return this.#machine.bootImage?.protocol ?? this.#parts.saved?.bootProtocol;
   }
 
   /** Instructions retired since power-on. */
@@ -177,10 +193,8 @@ export class Vm implements AsyncDisposable {
   run(): void {
     if (this.#state === "ended" || this.#state === "running") return;
     if (this.#state === "created") this.#startTimeout();
-    this.#clock.resume();
-    this.#machine.timeChanged();
     this.#setState("running");
-    if (this.#blockedPorts === 0) this.#runner.resume();
+    this.#resume();
   }
 
   /** Holds the machine; its time stands still. */
@@ -190,6 +204,29 @@ export class Vm implements AsyncDisposable {
     this.#clock.pause();
     this.#flush();
     this.#setState("paused");
+  }
+
+  /**
+   * Saves the machine into a file, from which `Vm.restore` makes machines that go on from this moment. The machine is
+   * held meanwhile. The file appears when it is complete; until then, and after any failure, an older one of the same
+   * name stays as it was.
+   *
+   * ```ts
+   * const { fileBytes, seconds } = await vm.snapshot("debian.rmsnap");
+   * await vm.snapshot("later.rmsnap", { parent: "debian.rmsnap" });   // only what has changed
+   * ```
+   * @throws UserError FILE_NOT_WRITABLE; BAD_ARGUMENT for a machine that has ended; what `restore` throws for `parent`;
+   * ABORTED by `signal`.
+   */
+  async snapshot(path: string, options: SnapshotOptions = {}): Promise<SnapshotReport> {
+    if (this.#state === "ended") throw new UserError("BAD_ARGUMENT", "The machine has ended: there is nothing to go on from.");
+    if (this.#isHeld) throw new UserError("BAD_ARGUMENT", "A snapshot of this machine is being saved already: wait for it.");
+    this.#hold();
+    try {
+      return await saveSnapshot(path, { machine: this.#machine, parts: this.#parts, accelerator: this.accelerator.name, bootProtocol: this.bootProtocol }, options);
+    } finally {
+      this.#release();
+    }
   }
 
   /** How the machine ended. Rejects only when something in Ringmaster itself broke. */
@@ -260,6 +297,28 @@ export class Vm implements AsyncDisposable {
     await this.stop();
   }
 
+  // --- holding -----------------------------------------------------------------------------------------------------
+
+  #resume(): void {
+    if (this.#isHeld || this.#blockedPorts > 0 || this.#state !== "running") return;
+    this.#clock.resume();
+    this.#machine.timeChanged();
+    this.#runner.resume();
+  }
+
+  /** Stands still without anybody being told; `run` takes effect when it is released. */
+  #hold(): void {
+    this.#isHeld = true;
+    this.#runner.pause();
+    this.#clock.pause();
+    this.#flush();
+  }
+
+  #release(): void {
+    this.#isHeld = false;
+    this.#resume();
+  }
+
   // --- lifecycle ---------------------------------------------------------------------------------------------------
 
   #setState(state: VmState): void {
@@ -292,10 +351,7 @@ export class Vm implements AsyncDisposable {
     this.#flush();
     for (const port of this.serialPorts) port.close();
     this.#machine.close();
-    for (const file of this.#openFiles) {
-      const failure = file.close();
-      if (failure !== undefined) this.#events.emit("disk", failure);
-    }
+    for (const failure of closeParts(this.#parts)) this.#events.emit("disk", failure);
     this.#setState("ended");
   }
 
@@ -311,7 +367,7 @@ export class Vm implements AsyncDisposable {
         this.#blockedPorts += isBlocked ? 1 : -1;
         if (this.#state !== "running") return;
         if (this.#blockedPorts > 0) this.#runner.pause();
-        else this.#runner.resume();
+        else this.#resume();
       },
     });
   }
@@ -359,48 +415,5 @@ export function endError(end: VmEnd): UserError {
       return new UserError("GUEST_FAILED", `The guest cannot go on here: ${end.reason}. Try --accel soft.`);
     case "debug-exit":
       return new UserError("GUEST_FAILED", `The guest ended by itself, with status ${end.status}, before it came to what was waited for.`);
-  }
-}
-
-// --- from options to a machine -------------------------------------------------------------------------------------
-
-function memoryBytes({ memory = defaultMemory }: VmOptions): number {
-  return typeof memory === "number" ? memory : parseSize(memory);
-}
-
-function machineConfig(options: VmOptions, prepared: Prepared, hostClock: HostClock, sinks: Sinks): MachineConfig {
-  const isDeterministic = options.deterministic === true;
-  const clock: ClockConfig = isDeterministic
-    ? { mode: "deterministic", nsPerInstruction: deterministicNsPerInstruction }
-    : { mode: "real-time", hostNowNs: hostClock.nowNs };
-  const { debugExitPort: defaultPort, ...devices } = defaultDevices;
-  const debugExitPort = options.debugExitPort === false ? undefined : options.debugExitPort ?? defaultPort;
-  return {
-    memorySizeBytes: memoryBytes(options),
-    cpu: options.cpu ?? "intel-v2",
-    clock,
-    startEpochMs: isDeterministic ? deterministicEpochMs : Date.now(),
-    fillRandom: isDeterministic ? seededRandom(deterministicSeed) : hostRandom(),
-    disks: prepared.disks,
-    ...(prepared.cdrom === undefined ? {} : { cdrom: prepared.cdrom }),
-    ...(prepared.firmware === undefined ? {} : { firmware: prepared.firmware }),
-    devices: { ...devices, vga: prepared.hasVga, ...(debugExitPort === undefined ? {} : { debugExitPort }) },
-    ...sinks,
-  };
-}
-
-function load(machine: Machine, kernel: PreparedKernel, hasVgaText: boolean): void {
-  const address = machine.installAcpiTables();
-  const bytes = new Uint8Array(36);
-  machine.guestMemory().read(guestPhysical(address), bytes);
-  try {
-    machine.load(loadKernel({
-      kernel: kernel.kernel, commandLine: kernel.commandLine, modules: kernel.modules, memory: machine.memoryMap,
-      rsdp: { address, bytes }, hasVgaText,
-      ...(kernel.initrd === undefined ? {} : { initrd: kernel.initrd }),
-    }));
-  } catch (error) {
-    if (error instanceof UserError && error.code === "BAD_IMAGE") throw new UserError("BAD_IMAGE", `${kernel.name}: ${error.message}`, { cause: error });
-    throw error;
   }
 }

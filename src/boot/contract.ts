@@ -53,7 +53,8 @@ export interface BootRegisters {
 
 export type BootMode = "real" | "protected32" | "long64";
 
-export type BootProtocol = "linux64" | "linux32" | "pvh" | "multiboot1" | "multiboot2";
+export const bootProtocols = ["linux64", "linux32", "pvh", "multiboot1", "multiboot2"] as const;
+export type BootProtocol = (typeof bootProtocols)[number];
 
 /** A guest ready to start. Writes are within RAM and do not overlap. */
 export interface BootImage {

@@ -1,5 +1,5 @@
 /** `ringmaster version`. */
-import { readFileSync } from "node:fs";
+import { programVersion } from "../host/node/program-version.ts";
 
 export interface VersionReport {
   readonly version: string;
@@ -8,7 +8,5 @@ export interface VersionReport {
 }
 
 export function versionReport(): VersionReport {
-  // The same two levels up from src/cli and from dist/cli.
-  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
-  return { version, node: process.versions.node, v8: process.versions.v8 };
+  return { version: programVersion(), node: process.versions.node, v8: process.versions.v8 };
 }

@@ -1,5 +1,5 @@
 /** One machine: accelerator, board, processors and clock, with its lifecycle from power-on to its end. */
-import type { Accelerator, AcceleratorInstance, BootState, RunBudget, VirtualProcessor } from "../accel/contract.ts";
+import { type Accelerator, type AcceleratorInstance, type BootState, type RunBudget, storageGranuleBytes, type VirtualProcessor } from "../accel/contract.ts";
 import { processorStateVersion } from "../accel/processor-state.ts";
 import { processorStateShape } from "../accel/processor-state-shape.ts";
 import { invariant, UserError } from "../base/errors.ts";
@@ -29,7 +29,6 @@ export type SliceResult =
 
 const defaultTimeStampFrequencyHz = 1_000_000_000;
 const firmwareEnd = 0x1_0000_0000;
-const storageGranuleBytes = 0x1_0000;
 const lowFirmwareEnd = 0x10_0000;
 const lowFirmwareBytes = 0x2_0000;
 /** Instructions of one call into a processor in real-time mode, before its speed is known. */
@@ -53,6 +52,11 @@ const timeStateVersion = 1;
 const timeStateShape: Shape<TimeState> = object<TimeState>({
   nowNs: finite, skippedNs: finite, tscOffset: signed(65), retiredInstructions: count,
 });
+
+/** Where virtual time stood. */
+export function savedTimeNs(components: SavedComponents): number {
+  return components.take("machine", timeStateVersion, timeStateShape).nowNs;
+}
 
 /** What a machine continues from. */
 export interface SavedMachine {
@@ -276,6 +280,12 @@ export class Machine {
   }
 
   // --- saving ------------------------------------------------------------------------------------------------------
+
+  /** A granule of RAM, valid until the machine runs again; undefined: only what the machine was restored from has it. */
+  memoryGranule(granule: number): Uint8Array | undefined {
+    const start = granule * storageGranuleBytes;
+    return this.#instance.isFilled(granule) ? this.#instance.storage.subarray(start, start + storageGranuleBytes) : undefined;
+  }
 
   /** Requests that back ends have not answered; a machine is saved when there are none. */
   get requestsUnderWay(): number {

@@ -20,14 +20,15 @@ export class SavedComponents {
   readonly #regions: RegionSource;
   readonly #taken: Set<string> = new Set();
 
-  /**
-   * `regions` has the byte arrays that are kept beside the JSON, by `component/path`.
-   * @throws UserError BAD_SNAPSHOT when `json` is no list of components.
-   */
-  constructor(json: Json, regions: RegionSource) {
-    const components = decode(savedComponentsShape, json, "its list of components", noRegions);
+  /** `regions` has the byte arrays that are kept beside the JSON, by `component/path`. */
+  constructor(components: readonly SavedComponent[], regions: RegionSource) {
     this.#components = new Map(components.map((component) => [component.name, component]));
     this.#regions = regions;
+  }
+
+  /** @throws UserError BAD_SNAPSHOT when `json` is no list of components. */
+  static fromJson(json: Json, regions: RegionSource): SavedComponents {
+    return new SavedComponents(decode(savedComponentsShape, json, "its list of components", noRegions), regions);
   }
 
   /** @throws UserError BAD_SNAPSHOT when it is missing or not as `shape` says, SNAPSHOT_NEWER when newer than `version`. */

@@ -51,6 +51,16 @@ export const reset = (): Uint8Array => multibootKernel(hardReset);
 
 export const resetAfterInput = (): Uint8Array => multibootKernel([...awaitInput, ...hardReset]);
 
+/** Keeps every character it gets in memory at 2 MiB, and prints all of them after each. */
+export const rememberer = (): Uint8Array => multibootKernel([
+  0xbb, 0, 0, 0x20, 0, // mov ebx, 0x200000
+  ...awaitInput,
+  0xba, 0xf8, 0x03, 0, 0, 0xec, 0x88, 0x03, 0x43, // mov edx, 0x3f8; in al, dx; mov [ebx], al; inc ebx
+  0xbe, 0, 0, 0x20, 0, // mov esi, 0x200000
+  0x8a, 0x06, 0xee, 0x46, 0x39, 0xde, 0x72, 0xf8, // L: mov al, [esi]; out dx, al; inc esi; cmp esi, ebx; jb L
+  0xeb, 0xde,
+]);
+
 /** A bzImage header that tells of more than there is. */
 export function truncatedBzImage(): Uint8Array {
   const image = new Uint8Array(4096);

@@ -2,8 +2,14 @@
 
 /** Nanoseconds since power-on. */
 export class HostClock {
-  #startMs: number = performance.now();
+  #startMs: number;
   #pausedAtMs: number | undefined;
+
+  /** Stands still at `startNs`, which is not 0 for a machine that goes on from a snapshot, until it is resumed. */
+  constructor(startNs = 0) {
+    this.#pausedAtMs = performance.now();
+    this.#startMs = this.#pausedAtMs - startNs / 1e6;
+  }
 
   /** `performance.now` has the resolution of `process.hrtime.bigint` here, and costs a guest's RDTSC no BigInt. */
   readonly nowNs = (): number => ((this.#pausedAtMs ?? performance.now()) - this.#startMs) * 1e6;

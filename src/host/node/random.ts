@@ -23,14 +23,26 @@ export function hostRandom(): (target: Uint8Array) => void {
 }
 
 /** The xorshift64* generator (Vigna, "An experimental exploration of Marsaglia's xorshift generators"); not secret. */
-export function seededRandom(seed: bigint): (target: Uint8Array) => void {
-  let state = BigInt.asUintN(64, seed) || 1n;
-  return (target) => {
+export class SeededRandom {
+  #state: bigint;
+
+  constructor(seed: bigint) {
+    this.#state = BigInt.asUintN(64, seed) || 1n;
+  }
+
+  /** A generator made with it as seed goes on from here. */
+  get state(): bigint {
+    return this.#state;
+  }
+
+  fill(target: Uint8Array): void {
+    let state = this.#state;
     for (let i = 0; i < target.length; i++) {
       state ^= state >> 12n;
       state ^= BigInt.asUintN(64, state << 25n);
       state ^= state >> 27n;
       target[i] = Number(BigInt.asUintN(64, state * 0x2545_f491_4f6c_dd1dn) >> 56n);
     }
-  };
+    this.#state = state;
+  }
 }

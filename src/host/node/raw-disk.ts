@@ -30,6 +30,15 @@ export class RawDisk implements DiskBackend, Disposable {
     this.readOnly = readOnly;
   }
 
+  /** When the file was last written, milliseconds since 1970; 0 when the host does not say. */
+  get modifiedMs(): number {
+    try {
+      return this.#isOpen ? fstatSync(this.#descriptor).mtimeMs : 0;
+    } catch {
+      return 0;
+    }
+  }
+
   read(offset: number, target: Uint8Array): DiskResult {
     return (
       rangeFailure(this, offset, target.length) ??

@@ -11,6 +11,7 @@ class ScriptedMachine {
 
   constructor(...script: ((nowNs: number) => SliceResult)[]) {
     this.#script = script;
+    this.clock.resume();
   }
 
   runSlice(): SliceResult {

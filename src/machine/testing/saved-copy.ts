@@ -25,7 +25,7 @@ export function saveParts(machine: Machine): SavedParts {
 }
 
 export function savedMachine({ json, regions, memory }: SavedParts): SavedMachine {
-  const components = new SavedComponents(JSON.parse(json) as Json, {
+  const components = SavedComponents.fromJson(JSON.parse(json) as Json, {
     take: (path, sizeBytes) => {
       const found = regions.get(path);
       return found?.length === sizeBytes ? found : undefined;

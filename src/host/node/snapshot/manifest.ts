@@ -2,6 +2,7 @@
 import {
   boolean, bytes, checked, count, finite, integer, list, mapped, oneOf, openObject, optional, type Shape, text, uint16, unsigned,
 } from "../../../base/shape.ts";
+import { type BootProtocol, bootProtocols } from "../../../boot/contract.ts";
 import type { DeviceSelection } from "../../../machine/config.ts";
 import { type SavedComponent, savedComponentsShape } from "../../../machine/saved-components.ts";
 
@@ -27,6 +28,7 @@ export interface DiskReference {
 export interface MachineDescription {
   readonly memorySizeBytes: number;
   readonly cpu: string;
+  readonly timeStampFrequencyHz: number;
   /** Undefined: real time. */
   readonly nsPerInstruction: number | undefined;
   /** State of the generator of a machine whose randomness repeats; undefined: the host's randomness. */
@@ -37,6 +39,8 @@ export interface MachineDescription {
   readonly disks: readonly DiskReference[];
   readonly cdrom: DiskReference | undefined;
   readonly devices: DeviceSelection;
+  /** By which the kernel was started; undefined for a machine that started firmware. */
+  readonly bootProtocol: BootProtocol | undefined;
 }
 
 export interface RegionReference {
@@ -91,9 +95,10 @@ const devicesShape: Shape<DeviceSelection> = mapped(
 );
 
 const machineShape: Shape<MachineDescription> = openObject<MachineDescription>({
-  memorySizeBytes: count, cpu: text(1000), nsPerInstruction: optional(integer(1, 1_000_000)), randomState: optional(unsigned(64)),
+  memorySizeBytes: count, cpu: text(1000), timeStampFrequencyHz: integer(1, 1e11), nsPerInstruction: optional(integer(1, 1_000_000)), randomState: optional(unsigned(64)),
   startEpochMs: finite, firmwareBytes: optional(integer(0, 64 << 20)), vgaBiosBytes: optional(integer(1, 1 << 16)),
   disks: list(diskShape, { maximum: maximumDisks }), cdrom: optional(diskShape), devices: devicesShape,
+  bootProtocol: optional(oneOf(...bootProtocols)),
 });
 
 export const manifestShape: Shape<Manifest> = openObject<Manifest>({

@@ -21,7 +21,7 @@ afterAll(() => rmSync(directory, { recursive: true }));
 const manifest: Omit<Manifest, "id" | "regions"> = {
   parent: undefined, createdBy: "test", createdAt: "2025-01-01T00:00:00.000Z", accelerator: "soft",
   machine: {
-    memorySizeBytes: 1 << 20, cpu: "intel-v2", nsPerInstruction: undefined, randomState: 5n, startEpochMs: 0, firmwareBytes: undefined,
+    memorySizeBytes: 1 << 20, cpu: "intel-v2", timeStampFrequencyHz: 1e9, bootProtocol: undefined, nsPerInstruction: undefined, randomState: 5n, startEpochMs: 0, firmwareBytes: undefined,
     vgaBiosBytes: undefined, disks: [], cdrom: undefined, devices: defaultDevices,
   },
   components: [{ name: "pit", version: 1, state: { channels: [null, true, "x"] } }],

@@ -152,7 +152,7 @@ export class SoftProcessorUnderTest implements ProcessorUnderTest {
       bytes[start + RecordOffset.outcome] = Outcome.fault;
       bytes[start + RecordOffset.vector] = vector;
       view.setUint32(start + RecordOffset.errorCode, s.get32(state.exceptionErrorCode), true);
-      if (vector === 14) words[(start + RecordOffset.cr2) / 8] = s.get64(state.cr2);
+      if (vector === 14) words[(start + RecordOffset.cr2) / 8] = s.get64(state.pageFaultAddress);
       rip = processor.currentRip();
     }
     words[(start + RecordOffset.rip) / 8] = rip;

@@ -602,6 +602,7 @@ export class Mmu implements ProcessorMemory {
 
   loadPhysical(address: bigint): bigint | undefined {
     const { secondStage } = this.walker;
+    this.walker.hasLinearAddress = false;
     const place = secondStage === undefined ? Number(address) : secondStage.translate(Number(address), "read", "table", false);
     if (place < 0) {
       this.#raise(exitVector, 0);

@@ -72,6 +72,8 @@ export class PageWalker {
   /** The linear address of the last walk. */
   low = 0;
   high = 0;
+  /** What the second stage is asked for belongs to that address: not while page-directory pointers are loaded. */
+  hasLinearAddress = true;
 
   #pointerLow = 0;
   #pointerHigh = 0;
@@ -87,6 +89,7 @@ export class PageWalker {
    */
   translate(low: number, high: number, kind: AccessKind, paging: PagingState, isUser: boolean, isImplicit: boolean): boolean {
     this.isSecondStageFault = false;
+    this.hasLinearAddress = true;
     this.low = low >>> 0;
     this.high = high >>> 0;
     switch (paging.mode) {

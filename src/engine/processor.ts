@@ -284,6 +284,11 @@ export class SoftProcessor implements Processor {
     return Status.Fault;
   }
 
+  /** Whether instructions are executed one by one, each with what follows from it. */
+  get isStepping(): boolean {
+    return this.#mode.single;
+  }
+
   dropSingleStep(): void {
     this.#isTraced = false;
   }

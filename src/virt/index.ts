@@ -3,8 +3,10 @@ import type { SoftProcessor } from "../engine/processor.ts";
 import type { CpuModel } from "../isa/processor.ts";
 import type { Virtualization } from "../isa/virtualization.ts";
 import { Svm } from "./svm/svm.ts";
+import { Vmx } from "./vmx/vmx.ts";
 
 /** Undefined: the model has none. */
 export function virtualizationOf(model: CpuModel): ((processor: SoftProcessor) => Virtualization) | undefined {
-  return model.hasFeature("svm") ? (processor) => new Svm(processor) : undefined;
+  if (model.hasFeature("svm")) return (processor) => new Svm(processor);
+  return model.hasFeature("vmx") ? (processor) => new Vmx(processor) : undefined;
 }

@@ -21,7 +21,7 @@ export const featureBits: ReadonlyMap<string, FeatureBit> = new Map([
     cmov: 15, pat: 16, pse36: 17, clflush: 19, mmx: 23, fxsr: 24, sse: 25, sse2: 26, ss: 27, ht: 28,
   }),
   ...row(1, 0, "ecx", {
-    sse3: 0, pclmulqdq: 1, monitor: 3, ssse3: 9, cx16: 13, pcid: 17, sse4_1: 19, sse4_2: 20, x2apic: 21, movbe: 22,
+    sse3: 0, pclmulqdq: 1, monitor: 3, vmx: 5, ssse3: 9, cx16: 13, pcid: 17, sse4_1: 19, sse4_2: 20, x2apic: 21, movbe: 22,
     popcnt: 23, tsc_deadline: 24, aes: 25, xsave: 26, rdrand: 30, hypervisor: 31,
   }),
   ...row(6, 0, "eax", { arat: 2 }),

@@ -27,6 +27,15 @@ export const presets: readonly CpuPreset[] = [
     features: [...baselineFeatures, "tsc_deadline", "pdpe1gb", "aes", "pclmulqdq"],
   },
   {
+    // Skylake-SP's numbers, and what of its features there is.
+    name: "xeon", vendor: "intel", family: 6, model: 85, stepping: 4, physicalAddressBits: 46,
+    features: [
+      ...baselineFeatures, "tsc_deadline", "pdpe1gb", "aes", "pclmulqdq", "movbe", "rdrand", "rdseed", "fsgsbase", "xsave",
+      "xsaveopt", "xsavec", "xgetbv1", "xsaves", "invpcid", "clflushopt", "clwb", "smep", "smap", "pcid", "pku",
+      "3dnowprefetch", "vmx",
+    ],
+  },
+  {
     name: "amd-v2", vendor: "amd", family: 15, model: 107, stepping: 1, physicalAddressBits: 40,
     features: [...baselineFeatures, "pdpe1gb", "aes", "pclmulqdq", "altmovcr8", "3dnowprefetch", "lfence_rdtsc", "null_sel_clr_base"],
   },

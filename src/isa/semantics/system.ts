@@ -9,8 +9,9 @@ import { processorInformation } from "./processor-information.ts";
 import { secureVirtualMachine } from "./secure-virtual-machine.ts";
 import { segmentRegisters } from "./segment-registers.ts";
 import { systemRegisters } from "./system-registers.ts";
+import { vmx } from "./vmx.ts";
 
 export const system: readonly InstructionDefinition[] = [
   ...farControl, ...interruptFlag, ...segmentRegisters, ...systemRegisters, ...portIo, ...processorInformation,
-  ...memoryHints, ...extendedState, ...secureVirtualMachine,
+  ...memoryHints, ...extendedState, ...secureVirtualMachine, ...vmx,
 ];

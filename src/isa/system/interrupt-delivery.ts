@@ -31,7 +31,7 @@ function returnRip(state: StateView, event: ProcessorEvent): bigint {
 }
 
 /** RFLAGS as pushed: faults set RF, so that a breakpoint on the instruction is not hit again when it is restarted. */
-function flagsImage(state: StateView, event: ProcessorEvent): number {
+export function flagsImage(state: StateView, event: ProcessorEvent): number {
   const isFault = event.kind === "exception" && event.vector !== Vector.DB && event.vector !== Vector.DF &&
     event.vector !== Vector.MC;
   return readFlags(state) | (isFault ? FlagMask.RF : 0);

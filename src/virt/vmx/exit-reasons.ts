@@ -1,0 +1,50 @@
+/** Basic exit reasons (SDM volume 3, appendix "VMX Basic Exit Reasons") and what an exit tells. */
+
+export const ExitReason = {
+  exceptionOrNmi: 0, externalInterrupt: 1, tripleFault: 2, init: 3, startUp: 4, interruptWindow: 7, nmiWindow: 8,
+  taskSwitch: 9, cpuid: 10, hlt: 12, invd: 13, invlpg: 14, rdpmc: 15, rdtsc: 16, rsm: 17, vmcall: 18, vmclear: 19,
+  vmlaunch: 20, vmptrld: 21, vmptrst: 22, vmread: 23, vmresume: 24, vmwrite: 25, vmxoff: 26, vmxon: 27, crAccess: 28,
+  drAccess: 29, io: 30, rdmsr: 31, wrmsr: 32, invalidGuestState: 33, msrLoading: 34, mwait: 36, monitorTrap: 37,
+  monitor: 39, pause: 40, tprBelowThreshold: 43, apicAccess: 44, virtualizedEoi: 45, gdtrIdtr: 46, ldtrTr: 47,
+  eptViolation: 48, eptMisconfiguration: 49, invept: 50, rdtscp: 51, preemptionTimer: 52, invvpid: 53, wbinvd: 54,
+  xsetbv: 55, apicWrite: 56, rdrand: 57, invpcid: 58, vmfunc: 59, rdseed: 61, pmlFull: 62,
+} as const;
+
+const names: ReadonlyMap<number, string> = new Map(Object.entries(ExitReason).map(([name, reason]) => [reason, name]));
+
+export function exitReasonName(reason: number): string {
+  return names.get(reason) ?? `reason ${reason}`;
+}
+
+/** What became of the guest's RF (SDM volume 3, "Saving RIP, RSP, and RFLAGS"). */
+export type ResumeFlagRule = "cleared" | "as delivered" | "set" | "kept";
+
+export interface Exit {
+  readonly reason: number;
+  readonly qualification?: bigint;
+  /** The exit takes the place of the current instruction, whose length is reported. */
+  readonly isInstruction?: boolean;
+  readonly instructionLength?: number;
+  readonly instructionInformation?: number;
+  readonly guestLinearAddress?: bigint;
+  readonly guestPhysicalAddress?: bigint;
+  /** VM-exit interruption information and error code. */
+  readonly interruption?: number;
+  readonly errorCode?: number;
+  readonly resumeFlag: ResumeFlagRule;
+}
+
+/** An exit in the place of an instruction. */
+export function instructionExit(reason: number, qualification: bigint = 0n, more: Partial<Exit> = {}): Exit {
+  return { reason, qualification, isInstruction: true, resumeFlag: "cleared", ...more };
+}
+
+/** An exit between two instructions. */
+export function boundaryExit(reason: number, qualification: bigint = 0n, more: Partial<Exit> = {}): Exit {
+  return { reason, qualification, resumeFlag: "kept", ...more };
+}
+
+/** An exit in the place of an access to memory. */
+export function accessExit(reason: number, qualification: bigint, more: Partial<Exit>): Exit {
+  return { reason, qualification, resumeFlag: "set", ...more };
+}

@@ -1,0 +1,90 @@
+/** Which translations a guest goes on with: contexts of the TLB by VPID and EPTP (SDM volume 3, "Caching Translation Information"). */
+import { hostSpace, type Mmu } from "../../engine/mmu.ts";
+import type { SecondStage } from "../../engine/page-walk.ts";
+import { EptPointerMask } from "./extended-page-tables.ts";
+
+const maximumSpaces = 256;
+
+interface GuestSpace {
+  readonly tag: number;
+  readonly vpid: number;
+  /** Address bits of the EPTP, 0 without EPT. */
+  readonly table: bigint;
+}
+
+/** The EPTP's address: what else it holds does not tell translations apart. */
+function tableOf(eptPointer: bigint | undefined): bigint {
+  return eptPointer === undefined ? -1n : eptPointer & EptPointerMask.address;
+}
+
+export class Translations {
+  readonly #memory: Mmu;
+  readonly #spaces = new Map<string, GuestSpace>();
+  #nextTag = hostSpace + 1;
+
+  constructor(memory: Mmu) {
+    this.#memory = memory;
+  }
+
+  /** Goes on as a guest. VPID 0: nothing is kept across transitions, the host's own translations neither. */
+  enterGuest(vpid: number, eptPointer: bigint | undefined, stage: SecondStage | undefined, hostRoot: bigint, guestRoot: bigint): void {
+    this.#memory.noteRoot(hostRoot);
+    if (vpid === 0) this.#memory.flush({ keepGlobal: false });
+    const { tag } = this.#spaceOf(vpid, tableOf(eptPointer));
+    if (vpid === 0) this.#memory.forgetSpace(tag);
+    this.#memory.enterSpace(tag, stage, guestRoot);
+  }
+
+  /** The guest goes on with other extended page tables. */
+  switchTable(vpid: number, eptPointer: bigint, stage: SecondStage | undefined, root: bigint): void {
+    this.#memory.noteRoot(root);
+    this.#memory.enterSpace(this.#spaceOf(vpid, tableOf(eptPointer)).tag, stage, root);
+  }
+
+  enterHost(vpid: number, guestRoot: bigint, hostRoot: bigint): void {
+    this.#memory.noteRoot(guestRoot);
+    this.#memory.enterSpace(hostSpace, undefined, hostRoot);
+    if (vpid === 0) this.#memory.flush({ keepGlobal: false });
+  }
+
+  #spaceOf(vpid: number, table: bigint): GuestSpace {
+    const key = `${vpid} ${table}`;
+    let space = this.#spaces.get(key);
+    if (space === undefined) {
+      if (this.#spaces.size === maximumSpaces) this.forgetGuests();
+      space = { tag: this.#nextTag++, vpid, table };
+      this.#spaces.set(key, space);
+    }
+    return space;
+  }
+
+  #forget(isMeant: (space: GuestSpace) => boolean): void {
+    for (const [key, space] of this.#spaces) {
+      if (!isMeant(space)) continue;
+      this.#memory.forgetSpace(space.tag);
+      this.#spaces.delete(key);
+    }
+  }
+
+  forgetVpid(vpid: number): void {
+    this.#forget((space) => space.vpid === vpid);
+  }
+
+  forgetEpt(eptPointer: bigint): void {
+    const table = tableOf(eptPointer);
+    this.#forget((space) => space.table === table);
+  }
+
+  forgetPage(vpid: number, linear: bigint): void {
+    for (const space of this.#spaces.values()) if (space.vpid === vpid) this.#memory.forgetPageOf(space.tag, linear);
+  }
+
+  forgetGuests(): void {
+    this.#forget(() => true);
+  }
+
+  forgetAll(): void {
+    this.forgetGuests();
+    this.#memory.flush({ keepGlobal: false });
+  }
+}

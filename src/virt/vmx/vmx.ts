@@ -1,0 +1,540 @@
+/** Intel's VMX: operation modes, VM entry and VM exit, events between instructions (SDM volume 3, "Introduction to Virtual Machine Extensions" and after). */
+import type { SoftProcessor } from "../../engine/processor.ts";
+import { Status } from "../../ir/index.ts";
+import { Vector } from "../../isa/definition.ts";
+import { FlagMask, hasSystemFlag, readFlags } from "../../isa/flags.ts";
+import * as layout from "../../isa/state.ts";
+import { deliverEvent, type ProcessorEvent } from "../../isa/system/exceptions.ts";
+import { flagsImage } from "../../isa/system/interrupt-delivery.ts";
+import { Activity, Cr0Mask } from "../../isa/system/mode.ts";
+import { supportedEfer } from "../../isa/system/model-specific.ts";
+import {
+  exitVector, type BoundaryAction, type ConcealableInstruction, type Interceptable, type PendingEvents, type Virtualization,
+  type VirtualizationInstruction,
+} from "../../isa/virtualization.ts";
+import { cr0FixedToOne, cr4FixedToOne, FeatureControlMask, featureControlValues, VmxMsr } from "./capabilities.ts";
+import { controlChecks } from "./checks/controls.ts";
+import { ActivityState, guestChecks, InterruptibilityMask, PendingDebugMask } from "./checks/guest.ts";
+import { hostChecks } from "./checks/host.ts";
+import { EntryView, firstFailure, type EntryEnvironment } from "./checks/view.ts";
+import { Control } from "./controls.ts";
+import { noAddress, VmxContext, type ExitSink } from "./context.ts";
+import { EventDecision } from "./events.ts";
+import { boundaryExit, ExitReason, instructionExit, type Exit } from "./exit-reasons.ts";
+import { apicAccessQualification, ApicAccessType, ExtendedPageTables } from "./extended-page-tables.ts";
+import { Field } from "./fields.ts";
+import { loadGuestState, loadPageDirectoryPointers, saveGuestState } from "./guest-state.ts";
+import { loadHostState } from "./host-state.ts";
+import { InstructionError, VmxInstructions } from "./instructions.ts";
+import { Interception } from "./interception.ts";
+import { encodeInterruption, InterruptionMask, InterruptionType, parseInterruption } from "./interruption.ts";
+import { loadMsrArea, storeMsrArea } from "./msr-areas.ts";
+import { PreemptionTimer } from "./preemption-timer.ts";
+import { Translations } from "./translations.ts";
+import { VirtualApic } from "./virtual-apic.ts";
+import { VirtualizationExceptions } from "./virtualization-exceptions.ts";
+import type { Vmcs } from "./vmcs.ts";
+import { VmFunctions } from "./vm-functions.ts";
+
+const noException = 0xffff_ffff;
+const entryFailureMask = 0x8000_0000;
+/** Reasons that are written to the VMX-abort indicator (SDM volume 3, "VMX Aborts"). */
+const Abort = { msrStore: 1, msrLoad: 4 } as const;
+/** Bits of IA32_DEBUGCTL that the CPU models have. */
+const debugControlMask = 3n;
+
+/** Types of events in interruption information. */
+const eventTypes: Readonly<Record<ProcessorEvent["kind"], number>> = {
+  external: InterruptionType.external, nmi: InterruptionType.nmi, exception: InterruptionType.hardwareException,
+  software: InterruptionType.softwareInterrupt, "software exception": InterruptionType.softwareException,
+  "privileged software": InterruptionType.privilegedSoftwareException,
+};
+const eventKinds: Readonly<Record<number, ProcessorEvent["kind"]>> = Object.fromEntries(
+  Object.entries(eventTypes).map(([kind, type]) => [type, kind as ProcessorEvent["kind"]]),
+);
+
+export class Vmx implements Virtualization, ExitSink {
+  readonly context: VmxContext;
+  readonly #p: SoftProcessor;
+  readonly #instructions: VmxInstructions;
+  readonly #interception: Interception;
+  readonly #translations: Translations;
+  readonly #ept: ExtendedPageTables;
+  readonly #apic: VirtualApic;
+  readonly #timer: PreemptionTimer;
+  readonly #events: EventDecision;
+  readonly #exceptions: VirtualizationExceptions;
+  readonly #functions: VmFunctions;
+  /** The exit recorded last. */
+  #exit: Exit = boundaryExit(0);
+  /** Conditions of the debug exception that is going to leave the guest. */
+  #debugConditions = 0;
+  /** RIP of the IRET that has unblocked NMIs, in case that it faults. */
+  #unblockedAt: bigint | undefined;
+  /** The instruction has to be executed alone. */
+  #stepsOnce = false;
+
+  constructor(processor: SoftProcessor) {
+    this.#p = processor;
+    this.context = new VmxContext(processor);
+    this.#translations = new Translations(processor.memory);
+    this.#instructions = new VmxInstructions(this.context, this.#translations);
+    this.#interception = new Interception(this.context);
+    this.#ept = new ExtendedPageTables(this.context, this);
+    this.#apic = new VirtualApic(this.context, this);
+    this.#timer = new PreemptionTimer(this.context);
+    this.#events = new EventDecision(this.context, this.#apic, this.#timer, this);
+    this.#exceptions = new VirtualizationExceptions(this.context);
+    this.#functions = new VmFunctions(this.context, this.#ept, this.#translations);
+    processor.memory.virtualPage = this.#apic;
+  }
+
+  get isGuest(): boolean {
+    return this.context.isGuest;
+  }
+
+  reset(kind: "reset" | "init"): void {
+    const { context } = this;
+    if (context.isGuest) {
+      this.#timer.leave();
+      context.isGuest = false;
+      this.#translations.enterHost(0, 0n, 0n);
+    }
+    this.#p.state.set32(layout.interception, 0);
+    context.isOn = false;
+    context.vmxonPointer = noAddress;
+    context.current = undefined;
+    context.structures.drop();
+    this.#translations.forgetAll();
+    if (kind === "reset") context.featureControl = featureControlValues[this.#p.model.virtualization ?? "on"];
+  }
+
+  // --- registers ---------------------------------------------------------------------------------------------------
+
+  readonly writableEferMask: number = 0;
+  readonly writableCr4Mask: number = cr4FixedToOne;
+
+  readMsr(index: number): bigint | undefined {
+    const { context } = this;
+    if (index === VmxMsr.FEATURE_CONTROL) return context.featureControl;
+    const capability = context.capabilities.registers.get(index);
+    if (capability !== undefined) return capability;
+    return context.isGuest ? this.#apic.readMsr(index) : undefined;
+  }
+
+  writeMsr(index: number, value: bigint): boolean | "unknown" {
+    const { context } = this;
+    if (index === VmxMsr.FEATURE_CONTROL) {
+      const known = FeatureControlMask.locked | FeatureControlMask.vmxOutsideSmx;
+      if ((context.featureControl & FeatureControlMask.locked) !== 0n || (value & ~known) !== 0n) return false;
+      context.featureControl = value;
+      return true;
+    }
+    if (context.capabilities.registers.has(index)) return false;
+    return context.isGuest ? this.#apic.writeMsr(index, value) : "unknown";
+  }
+
+  guestTimeStampCounter(host: bigint): bigint {
+    const { context } = this;
+    if (!context.has(Control.tscOffsetting)) return host;
+    const scaled = context.has(Control.tscScaling) ? (host * context.vmcs.get(Field.tscMultiplier)) >> 48n : host;
+    return BigInt.asUintN(64, scaled + context.vmcs.get(Field.tscOffset));
+  }
+
+  guestTaskPriority(): number | undefined {
+    return this.context.has(Control.tprShadow) ? this.#apic.taskPriority : undefined;
+  }
+
+  setGuestTaskPriority(value: number): boolean {
+    if (!this.context.has(Control.tprShadow)) return false;
+    this.#apic.setTaskPriority(value);
+    return true;
+  }
+
+  admitControlValue(number: 0 | 4, value: bigint): bigint | undefined {
+    const { context } = this;
+    if (!context.isOn) return value;
+    const isUnrestricted = context.isGuest && context.has(Control.unrestrictedGuest);
+    const fixed = number === 4 ? BigInt(cr4FixedToOne) : BigInt(isUnrestricted ? Cr0Mask.NE : cr0FixedToOne);
+    const admitted = context.isGuest ? this.#withOwnedBits(number, value) : value;
+    return (admitted & fixed) === fixed ? admitted : undefined;
+  }
+
+  /** Bits that the hypervisor owns keep their values. */
+  #withOwnedBits(number: 0 | 4, value: bigint): bigint {
+    const mask = this.context.vmcs.get(number === 0 ? Field.cr0Mask : Field.cr4Mask);
+    const present = this.#p.state.get64(number === 0 ? layout.cr0 : layout.cr4);
+    return (value & ~mask) | (present & mask);
+  }
+
+  visibleControlValue(number: 0 | 4): bigint {
+    const { vmcs } = this.context;
+    const mask = vmcs.get(number === 0 ? Field.cr0Mask : Field.cr4Mask);
+    const shadow = vmcs.get(number === 0 ? Field.cr0ReadShadow : Field.cr4ReadShadow);
+    const present = this.#p.state.get64(number === 0 ? layout.cr0 : layout.cr4);
+    return (present & ~mask) | (shadow & mask);
+  }
+
+  conceals(instruction: ConcealableInstruction): boolean {
+    const control = { rdtscp: Control.rdtscp, invpcid: Control.invpcid, xsaves: Control.xsaves }[instruction];
+    return !this.context.has(control);
+  }
+
+  // --- instructions ------------------------------------------------------------------------------------------------
+
+  prepare(instruction: VirtualizationInstruction): Status {
+    const preparation = this.#instructions.prepare(instruction);
+    switch (preparation.kind) {
+      case "go on": return Status.Next;
+      case "ended": return preparation.status;
+      case "exit":
+        this.record(preparation.isPlain ? instructionExit(preparation.reason) : this.#interception.described(preparation.reason));
+        return this.#p.raise(exitVector);
+    }
+  }
+
+  execute(instruction: VirtualizationInstruction): Status {
+    if (instruction === "vmlaunch" || instruction === "vmresume") return this.#enter(instruction === "vmlaunch");
+    if (instruction === "vmfunc") return this.#callFunction();
+    return this.#instructions.execute(instruction);
+  }
+
+  #callFunction(): Status {
+    if (this.#functions.execute()) return Status.Next;
+    this.record(instructionExit(ExitReason.vmfunc));
+    return this.#p.raise(exitVector);
+  }
+
+  // --- VM entry ----------------------------------------------------------------------------------------------------
+
+  #environment(): EntryEnvironment {
+    const p = this.#p;
+    return {
+      capabilities: this.context.capabilities, isLongMode: (p.state.get32(layout.efer) & 0x400) !== 0,
+      linearAddressBits: p.model.linearAddressBits, eferMask: BigInt(supportedEfer(p)), debugControlMask,
+      readPhysical32: (address) => p.physical.read32(address),
+    };
+  }
+
+  #enter(isLaunch: boolean): Status {
+    const { context } = this;
+    const { current } = context;
+    if (current === undefined || current.isShadow) return this.#instructions.failInvalid();
+    const bySsMask = 2;
+    if ((this.#p.currentShadow() & bySsMask) !== 0) return this.#instructions.fail(InstructionError.entryWithMovSsBlocking);
+    if (isLaunch && current.isLaunched) return this.#instructions.fail(InstructionError.launchNotClear);
+    if (!isLaunch && !current.isLaunched) return this.#instructions.fail(InstructionError.resumeNotLaunched);
+    const view = new EntryView(current, this.#environment());
+    if (firstFailure(controlChecks, view) !== undefined) return this.#instructions.fail(InstructionError.entryControls);
+    if (firstFailure(hostChecks, view) !== undefined) return this.#instructions.fail(InstructionError.entryHostState);
+    context.adopt(current);
+    const failure = firstFailure(guestChecks, view);
+    if (failure !== undefined) return this.#failEntry(ExitReason.invalidGuestState, failure.qualification ?? 0, false);
+    return this.#enterGuest(isLaunch, current);
+  }
+
+  #enterGuest(isLaunch: boolean, vmcs: Vmcs): Status {
+    const { context } = this;
+    const p = this.#p;
+    const { state } = p;
+    const hostRoot = state.get64(layout.cr3);
+    loadGuestState(context);
+    context.isGuest = true;
+    const hasStage = this.#ept.configure();
+    this.#translations.enterGuest(this.#vpid, this.#eptPointer, hasStage ? this.#ept : undefined, hostRoot, state.get64(layout.cr3));
+    p.modeChanged();
+    loadPageDirectoryPointers(context);
+    const failed = loadMsrArea(p, p.physical, vmcs.getAddress(Field.entryMsrLoadAddress), vmcs.get32(Field.entryMsrLoadCount));
+    if (failed !== 0) return this.#failEntry(ExitReason.msrLoading, failed, true);
+    if (isLaunch) vmcs.isLaunched = true;
+    state.set32(layout.exceptionVector, noException);
+    state.set32(layout.interception, this.#interception.enter());
+    this.#unblockedAt = undefined;
+    this.#stepsOnce = false;
+    this.#apic.enter();
+    this.#timer.enter();
+    this.#loadBlocking(vmcs);
+    p.dropSingleStep();
+    const injected = parseInterruption(vmcs.get32(Field.entryInterruptionInformation));
+    this.#events.enter(injected);
+    if (injected.isValid && injected.type !== InterruptionType.otherEvent) this.#inject(vmcs);
+    p.attend();
+    return Status.Branch;
+  }
+
+  get #vpid(): number {
+    return this.context.has(Control.vpid) ? this.context.vmcs.get32(Field.virtualProcessorId) : 0;
+  }
+
+  get #eptPointer(): bigint | undefined {
+    return this.context.has(Control.ept) ? this.context.vmcs.get(Field.eptPointer) : undefined;
+  }
+
+  /** Interruptibility, activity and pending debug exceptions. */
+  #loadBlocking(vmcs: Vmcs): void {
+    const { state } = this.#p;
+    const interruptibility = vmcs.get32(Field.guestInterruptibility);
+    state.set32(layout.interruptShadow, interruptibility & (InterruptibilityMask.sti | InterruptibilityMask.movSs));
+    state.set32(layout.nmiBlocked, (interruptibility & InterruptibilityMask.nmi) !== 0 ? 1 : 0);
+    const activity = vmcs.get32(Field.guestActivity);
+    state.set32(layout.activity, activity === ActivityState.active ? Activity.active
+      : activity === ActivityState.waitForSipi ? Activity.waitingForSipi : Activity.halted);
+    this.#events.activity = activity;
+    const pending = Number(vmcs.get(Field.guestPendingDebugExceptions) & 0xffffn);
+    this.#events.pendingDebug = pending & Number(PendingDebugMask.breakpoints | PendingDebugMask.singleStep);
+  }
+
+  #inject(vmcs: Vmcs): void {
+    const { vector, type, deliversErrorCode } = parseInterruption(vmcs.get32(Field.entryInterruptionInformation));
+    const isByInstruction = type >= InterruptionType.softwareInterrupt;
+    this.#events.activity = ActivityState.active;
+    deliverEvent(this.#p, {
+      vector, kind: eventKinds[type], isInjected: true,
+      errorCode: deliversErrorCode ? vmcs.get32(Field.entryExceptionErrorCode) : undefined,
+      ...(isByInstruction ? { instructionLength: vmcs.get32(Field.entryInstructionLength) } : {}),
+    });
+  }
+
+  /** The guest's state is refused: the host goes on as after an exit (SDM volume 3, "VM-Entry Failures During or After Loading Guest State"). */
+  #failEntry(reason: number, qualification: number, isLoaded: boolean): Status {
+    const { context } = this;
+    const p = this.#p;
+    const { vmcs } = context;
+    vmcs.set32(Field.exitReason, (reason | entryFailureMask) >>> 0);
+    vmcs.set(Field.exitQualification, BigInt(qualification));
+    if (isLoaded) this.#translations.enterHost(this.#vpid, p.state.get64(layout.cr3), vmcs.get(Field.hostCr3));
+    context.isGuest = false;
+    this.#enterHost(isLoaded);
+    return Status.Branch;
+  }
+
+  // --- interception ------------------------------------------------------------------------------------------------
+
+  record(exit: Exit): void {
+    this.#exit = exit;
+  }
+
+  leave(exit: Exit): void {
+    this.#exit = exit;
+    this.exit(undefined);
+  }
+
+  intercepts(instruction: Interceptable): boolean {
+    const exit = this.#interception.exitOf(instruction);
+    if (exit === undefined) return false;
+    this.record(exit);
+    this.#p.raise(exitVector);
+    return true;
+  }
+
+  interceptsEvent(event: ProcessorEvent): boolean {
+    if (event.kind === "external" || event.kind === "nmi" || event.kind === "software" || !this.#wantsException(event)) return false;
+    const { state } = this.#p;
+    const hasErrorCode = event.errorCode !== undefined && (state.get32(layout.cr0) & Cr0Mask.PE) !== 0;
+    const qualification = event.kind !== "exception" ? 0n
+      : event.vector === Vector.PF ? state.get64(layout.pageFaultAddress)
+        : event.vector === Vector.DB ? BigInt(this.#debugConditions) : 0n;
+    this.record({
+      reason: ExitReason.exceptionOrNmi, qualification, resumeFlag: "as delivered",
+      interruption: encodeInterruption(event.vector, eventTypes[event.kind], hasErrorCode), errorCode: event.errorCode ?? 0,
+      instructionLength: event.instructionLength ?? 0,
+    });
+    return true;
+  }
+
+  #wantsException({ vector, errorCode }: ProcessorEvent): boolean {
+    const { vmcs } = this.context;
+    const isSelected = ((vmcs.get32(Field.exceptionBitmap) >>> vector) & 1) !== 0;
+    if (vector !== Vector.PF) return isSelected;
+    const isMatch = ((errorCode ?? 0) & vmcs.get32(Field.pageFaultErrorCodeMask)) >>> 0 === vmcs.get32(Field.pageFaultErrorCodeMatch);
+    return isMatch === isSelected;
+  }
+
+  interceptsShutdown(): boolean {
+    this.record(boundaryExit(ExitReason.tripleFault));
+    return true;
+  }
+
+  takesDebugConditions(conditions: number): boolean {
+    this.#debugConditions = conditions;
+    return ((this.context.vmcs.get32(Field.exceptionBitmap) >>> Vector.DB) & 1) !== 0;
+  }
+
+  unblockNmi(): void {
+    const { context } = this;
+    const { state } = this.#p;
+    this.#unblockedAt = undefined;
+    if (context.has(Control.nmiExiting) && !context.has(Control.virtualNmis)) return;
+    if (state.get32(layout.nmiBlocked) !== 0) this.#unblockedAt = this.#p.currentRip();
+    state.set32(layout.nmiBlocked, 0);
+  }
+
+  // --- between instructions ----------------------------------------------------------------------------------------
+
+  get decidesEvents(): boolean {
+    return this.context.isGuest;
+  }
+
+  get stepsAlone(): boolean {
+    return this.context.isGuest && (this.#stepsOnce || this.context.has(Control.monitorTrapFlag));
+  }
+
+  hasEvent(pending: PendingEvents): boolean {
+    return this.#events.has(pending);
+  }
+
+  takeEvent(pending: PendingEvents): BoundaryAction {
+    this.#stepsOnce = false;
+    return this.#events.take(pending);
+  }
+
+  admitReset(kind: "reset" | "init"): "admitted" | "pending" | "taken" {
+    const { context } = this;
+    if (kind === "reset" || !context.isOn) return "admitted";
+    // VMX root operation blocks INIT.
+    if (!context.isGuest || this.#events.activity === ActivityState.waitForSipi) return "pending";
+    this.#p.state.set32(layout.currentRecord, 0);
+    this.leave(boundaryExit(ExitReason.init));
+    return "taken";
+  }
+
+  admitsStartUp(vector: number): boolean {
+    if (!this.context.isGuest) return true;
+    if (this.#events.activity === ActivityState.waitForSipi) this.leave(boundaryExit(ExitReason.startUp, BigInt(vector)));
+    return false;
+  }
+
+  // --- VM exit -----------------------------------------------------------------------------------------------------
+
+  exit(during: ProcessorEvent | undefined): void {
+    if (this.#apic.wantsAlone && this.#retryAlone(during)) return;
+    const exit = this.#exit;
+    if (during === undefined && this.#exceptions.replaces(exit, this.#ept.isConvertible)) {
+      deliverEvent(this.#p, { vector: this.#exceptions.vector, kind: "exception" });
+      return;
+    }
+    const { context } = this;
+    const p = this.#p;
+    const { vmcs } = context;
+    this.#saveInformation(exit, during);
+    this.#timer.leave();
+    this.#saveBlocking(vmcs);
+    saveGuestState(context, this.#resumeFlag(exit, during));
+    this.#translations.enterHost(this.#vpid, p.state.get64(layout.cr3), vmcs.get(Field.hostCr3));
+    context.isGuest = false;
+    if (!storeMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrStoreAddress), vmcs.get32(Field.exitMsrStoreCount))) {
+      return this.#abort(Abort.msrStore);
+    }
+    const isNmi = exit.reason === ExitReason.exceptionOrNmi && exit.interruption !== undefined &&
+      parseInterruption(exit.interruption).type === InterruptionType.nmi;
+    if (isNmi) p.state.set32(layout.nmiBlocked, 1);
+    else if (context.has(Control.virtualNmis)) p.state.set32(layout.nmiBlocked, 0);
+    this.#enterHost(true);
+  }
+
+  /** A write to the APIC page is executed again, alone; during delivery of an event it is an exit. True: there is none. */
+  #retryAlone(during: ProcessorEvent | undefined): boolean {
+    this.#apic.wantsAlone = false;
+    if (during === undefined) {
+      this.#stepsOnce = true;
+      this.#p.state.set32(layout.exceptionVector, noException);
+      return true;
+    }
+    this.record({ reason: ExitReason.apicAccess, qualification: apicAccessQualification(0, ApicAccessType.duringDelivery), resumeFlag: "set" });
+    return false;
+  }
+
+  #resumeFlag(exit: Exit, during: ProcessorEvent | undefined): boolean {
+    const { state } = this.#p;
+    switch (exit.resumeFlag) {
+      case "cleared": return false;
+      case "set": return during === undefined || (flagsImage(state, during) & FlagMask.RF) !== 0;
+      case "as delivered": {
+        if (exit.interruption === undefined) return hasSystemFlag(state, FlagMask.RF);
+        const { vector, type } = parseInterruption(exit.interruption);
+        return (flagsImage(state, { vector, kind: eventKinds[type] }) & FlagMask.RF) !== 0;
+      }
+      default: return (readFlags(state) & FlagMask.RF) !== 0;
+    }
+  }
+
+  /** The VM-exit information fields. */
+  #saveInformation(exit: Exit, during: ProcessorEvent | undefined): void {
+    const { vmcs } = this.context;
+    const p = this.#p;
+    const isApicDuringDelivery = during !== undefined && exit.reason === ExitReason.apicAccess;
+    const qualification = isApicDuringDelivery
+      ? apicAccessQualification(Number((exit.qualification ?? 0n) & 0xfffn), ApicAccessType.duringDelivery) : exit.qualification ?? 0n;
+    // IRET unblocked NMIs and then could not end.
+    const isUnblocked = during === undefined && this.#unblockedAt === p.state.get64(layout.rip);
+    const isEpt = exit.reason === ExitReason.eptViolation || exit.reason === ExitReason.pmlFull;
+    const unblockingMask = InterruptionMask.nmiUnblocking;
+    vmcs.set32(Field.exitReason, exit.reason);
+    vmcs.set(Field.exitQualification, isUnblocked && isEpt ? qualification | BigInt(unblockingMask) : qualification);
+    vmcs.set(Field.guestLinearAddress, exit.guestLinearAddress ?? 0n);
+    vmcs.set(Field.guestPhysicalAddress, exit.guestPhysicalAddress ?? 0n);
+    const interruption = exit.interruption ?? 0;
+    vmcs.set32(Field.exitInterruptionInformation, (isUnblocked && interruption !== 0 ? interruption | unblockingMask : interruption) >>> 0);
+    vmcs.set32(Field.exitInterruptionErrorCode, exit.errorCode ?? 0);
+    vmcs.set32(Field.exitInstructionInformation, exit.instructionInformation ?? 0);
+    const length = exit.isInstruction === true ? Number(BigInt.asUintN(32, p.nextRip() - p.currentRip()))
+      : exit.instructionLength ?? during?.instructionLength ?? 0;
+    vmcs.set32(Field.exitInstructionLength, length);
+    this.#saveInterruptedEvent(vmcs, during);
+    vmcs.set32(Field.entryInterruptionInformation, vmcs.get32(Field.entryInterruptionInformation) & ~InterruptionMask.valid);
+  }
+
+  #saveInterruptedEvent(vmcs: Vmcs, event: ProcessorEvent | undefined): void {
+    const information = event === undefined ? 0 : encodeInterruption(event.vector, eventTypes[event.kind], event.errorCode !== undefined);
+    vmcs.set32(Field.idtVectoringInformation, information);
+    vmcs.set32(Field.idtVectoringErrorCode, event?.errorCode ?? 0);
+  }
+
+  #saveBlocking(vmcs: Vmcs): void {
+    const p = this.#p;
+    const { state } = p;
+    const shadow = p.currentShadow() & (InterruptibilityMask.sti | InterruptibilityMask.movSs);
+    const isNmiBlocked = state.get32(layout.nmiBlocked) !== 0;
+    vmcs.set32(Field.guestInterruptibility, shadow | (isNmiBlocked ? InterruptibilityMask.nmi : 0));
+    const isHalted = state.get32(layout.activity) === Activity.halted;
+    const isWaiting = state.get32(layout.activity) === Activity.waitingForSipi;
+    vmcs.set32(Field.guestActivity, isWaiting ? ActivityState.waitForSipi
+      : !isHalted ? ActivityState.active : this.#events.activity === ActivityState.shutdown ? ActivityState.shutdown : ActivityState.hlt);
+    const held = (shadow & InterruptibilityMask.movSs) !== 0 ? p.waiting.heldDebugConditions : this.#events.pendingDebug;
+    const enabledMask = held & 0xf ? PendingDebugMask.enabledBreakpoint : 0n;
+    vmcs.set(Field.guestPendingDebugExceptions, BigInt(held) | enabledMask);
+    if (held !== 0 && (shadow & InterruptibilityMask.movSs) !== 0) p.waiting = { ...p.waiting, heldDebugConditions: 0 };
+  }
+
+  /** Loads the host; `isLoaded`: the guest's state has replaced it before. */
+  #enterHost(isLoaded: boolean): void {
+    const { context } = this;
+    const p = this.#p;
+    const { state } = p;
+    const { vmcs } = context;
+    if (!isLoaded) this.#translations.enterHost(this.#vpid, state.get64(layout.cr3), vmcs.get(Field.hostCr3));
+    loadHostState(context);
+    state.set32(layout.interception, 0);
+    state.set32(layout.exceptionVector, noException);
+    state.set32(layout.interruptShadow, 0);
+    state.set32(layout.activity, Activity.active);
+    p.dropSingleStep();
+    p.modeChanged();
+    if (p.memory.paging.mode === "pae") p.memory.loadPageDirectoryPointers();
+    const failed = loadMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrLoadAddress), vmcs.get32(Field.exitMsrLoadCount));
+    if (failed !== 0) this.#abort(Abort.msrLoad);
+  }
+
+  /** A VMX abort: the processor is shut down, and memory tells why. */
+  #abort(reason: number): void {
+    const { context } = this;
+    const p = this.#p;
+    context.isGuest = false;
+    p.physical.write32(context.vmcs.address + 4, reason);
+    context.vmcs.abortIndicator = reason;
+    p.state.set32(layout.exceptionVector, noException);
+    p.state.set32(layout.interception, 0);
+    p.state.set32(layout.activity, Activity.shutdown);
+    p.modeChanged();
+  }
+}

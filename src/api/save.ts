@@ -7,7 +7,7 @@ import { byteContents } from "../host/node/snapshot/byte-region.ts";
 import { granuleBytes } from "../host/node/snapshot/layout.ts";
 import type { DiskReference, MachineDescription, ParentReference } from "../host/node/snapshot/manifest.ts";
 import { overlayContents } from "../host/node/snapshot/overlay-store.ts";
-import { Snapshot, type SnapshotRegion } from "../host/node/snapshot/reader.ts";
+import { Snapshot } from "../host/node/snapshot/reader.ts";
 import { type RegionContents, type SnapshotProgress, writeSnapshot } from "../host/node/snapshot/writer.ts";
 import { programVersion } from "../host/node/program-version.ts";
 import type { Machine } from "../machine/machine.ts";
@@ -37,6 +37,8 @@ export interface SaveSubject {
   readonly parts: VmParts;
   readonly accelerator: "soft" | "kvm";
   readonly bootProtocol: BootProtocol | undefined;
+  /** The snapshot since which the machine has taken notes of what is written. */
+  readonly baseId: string | undefined;
 }
 
 const quietTimeoutMs = 30_000;
@@ -55,7 +57,7 @@ export async function saveSnapshot(path: string, subject: SaveSubject, options: 
   await becomeQuiet(subject.machine);
   using parent = options.parent === undefined ? undefined : openParent(path, options.parent, subject.parts);
   const { machine, parts } = subject;
-  const regions: RegionContents[] = [ramContents(subject, parent?.region(ramRegion))];
+  const regions: RegionContents[] = [ramContents(subject, parent)];
   const components = machine.save({ put: (name, bytes) => regions.push(byteContents(name, bytes, parent?.region(name))) });
   const { firmware } = parts.config;
   if (firmware !== undefined) regions.push(byteContents(firmwareRegion, firmware.image, parent?.region(firmwareRegion)));
@@ -99,10 +101,13 @@ function referenceTo(parent: Snapshot, path: string): ParentReference {
   return { id: parent.manifest.id, path: isAbsolute(near) || near.startsWith("..") ? resolve(parent.path) : near };
 }
 
-function ramContents({ machine, parts }: SaveSubject, parent: SnapshotRegion | undefined): RegionContents {
+function ramContents({ machine, parts, baseId }: SaveSubject, parent: Snapshot | undefined): RegionContents {
   const { memorySizeBytes } = parts.config;
   const source = parts.saved?.snapshot.region(ramRegion);
   const scratch = new Uint8Array(granuleBytes);
+  const below = parent?.region(ramRegion);
+  // Notes that began with another snapshot say nothing about this one.
+  const written = parent !== undefined && parent.manifest.id === baseId ? machine.writtenPages() : undefined;
   return {
     name: ramRegion, sizeBytes: memorySizeBytes, background: "zero",
     granules: () => Array.from({ length: memorySizeBytes / granuleBytes }, (_, granule) => granule),
@@ -113,7 +118,8 @@ function ramContents({ machine, parts }: SaveSubject, parent: SnapshotRegion | u
       source.read(granule, scratch);
       return scratch;
     },
-    ...(parent === undefined ? {} : { parent }),
+    ...(below === undefined ? {} : { parent: below }),
+    ...(written === undefined ? {} : { changedPages: (granule: number) => written[2 * granule] | (written[2 * granule + 1] << 8) }),
   };
 }
 

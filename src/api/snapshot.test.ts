@@ -118,6 +118,22 @@ describe("a machine", () => {
     expect(await run(true)).toEqual(await run(false));
   });
 
+  it("moves to another processor and back between two instructions", async () => {
+    await using vm = await remembering("a");
+    const retired = vm.retiredInstructions;
+    for (const letter of "bcd") {
+      expect(vm.switchAccelerator("soft")).toMatchObject({ name: "soft", reason: "asked for" });
+      const answered = vm.boot({ until: letter, signal: AbortSignal.timeout(30_000) });
+      vm.serial.write(letter);
+      await answered;
+    }
+    await tell(vm, "!", "abcd!");
+    expect(vm.retiredInstructions).toBeGreaterThan(retired);
+    expect(() => vm.switchAccelerator("warp" as "soft")).toThrow(expect.objectContaining({ code: "BAD_ARGUMENT" }));
+    await vm.stop();
+    expect(() => vm.switchAccelerator("soft")).toThrow(expect.objectContaining({ code: "BAD_ARGUMENT" }));
+  });
+
   it("is saved once at a time, and not after an abort", async () => {
     await using vm = await remembering("z");
     const saving = vm.snapshot(join(directory, "once.rmsnap"));

@@ -11,7 +11,7 @@ import { chooseAccelerator, type ChosenAccelerator } from "./accelerator.ts";
 import { CommandOutput } from "./command-output.ts";
 import { ConsoleWatch, type Until } from "./console-watch.ts";
 import { Events } from "./events.ts";
-import type { VmOptions } from "./options.ts";
+import type { AcceleratorChoice, VmOptions } from "./options.ts";
 import { prepare } from "./prepare.ts";
 import { cloneCount, restoredParts, type RestoreOptions } from "./restore.ts";
 import { saveSnapshot, type SnapshotOptions, type SnapshotReport } from "./save.ts";
@@ -64,8 +64,6 @@ const commandChunkCharacters = 512;
  * ```
  */
 export class Vm implements AsyncDisposable {
-  /** What executes the guest's instructions, and why. */
-  readonly accelerator: ChosenAccelerator;
   /** COM1, where our guests have their console. */
   readonly serial: SerialPort;
   readonly serialPorts: readonly SerialPort[];
@@ -80,11 +78,14 @@ export class Vm implements AsyncDisposable {
   #state: VmState = "created";
   #blockedPorts = 0;
   #isHeld = false;
+  #accelerator: ChosenAccelerator;
+  /** The snapshot that the machine's notes of written pages begin with. */
+  #baseId: string | undefined;
   #debugBytes: number[] = [];
 
   private constructor(parts: VmParts, { accel, timeoutMs }: Pick<VmOptions, "accel" | "timeoutMs">) {
     const { accelerator, chosen } = chooseAccelerator(accel ?? "auto");
-    this.accelerator = chosen;
+    this.#accelerator = chosen;
     this.#parts = parts;
     this.#clock = parts.clock;
     this.#timeoutMs = timeoutMs;
@@ -98,6 +99,7 @@ export class Vm implements AsyncDisposable {
       onDebugConsole: (byte) => this.#debugBytes.push(byte),
       onDiskFailure: (failure) => this.#events.emit("disk", failure),
     }, accelerator, parts.saved?.machine);
+    if (parts.saved !== undefined) this.#startNotes(parts.saved.snapshot.manifest.id);
     this.#runner = new MachineRunner(this.#machine, () => this.#flush());
     if (parts.kernel !== undefined) load(this.#machine, parts.kernel, config.devices.vga);
     this.#runner.ended.then((end) => this.#end(end), (error: unknown) => this.#fail(error));
@@ -156,6 +158,11 @@ export class Vm implements AsyncDisposable {
       closeParts(parts);
       throw error;
     }
+  }
+
+  /** What executes the guest's instructions, and why. */
+  get accelerator(): ChosenAccelerator {
+    return this.#accelerator;
   }
 
   get state(): VmState {
@@ -223,10 +230,44 @@ export class Vm implements AsyncDisposable {
     if (this.#isHeld) throw new UserError("BAD_ARGUMENT", "A snapshot of this machine is being saved already: wait for it.");
     this.#hold();
     try {
-      return await saveSnapshot(path, { machine: this.#machine, parts: this.#parts, accelerator: this.accelerator.name, bootProtocol: this.bootProtocol }, options);
+      const report = await saveSnapshot(path, {
+        machine: this.#machine, parts: this.#parts, accelerator: this.accelerator.name, bootProtocol: this.bootProtocol, baseId: this.#baseId,
+      }, options);
+      this.#startNotes(report.id);
+      return report;
     } finally {
       this.#release();
     }
+  }
+
+  /** The next snapshot that is based on this one needs to look at written pages only. */
+  #startNotes(snapshotId: string): void {
+    this.#baseId = snapshotId;
+    this.#machine.noteWrites();
+  }
+
+  /**
+   * Goes on with another accelerator, between two instructions, so that a guest can run fast to the interesting place
+   * and be looked at closely from there.
+   *
+   * ```ts
+   * vm.switchAccelerator("soft");
+   * ```
+   * @throws UserError ACCELERATOR_UNAVAILABLE, BAD_CONFIG, BAD_MEMORY_SIZE, and the machine goes on as it was; BAD_ARGUMENT
+   * for a machine that has ended or is being saved.
+   */
+  switchAccelerator(choice: AcceleratorChoice): ChosenAccelerator {
+    if (this.#state === "ended") throw new UserError("BAD_ARGUMENT", "The machine has ended: nothing executes it any more.");
+    if (this.#isHeld) throw new UserError("BAD_ARGUMENT", "A snapshot of this machine is being saved: wait for it.");
+    const { accelerator, chosen } = chooseAccelerator(choice);
+    this.#hold();
+    try {
+      this.#machine.switchAccelerator(accelerator);
+      this.#accelerator = chosen;
+    } finally {
+      this.#release();
+    }
+    return chosen;
   }
 
   /** How the machine ended. Rejects only when something in Ringmaster itself broke. */

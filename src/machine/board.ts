@@ -1,5 +1,5 @@
 /** The board: every device, how they are wired, and what the ACPI tables say of them. The only list of devices. */
-import type { AcceleratorInstance } from "../accel/contract.ts";
+import type { MemoryMapping } from "../accel/contract.ts";
 import { UserError } from "../base/errors.ts";
 import type { Shape } from "../base/shape.ts";
 import type { AcpiBoard } from "../boot/acpi/board.ts";
@@ -38,7 +38,7 @@ import type { SavedComponents } from "./saved-components.ts";
 
 /** What the board cannot do by itself. */
 export interface BoardWires {
-  readonly instance: AcceleratorInstance;
+  map(mapping: MemoryMapping): void;
   readonly memory: GuestMemory;
   readonly clock: VirtualClock;
   readonly memoryMap: MemoryMap;
@@ -173,7 +173,7 @@ export class Board {
     const { start, sizeBytes, readsRam, writesRam } = region;
     const firmware = wires.firmwareOffset(start);
     const hasRam = start + sizeBytes <= wires.memoryMap.ram[0].sizeBytes || start < lowShadowStart;
-    wires.instance.map({
+    wires.map({
       address: start, sizeBytes,
       readOffset: readsRam && hasRam ? start : firmware,
       writeOffset: writesRam && hasRam ? start : undefined,

@@ -17,6 +17,7 @@ import { createCpuModel } from "../isa/models/index.ts";
 import type { CpuModel, ProcessorBus } from "../isa/processor.ts";
 import { Board } from "./board.ts";
 import type { MachineConfig, MachineEnd } from "./config.ts";
+import { checkTimeStampFrequency, Execution } from "./execution.ts";
 import type { SavedComponent, SavedComponents } from "./saved-components.ts";
 
 /** What a slice of running came to. */
@@ -62,18 +63,17 @@ export function savedTimeNs(components: SavedComponents): number {
 export interface SavedMachine {
   readonly components: SavedComponents;
   /** Gives the accelerator the contents of its storage, before devices and processors are made. */
-  fillStorage(instance: AcceleratorInstance): void;
+  fillStorage(storage: Pick<AcceleratorInstance, "fillStorage">): void;
 }
 
 export class Machine {
   readonly clock: VirtualClock;
   readonly board: Board;
-  readonly processors: readonly VirtualProcessor[] = [];
   readonly memoryMap: MemoryMap;
   readonly model: CpuModel;
   readonly timeStampFrequencyHz: number;
   readonly #config: MachineConfig;
-  readonly #instance: AcceleratorInstance;
+  readonly #execution: Execution;
   readonly #apics: LocalApic[] = [];
   readonly #firmwareOffset: number;
   #end: MachineEnd | undefined;
@@ -85,17 +85,15 @@ export class Machine {
   #sliceEndNs = -Infinity;
   #tscOffset = 0n;
   #bootImage: BootImage | undefined;
-  /** Instructions retired before this machine was restored. */
-  readonly #retiredBefore: number;
 
   /**
    * A machine as after power-on, or one that goes on from a saved state; `config` is then what the saved one had.
    * @throws UserError BAD_MEMORY_SIZE, BAD_CONFIG; BAD_SNAPSHOT, SNAPSHOT_NEWER.
    */
   constructor(config: MachineConfig, accelerator: Accelerator, saved?: SavedMachine) {
+    if (config.clock.mode === "deterministic" && !accelerator.countsInstructions) throw notCounted(accelerator);
     this.#config = config;
     const time = saved?.components.take("machine", timeStateVersion, timeStateShape);
-    this.#retiredBefore = time?.retiredInstructions ?? 0;
     this.#skippedNs = time?.skippedNs ?? 0;
     this.#tscOffset = time?.tscOffset ?? 0n;
     this.memoryMap = createMemoryMap(config.memorySizeBytes);
@@ -103,41 +101,35 @@ export class Machine {
     if (firmwareBytes % storageGranuleBytes !== 0) {
       throw new UserError("BAD_IMAGE", `the firmware image has ${firmwareBytes} bytes; it must be a multiple of 64 KiB`);
     }
-    const storageBytes = config.memorySizeBytes + firmwareBytes;
-    if (storageBytes > accelerator.maximumStorageBytes) {
-      const maximumMib = Math.floor((accelerator.maximumStorageBytes - firmwareBytes) / 0x10_0000);
-      throw new UserError("BAD_MEMORY_SIZE", `${config.memorySizeBytes / 0x10_0000} MiB of memory is more than the ${accelerator.name} accelerator can give: at most ${maximumMib} MiB`);
-    }
     const { clock } = config;
     this.clock = new VirtualClock({
       startNs: time?.nowNs ?? 0,
       source: clock.mode === "real-time" ? () => clock.hostNowNs() : () => this.#instructionTimeNs(clock.nsPerInstruction),
       armed: (deadlineNs) => this.#deadlineArmed(deadlineNs),
     });
+    if (config.timeStampFrequencyHz !== undefined) checkTimeStampFrequency(accelerator, config.timeStampFrequencyHz);
     this.timeStampFrequencyHz = accelerator.timeStampFrequencyHz(config.timeStampFrequencyHz ?? defaultTimeStampFrequencyHz);
-    if (config.timeStampFrequencyHz !== undefined && config.timeStampFrequencyHz !== this.timeStampFrequencyHz) {
-      throw new UserError("BAD_CONFIG", `This machine's time stamp counter runs at ${config.timeStampFrequencyHz / 1e6} MHz, and this host's cannot: its processor has no TSC scaling, and counts at ${this.timeStampFrequencyHz / 1e6} MHz. Use --accel soft, which can.`);
-    }
     this.model = createCpuModel(config.cpu, { tscFrequencyHz: this.timeStampFrequencyHz, apicId: 0, processors: 1 });
     const memoryBus = new DispatchBus(memorySpaceBytes);
-    this.#instance = accelerator.create({
-      storageBytes, processorCount: 1, memoryBus, model: this.model, timeStampFrequencyHz: this.timeStampFrequencyHz,
-    });
+    this.#execution = new Execution(accelerator, {
+      storageBytes: config.memorySizeBytes + firmwareBytes, processorCount: 1, memoryBus, model: this.model,
+      timeStampFrequencyHz: this.timeStampFrequencyHz,
+    }, time?.retiredInstructions ?? 0);
     this.#firmwareOffset = config.memorySizeBytes;
     for (const { address, sizeBytes, ramOffset } of this.memoryMap.ram) {
-      this.#instance.map({ address, sizeBytes, readOffset: ramOffset, writeOffset: ramOffset });
+      this.#execution.map({ address, sizeBytes, readOffset: ramOffset, writeOffset: ramOffset });
     }
-    this.#instance.map({ address: 0xa_0000, sizeBytes: 0x2_0000, readOffset: undefined, writeOffset: undefined });
+    this.#execution.map({ address: 0xa_0000, sizeBytes: 0x2_0000, readOffset: undefined, writeOffset: undefined });
     this.#placeFirmware();
-    saved?.fillStorage(this.#instance);
+    saved?.fillStorage(this.#execution);
     this.board = new Board(config, {
-      instance: this.#instance, memory: this.guestMemory(), clock: this.clock, memoryMap: this.memoryMap,
+      map: (mapping) => this.#execution.map(mapping), memory: this.guestMemory(), clock: this.clock, memoryMap: this.memoryMap,
       firmwareOffset: (address) => this.#lowFirmwareOffset(address),
       interruptOutput: { set: (level) => this.#apics[0]?.setLint(0, level) },
       onEnd: (end) => this.#finish(end),
       onReset: (kind) => this.#requestReset(kind),
     }, memoryBus, saved?.components);
-    this.processors = [this.#createProcessor(0, memoryBus, saved?.components)];
+    this.#createProcessor(0, memoryBus, saved?.components);
     this.#describeToFirmware();
     saved?.components.checkAllTaken();
   }
@@ -146,35 +138,36 @@ export class Machine {
   guestMemory(): GuestMemory {
     return {
       sizeBytes: this.#config.memorySizeBytes,
-      read: (address, target) => this.#instance.readMemory(address, target),
-      write: (address, source) => this.#instance.writeMemory(address, source),
+      read: (address, target) => this.#execution.readMemory(address, target),
+      write: (address, source) => this.#execution.writeMemory(address, source),
     };
   }
 
   #instructionTimeNs(nsPerInstruction: number): number {
-    return (this.#retiredBefore + (this.processors[0]?.retiredInstructions ?? 0)) * nsPerInstruction + this.#skippedNs;
+    return this.retiredInstructions * nsPerInstruction + this.#skippedNs;
   }
 
-  #createProcessor(index: number, memoryBus: DispatchBus, saved: SavedComponents | undefined): VirtualProcessor {
+  #createProcessor(index: number, memoryBus: DispatchBus, saved: SavedComponents | undefined): void {
     let mapping: Mapping | undefined;
-    let processor: VirtualProcessor | undefined;
+    // Not always the same one: the machine can move to another accelerator.
+    const processor = (): VirtualProcessor | undefined => this.processors[index];
     const apic: LocalApic = new LocalApic({ id: index, isBootProcessor: index === 0 }, {
       clock: this.clock,
       bus: this.board.apicBus,
-      tscDeadlineToNs: (tsc) => this.#timeOfTimeStamp(tsc, processor),
+      tscDeadlineToNs: (tsc) => this.#timeOfTimeStamp(tsc, processor()),
       mappingChanged: (base) => mapping?.relocate(base),
       processor: {
         interruptPendingChanged: (isPending) => {
-          if (isPending) processor?.attend();
+          if (isPending) processor()?.attend();
         },
-        nmi: () => processor?.signalNmi(),
+        nmi: () => processor()?.signalNmi(),
         smi: () => {},
         init: () => {
           apic.initialize();
-          processor?.reset("init");
+          processor()?.reset("init");
         },
         startUp: (vector) => {
-          if (processor?.isWaitingForStartUp === true) processor.startUp(vector);
+          if (processor()?.isWaitingForStartUp === true) processor()?.startUp(vector);
         },
         acknowledgeExternal: () => this.board.pic.acknowledge(),
       },
@@ -182,9 +175,8 @@ export class Machine {
     mapping = memoryBus.map(apic.mappedBase(), 0x1000, apic, `local-apic@${index}`);
     this.#apics.push(apic);
     this.board.apicBus.attach(apic);
-    processor = this.#instance.createProcessor(index, this.#processorBus(apic), apic);
-    if (saved !== undefined) processor.setState(saved.take(`processor@${index}`, processorStateVersion, processorStateShape));
-    return processor;
+    const created = this.#execution.addProcessor(this.#processorBus(apic), apic);
+    if (saved !== undefined) created.setState(saved.take(`processor@${index}`, processorStateVersion, processorStateShape));
   }
 
   #processorBus(apic: LocalApic): ProcessorBus {
@@ -232,8 +224,8 @@ export class Machine {
     const { firmware } = this.#config;
     if (firmware === undefined) return;
     const { image } = firmware;
-    this.#instance.storage.set(image, this.#firmwareOffset);
-    this.#instance.map({ address: firmwareEnd - image.length, sizeBytes: image.length, readOffset: this.#firmwareOffset, writeOffset: undefined });
+    this.#execution.writeStorage(this.#firmwareOffset, image);
+    this.#execution.map({ address: firmwareEnd - image.length, sizeBytes: image.length, readOffset: this.#firmwareOffset, writeOffset: undefined });
   }
 
   /** What firmware reads of the machine through fw_cfg. */
@@ -259,7 +251,7 @@ export class Machine {
   /** ACPI tables for a boot without firmware: the address of the root pointer, tables written to memory. */
   installAcpiTables(): number {
     const { rsdpAddress, writes } = layOutAcpiTables(this.board.describe(this.processors.length));
-    for (const { address, bytes } of writes) this.#instance.writeMemory(address, bytes);
+    for (const { address, bytes } of writes) this.#execution.writeMemory(address, bytes);
     return rsdpAddress;
   }
 
@@ -269,8 +261,8 @@ export class Machine {
   load(image: BootImage): void {
     this.#bootImage = image;
     for (const { address, bytes, sizeBytes } of image.writes) {
-      this.#instance.writeMemory(address, bytes);
-      if (sizeBytes > bytes.length) this.#instance.writeMemory(address + bytes.length, new Uint8Array(sizeBytes - bytes.length));
+      this.#execution.writeMemory(address, bytes);
+      if (sizeBytes > bytes.length) this.#execution.writeMemory(address + bytes.length, new Uint8Array(sizeBytes - bytes.length));
     }
     this.processors[0].setBootState(bootStateOf(image));
   }
@@ -283,8 +275,17 @@ export class Machine {
 
   /** A granule of RAM, valid until the machine runs again; undefined: only what the machine was restored from has it. */
   memoryGranule(granule: number): Uint8Array | undefined {
-    const start = granule * storageGranuleBytes;
-    return this.#instance.isFilled(granule) ? this.#instance.storage.subarray(start, start + storageGranuleBytes) : undefined;
+    return this.#execution.granule(granule);
+  }
+
+  /** Starts to take notes for `writtenPages`. */
+  noteWrites(): void {
+    this.#execution.noteWrites();
+  }
+
+  /** Pages of RAM written since `noteWrites`: bit n % 8 of byte n / 8 for page n. Undefined: nobody took notes. */
+  writtenPages(): Uint8Array | undefined {
+    return this.#execution.writtenPages();
   }
 
   /** Requests that back ends have not answered; a machine is saved when there are none. */
@@ -318,8 +319,22 @@ export class Machine {
     return this.#end;
   }
 
+  get processors(): readonly VirtualProcessor[] {
+    return this.#execution.processors;
+  }
+
   get retiredInstructions(): number {
-    return this.processors.reduce((sum, processor) => sum + processor.retiredInstructions, this.#retiredBefore);
+    return this.#execution.retiredInstructions;
+  }
+
+  /**
+   * Goes on with another accelerator, between two slices; when that cannot be, with the one it had.
+   * @throws UserError BAD_MEMORY_SIZE; BAD_CONFIG for what the other one cannot give, or when instructions have to be counted.
+   */
+  switchAccelerator(accelerator: Accelerator): void {
+    if (this.#config.clock.mode === "deterministic" && !accelerator.countsInstructions) throw notCounted(accelerator);
+    this.#execution.moveTo(accelerator);
+    this.timeChanged();
   }
 
   /** Virtual time stood still, or is another: processors that count by themselves have to hear of it. */
@@ -329,7 +344,7 @@ export class Machine {
 
   /** Gives back what the host lent; nothing runs afterwards. */
   close(): void {
-    this.#instance.close();
+    this.#execution.close();
   }
 
   #finish(end: MachineEnd): void {
@@ -411,6 +426,10 @@ export class Machine {
     }
     for (const processor of this.processors) processor.reset(kind === "platform" ? "reset" : "init");
   }
+}
+
+function notCounted({ name }: Accelerator): UserError {
+  return new UserError("BAD_CONFIG", `A deterministic machine counts its instructions, and the ${name} accelerator does not: use --accel soft.`);
 }
 
 function bootStateOf({ registers }: BootImage): BootState {

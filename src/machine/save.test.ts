@@ -63,6 +63,43 @@ describe("a machine", () => {
     expect(finish(machine)).toEqual(expected);
   });
 
+  test("ten hand-overs to a new processor change nothing", () => {
+    const machine = started();
+    for (let handOver = 0; handOver < 10; handOver++) {
+      runSlices(machine, 5);
+      machine.switchAccelerator(softAccelerator);
+    }
+    expect(finish(machine)).toEqual(expected);
+  });
+
+  test("restored and handed over before it has read all of its memory ends the same", () => {
+    const machine = started();
+    runSlices(machine, 20);
+    const copy = copyMachine(machine, machineConfig, softAccelerator);
+    runSlices(copy, 2);
+    copy.switchAccelerator(softAccelerator);
+    runSlices(copy, 2);
+    copy.switchAccelerator(softAccelerator);
+    expect(finish(copy)).toEqual(expected);
+  });
+
+  test("keeps its notes of written pages over a hand-over, and stays as it was when that fails", () => {
+    const machine = started();
+    machine.noteWrites();
+    runSlices(machine, 20);
+    const written = machine.writtenPages()?.slice();
+    expect(written?.[0x20 >> 3]).not.toBe(0);
+    machine.switchAccelerator(softAccelerator);
+    expect(machine.writtenPages()).toEqual(written);
+    const small = { ...softAccelerator, maximumStorageBytes: 0x1_0000 };
+    expect(() => machine.switchAccelerator(small)).toThrow(expect.objectContaining({ code: "BAD_MEMORY_SIZE" }));
+    const uncounted = { ...softAccelerator, countsInstructions: false };
+    expect(() => machine.switchAccelerator(uncounted)).toThrow(expect.objectContaining({ code: "BAD_CONFIG" }));
+    const slow = { ...softAccelerator, timeStampFrequencyHz: () => 1 };
+    expect(() => machine.switchAccelerator(slow)).toThrow(expect.objectContaining({ code: "BAD_CONFIG" }));
+    expect(finish(machine)).toEqual(expected);
+  });
+
   test("that has ended cannot be saved", () => {
     const machine = started();
     finish(machine);

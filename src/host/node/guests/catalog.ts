@@ -32,10 +32,15 @@ export interface GuestPaths {
   readonly bench: LinuxGuest;
   /** The same programs, built for 32 bits, with the 686 kernel. */
   readonly "bench-686": LinuxGuest;
+  /** Debian 12's cloud kernel with KVM's modules, and clients of KVM in /virt. */
+  readonly "nested-6.1": LinuxGuest;
+  /** The same with the cloud kernel of the backports. */
+  readonly "nested-6.12": LinuxGuest;
 }
 
 export type GuestName = keyof GuestPaths;
 
 export const guestNames: readonly GuestName[] = [
-  "cloud-6.1", "generic-6.1", "cloud-6.12", "686-6.1", "seabios", "ovmf", "memtest86+", "disk-bios", "disk-efi", "bench", "bench-686",
+  "cloud-6.1", "generic-6.1", "cloud-6.12", "686-6.1", "seabios", "ovmf", "memtest86+", "disk-bios", "disk-efi", "bench", "bench-686", "nested-6.1",
+  "nested-6.12",
 ];

@@ -13,6 +13,7 @@ import { buildBiosDisk, buildEfiDisk, type DiskContents } from "./disk-image.ts"
 import { initScript, sessionScript } from "./init-script.ts";
 import { baseEntries, buildInitramfs } from "./initramfs.ts";
 import { isWantedKernelFile, moduleGroups, readKernelModules } from "./kernel-modules.ts";
+import { buildNestedPrograms, kvmModuleGroups, nestedVersion } from "./nested-programs.ts";
 import type { Progress } from "./progress.ts";
 
 /** What a recipe works with. */
@@ -54,12 +55,14 @@ interface LinuxParts {
   readonly userland: readonly CpioEntry[];
 }
 
-async function prepareLinux(kitchen: Kitchen, packageName: string, channel: AptChannel, extraFiles: readonly CpioEntry[] = []): Promise<LinuxParts> {
+async function prepareLinux(
+  kitchen: Kitchen, packageName: string, channel: AptChannel, extraFiles: readonly CpioEntry[] = [], groups: typeof moduleGroups = moduleGroups,
+): Promise<LinuxParts> {
   const kernelPackage = await kitchen.packages[channel].unpack(packageName, { keep: isWantedKernelFile });
   const busyboxPackage = await kitchen.packages[channel === "backports" ? "release" : channel].unpack("busybox-static");
   kitchen.progress.step(`initial RAM file system for ${kernelPackage.name}`);
   const { program, applets } = await readBusybox(busyboxPackage.directory);
-  const modules = await readKernelModules(kernelPackage.directory, kitchen.tools);
+  const modules = await readKernelModules(kernelPackage.directory, kitchen.tools, groups);
   const contents = { busybox: program, applets, modules, extraFiles };
   return {
     kernelPackage,
@@ -94,6 +97,22 @@ function bench(packageName: string, channel: AptChannel, width: BenchWidth): Rec
       const programs = await buildBenchPrograms(kitchen.tools, scratch, width);
       await rm(scratch, { recursive: true });
       return writeLinux(directory, await prepareLinux(kitchen, packageName, channel, programs));
+    },
+  };
+}
+
+/** A Linux guest with KVM's modules and, in /virt, the programs of guests/virt. */
+function nested(packageName: string, channel: AptChannel): Recipe {
+  return {
+    version: async () => `${initramfsVersion} ${await nestedVersion()}`,
+    async build(kitchen, directory) {
+      kitchen.progress.step("clients of KVM");
+      const scratch = join(directory, "scratch");
+      await mkdir(scratch);
+      const programs = await buildNestedPrograms(kitchen.tools, scratch);
+      await rm(scratch, { recursive: true });
+      const parts = await prepareLinux(kitchen, packageName, channel, programs, { ...moduleGroups, ...kvmModuleGroups });
+      return writeLinux(directory, parts);
     },
   };
 }
@@ -146,5 +165,7 @@ export const recipes: Readonly<Record<GuestName, Recipe>> = {
   "disk-bios": disk("grub-pc-bin", buildBiosDisk),
   "disk-efi": disk("grub-efi-amd64-bin", buildEfiDisk),
   bench: bench("linux-image-cloud-amd64", "release", 64),
+  "nested-6.1": nested("linux-image-cloud-amd64", "release"),
+  "nested-6.12": nested("linux-image-cloud-amd64", "backports"),
   "bench-686": bench("linux-image-686", "release-i386", 32),
 };

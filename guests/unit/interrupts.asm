@@ -187,6 +187,7 @@ main:
     rep stosb
     cli
     mov dword [armed.resume], 0
+.outside:
     inc ebx
     cmp ebx, 1000
     jb .until_inside
@@ -195,6 +196,12 @@ main:
     cli
     mov dword [armed.resume], 0
     check_eq [event.vector], TIMER
+    cmp dword [event.ip], .string       ; it may come just before or after the instruction
+    mov al, 0x20
+    je .acknowledged
+    out 0x20, al
+    jmp .outside
+.acknowledged:
     check_eq [event.ip], .string
     mov eax, edi
     sub eax, HIGH_SCRATCH

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import * as state from "../isa/state.ts";
 import { hotInstructions } from "./hot-instructions.ts";
+import { jitSettingsNamed } from "./jit/settings.ts";
 import { bytesOf, EngineMachine, Place, Select, type EngineMachineOptions } from "./testing/engine-machine.ts";
 
 const rax = 0, rcx = 1;
@@ -66,7 +67,7 @@ describe("a run ends in the same state with the same count", () => {
   });
 
   test("in an arena that is used up again and again", () => {
-    const small = new EngineMachine({ arenaBytes: 0x800 });
+    const small = new EngineMachine({ arenaBytes: 0x800, jit: jitSettingsNamed("off") });
     expect(runMixture(small, [1_000_000])).toEqual(expected);
     expect(small.processor.code.counters.flushes).toBeGreaterThan(10);
   });

@@ -9,7 +9,7 @@ import { x87InstructionWord } from "../isa/x87-instruction-word.ts";
 import type { HandlerForm } from "./handler.ts";
 import { SpecialHandler, type Interpreter, type RegisteredHandler } from "./interpreter.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
-import { operandFields, RecordField, recordSizeBytes } from "./record.ts";
+import { HeaderField, operandFields, RecordField, recordSizeBytes } from "./record.ts";
 
 /** What of the processor's mode decoded code depends on. */
 export interface CodeMode {
@@ -28,9 +28,17 @@ export function codeModeNumber(mode: CodeMode): number {
 }
 
 const codeModes = 64;
-const maximumBlockInstructions = 32;
+export const maximumBlockInstructions = 32;
+/** More entries than a block has in any machine's life. */
+export const neverHot = 0x7fff_ffff;
 
-interface Block {
+/** Something that was made from a block and is void with it. */
+export interface Dependent {
+  blockVoided(): void;
+}
+
+export interface Block {
+  /** The header; the instructions' records and one that ends the block follow. */
   readonly record: number;
   readonly instructions: number;
   /** Bytes of code, for limit checks. */
@@ -42,6 +50,17 @@ interface Block {
   readonly key: number;
   /** Records that link to this block. */
   links: number[];
+  readonly dependents: Set<Dependent>;
+}
+
+/** Guest-physical address of a block's first byte. */
+export function physicalOf(block: Block): number {
+  return Math.floor(block.key / codeModes);
+}
+
+/** The mode that a block was decoded for, as `codeModeNumber` numbers it. */
+export function modeNumberOf(block: Block): number {
+  return block.key % codeModes;
 }
 
 const undefinedOpcode: InstructionDefinition = instruction({
@@ -71,6 +90,7 @@ export class CodeCache {
   readonly #arenaEnd: number;
   #next: number;
   readonly #blocks = new Map<number, Block>();
+  readonly #byRecord = new Map<number, Block>();
   /** Blocks by page of linear memory. */
   readonly #byPage = new Map<number, Set<Block>>();
   /** Records that would link to a block once it exists, by its key. */
@@ -80,6 +100,8 @@ export class CodeCache {
   readonly #onFlush: () => void;
   /** The block found last has code outside of memory, which may read differently the next time: not to be kept. */
   isVolatile = false;
+  /** Entries of a block after which it is hot. */
+  hotThreshold: number = neverHot;
   /** Machine code of one instruction per handler, kept while somebody profiles. */
   examples: Map<number, Uint8Array> | undefined = undefined;
   readonly counters = { blocks: 0, instructions: 0, invalidations: 0, flushes: 0 };
@@ -114,7 +136,7 @@ export class CodeCache {
       if (next < 0) return 0;
       if (this.#memory.readable(next) === known.second.start) return known.record;
     }
-    if (this.#next + (maximumBlockInstructions + 2) * recordSizeBytes > this.#arenaEnd) this.flush();
+    if (this.#next + (maximumBlockInstructions + 3) * recordSizeBytes > this.#arenaEnd) this.flush();
     const block = this.#decode(source, mode, key);
     if (block === undefined) return 0;
     this.#interpreter.flush();
@@ -127,7 +149,7 @@ export class CodeCache {
   /** After mappings changed: voids the blocks whose code is no longer where it was. */
   forgetMoved(): void {
     for (const block of this.#blocks.values()) {
-      if (block.second !== undefined || this.#memory.readable(Math.floor(block.key / codeModes)) !== block.start) this.#remove(block);
+      if (block.second !== undefined || this.#memory.readable(physicalOf(block)) !== block.start) this.#remove(block);
     }
   }
 
@@ -135,7 +157,9 @@ export class CodeCache {
   flush(): void {
     this.counters.flushes++;
     for (const page of this.#byPage.keys()) this.#memory.markCode(page * pageSizeBytes, false);
+    for (const block of this.#blocks.values()) this.#voidDependents(block);
     this.#blocks.clear();
+    this.#byRecord.clear();
     this.#byPage.clear();
     this.#wantedLinks.clear();
     this.#next = this.#arenaStart;
@@ -157,13 +181,33 @@ export class CodeCache {
 
   #remove(block: Block): void {
     this.counters.invalidations++;
-    for (let index = 0; index <= block.instructions; index++) {
+    for (let index = 0; index < block.instructions + 2; index++) {
       this.#halves[(block.record + index * recordSizeBytes) >>> 1] = SpecialHandler.Invalid;
     }
+    this.#byRecord.delete(block.record);
+    this.#voidDependents(block);
     if (this.#blocks.get(block.key) === block) this.#blocks.delete(block.key);
     this.#unlink(block);
     this.#leavePage(block, block.start);
     if (block.second !== undefined) this.#leavePage(block, block.second.start);
+  }
+
+  #voidDependents(block: Block): void {
+    const dependents = [...block.dependents];
+    block.dependents.clear();
+    for (const dependent of dependents) dependent.blockVoided();
+  }
+
+  /** The valid block whose header this is. */
+  blockOf(record: number): Block | undefined {
+    return this.#byRecord.get(record);
+  }
+
+  /** The block that begins `distance` bytes from the beginning of another one in the same page, in the same mode. */
+  blockNear(block: Block, distance: number): Block | undefined {
+    const physical = physicalOf(block) + distance;
+    if (Math.floor(physical / pageSizeBytes) !== Math.floor(physicalOf(block) / pageSizeBytes)) return undefined;
+    return this.#blocks.get(physical * codeModes + (block.key % codeModes));
   }
 
   /** Whoever linked to the block looks it up, and is linked again to the one that takes its place. */
@@ -190,6 +234,7 @@ export class CodeCache {
     this.counters.blocks++;
     this.counters.instructions += block.instructions;
     this.#blocks.set(block.key, block);
+    this.#byRecord.set(block.record, block);
     this.#enterPage(block, block.start);
     if (block.second !== undefined) this.#enterPage(block, block.second.start);
     const waiting = this.#wantedLinks.get(block.key);
@@ -217,13 +262,14 @@ export class CodeCache {
     const inPage = pageSizeBytes - (source.physical % pageSizeBytes);
     const available = Math.min(inPage, source.bytesToLimit);
     const bytes = at !== 0 ? this.#bytes.subarray(at, at + available) : this.#fetch(source.physical, Math.min(available, 15));
-    const record = this.#next;
+    const record = this.#writeHeader(mode);
     let offset = 0, count = 0, ended = false;
     const limit = mode.single || at === 0 ? 1 : maximumBlockInstructions;
     while (count < limit && offset < bytes.length) {
       const decoded = this.#decoder.decode(bytes, offset, mode.code, mode.isRealOrVirtual8086);
       if (decoded.kind === "truncated") {
         if (count > 0) break;
+        this.#next = record;
         return this.#decodeAcross(source, mode, key, bytes);
       }
       count++;
@@ -241,17 +287,18 @@ export class CodeCache {
     // Only 64-bit code goes on without a look at the segment limit.
     const isLinked = !ended && at !== 0 && !mode.single && mode.code === 64;
     this.#writeEnd(mode, offset, count, isLinked ? source.physical : undefined, inPage);
-    return { record, instructions: count, lengthBytes: offset, start: at, end: at === 0 ? 0 : at + offset, second: undefined, key, links: [] };
+    this.#halves[(record + HeaderField.instructions) >>> 1] = count;
+    return { record, instructions: count, lengthBytes: offset, start: at, end: at === 0 ? 0 : at + offset, second: undefined, key, links: [], dependents: new Set() };
   }
 
   /** One instruction that continues in the following page, or runs into the segment limit. */
   #decodeAcross(source: CodeSource, mode: CodeMode, key: number, first: Uint8Array): Block | undefined {
-    const record = this.#next;
     const at = this.#memory.readable(source.physical);
     if (first.length >= source.bytesToLimit) {
+      const record = this.#writeHeader(mode);
       this.#writeInvalid("tooLong", mode, 0, 1);
       this.#writeEnd(mode, first.length, 1, undefined, 0);
-      return { record, instructions: 1, lengthBytes: first.length, start: at, end: at === 0 ? 0 : at + first.length, second: undefined, key, links: [] };
+      return { record, instructions: 1, lengthBytes: first.length, start: at, end: at === 0 ? 0 : at + first.length, second: undefined, key, links: [], dependents: new Set() };
     }
     const next = source.nextPage();
     if (next < 0) return undefined;
@@ -260,6 +307,7 @@ export class CodeCache {
     bytes.set(first);
     bytes.set(this.#fetch(next, rest), first.length);
     const decoded = this.#decoder.decode(bytes, 0, mode.code, mode.isRealOrVirtual8086);
+    const record = this.#writeHeader(mode);
     let length = 15;
     if (decoded.kind === "instruction") {
       this.#writeRecord(decoded, mode, 0, 1, 0, key);
@@ -268,7 +316,7 @@ export class CodeCache {
     this.#writeEnd(mode, length, 1, undefined, 0);
     const secondStart = this.#memory.readable(next);
     return {
-      record, instructions: 1, lengthBytes: Math.min(length, source.bytesToLimit), start: at, end: at === 0 ? 0 : at + first.length, key, links: [],
+      record, instructions: 1, lengthBytes: Math.min(length, source.bytesToLimit), start: at, end: at === 0 ? 0 : at + first.length, key, links: [], dependents: new Set(),
       second: { start: secondStart, end: secondStart + Math.max(length - first.length, 1) },
     };
   }
@@ -287,6 +335,13 @@ export class CodeCache {
     this.#bytes[at + RecordField.count] = count;
     this.#halves[(at + RecordField.start) >>> 1] = offset;
     this.#halves[(at + RecordField.next) >>> 1] = offset + length;
+    return at;
+  }
+
+  #writeHeader(mode: CodeMode): number {
+    const at = this.#allocate(SpecialHandler.Enter, 0, 1, 0);
+    this.#halves[(at + HeaderField.instructions) >>> 1] = 1;
+    this.#words[(at + HeaderField.heat) >>> 2] = mode.single ? neverHot : this.hotThreshold;
     return at;
   }
 

@@ -5,7 +5,7 @@ import * as state from "../isa/state.ts";
 import { ModuleBuilder, type FuncIndex, type FunctionBuilder, type Label } from "../wasm/index.ts";
 import { FastRoutines, fastRoutinesOf } from "./fast-routines.ts";
 import { handlerName, makeHandler, type Handler, type HandlerForm } from "./handler.ts";
-import { RecordField, recordSizeBytes } from "./record.ts";
+import { HeaderField, RecordField, recordSizeBytes } from "./record.ts";
 import { emitForInterpreter, type Exits, type HostFunctions } from "./wasm-emitter.ts";
 import { wasm, type WasmInstance, type WasmMemory, type WasmTable } from "./web-assembly.ts";
 
@@ -29,6 +29,8 @@ export interface InterpreterHost {
   runRoutine(routine: Routine): number;
   /** Record of the block at `rip`, or 0 after recording a fault. */
   findBlock(): number;
+  /** The block with this header has been entered often. */
+  blockIsHot(header: number): void;
 }
 
 /** Handler numbers with a meaning of their own. */
@@ -37,9 +39,26 @@ export const SpecialHandler = {
   Invalid: 0,
   /** End of a block without a branch. `count` is one more than the block's instructions. */
   End: 1,
+  /** Header of a block: counts entries. */
+  Enter: 2,
+  /** Header of a block that has compiled code. */
+  Region: 3,
+  /** Leave before this instruction: something wants attention. */
+  Leave: 4,
 } as const;
 
-const firstHandler = 2;
+/** How compiled code returns to the dispatch loop; `rip` is exact, and what was executed is charged. */
+export const RegionExit = {
+  /** On with the block at `rip`. */
+  LookUp: 0,
+  /** The block at `rip` is to be interpreted, whether there is compiled code for it or not. */
+  Interpret: 1,
+  Fault: 2,
+  Exit: 3,
+} as const;
+
+const firstHandler = 5;
+export const maximumRegions = 32_768;
 export const maximumHandlers = 65_536;
 
 /** A handler with its number in records. */
@@ -50,7 +69,6 @@ export interface RegisteredHandler {
 
 interface DispatchImports {
   readonly host: HostFunctions;
-  readonly findBlock: FuncIndex;
   fastFunction(routine: Routine): FuncIndex | undefined;
 }
 
@@ -58,6 +76,9 @@ export class Interpreter {
   readonly #memory: WasmMemory;
   /** Fast paths as functions, which the JIT's modules import, too. */
   readonly fastRoutines: FastRoutines;
+  /** Compiled code by region number. */
+  readonly regions: WasmTable = new wasm.Table({ element: "anyfunc", initial: maximumRegions });
+  readonly #byNumber: Handler[] = [];
   readonly #table: WasmTable = new wasm.Table({ element: "anyfunc", initial: maximumHandlers });
   readonly #imports: Record<string, Record<string, unknown>>;
   readonly #run: (cpu: number) => number;
@@ -88,13 +109,14 @@ export class Interpreter {
     });
     this.#imports = {
       host: {
-        memory, table: this.#table,
+        memory, table: this.#table, regions: this.regions,
         slowLoad: (size: number, flags: number) => host.slowLoad(size, flags),
         slowStore: (size: number, flags: number) => host.slowStore(size, flags),
         slowCheckWrite: (size: number, flags: number) => host.slowCheckWrite(size, flags),
         segmentCheck: (segment: number, size: number, intent: number) => host.segmentCheck(segment, size, intent),
         routine: (number: number) => host.runRoutine(this.#routines[number]),
         findBlock: () => host.findBlock(),
+        blockIsHot: (header: number) => host.blockIsHot(header),
       },
     };
     const inline = hot.map((form) => this.#register(form));
@@ -123,6 +145,7 @@ export class Interpreter {
     invariant(this.#nextHandler < maximumHandlers, "handler numbers are used up");
     const registered = { handler: makeHandler(form), number: this.#nextHandler++ };
     this.#registered.set(key, registered);
+    this.#byNumber[registered.number] = registered.handler;
     this.#pending.push(registered);
     return registered;
   }
@@ -145,6 +168,26 @@ export class Interpreter {
   /** Runs until the budget in the state is used up or something needs attention. */
   run(): RunResult {
     return this.#run(this.#base) as RunResult;
+  }
+
+  /** The handler with a number; undefined for the special ones. */
+  handlerOf(number: number): Handler | undefined {
+    return this.#byNumber[number];
+  }
+
+  /** Number of a routine for `runRoutine`'s caller. */
+  routineNumber(routine: Routine): number {
+    let number = this.#routineNumbers.get(routine);
+    if (number === undefined) {
+      number = this.#routines.push(routine) - 1;
+      this.#routineNumbers.set(routine, number);
+    }
+    return number;
+  }
+
+  /** What modules of generated code may import from "host". */
+  get hostImports(): Record<string, unknown> {
+    return this.#imports["host"];
   }
 
   /** Names of all handlers by number, for profiles. */
@@ -181,15 +224,6 @@ export class Interpreter {
     };
   }
 
-  #routineNumber(routine: Routine): number {
-    let number = this.#routineNumbers.get(routine);
-    if (number === undefined) {
-      number = this.#routines.push(routine) - 1;
-      this.#routineNumbers.set(routine, number);
-    }
-    return number;
-  }
-
   #outOfLine(
     f: FunctionBuilder, handler: Handler, host: HostFunctions, fastFunction: (routine: Routine) => FuncIndex | undefined,
   ): void {
@@ -209,7 +243,7 @@ export class Interpreter {
       },
       exit: () => leave(3),
     };
-    const routineNumber = (routine: Routine): number => this.#routineNumber(routine);
+    const routineNumber = (routine: Routine): number => this.routineNumber(routine);
     emitForInterpreter({ f, cpu, record, host, exits, routineNumber, fastFunction }, handler);
     f.i32.const(0);
   }
@@ -219,23 +253,32 @@ export class Interpreter {
     const host = this.#importHost(builder);
     const findBlock = builder.importFunction("host", "findBlock", { params: [], results: ["i32"] });
     const fast = this.#importFast(builder, inline);
+    const blockIsHot = builder.importFunction("host", "blockIsHot", { params: ["i32"], results: [] });
     const table = builder.importTable("host", "table", { element: "funcref", min: maximumHandlers });
+    const regions = builder.importTable("host", "regions", { element: "funcref", min: maximumRegions });
     const run = builder.addFunction("run", { params: ["i32"], results: ["i32"] }, (f) =>
-      this.#dispatchLoop(f, inline, { host, findBlock, fastFunction: fast }, (func) => {
-        func.callIndirect({ params: ["i32", "i32"], results: ["i32"] }, table);
+      this.#dispatchLoop(f, inline, { host, fastFunction: fast }, {
+        findBlock: (func) => func.call(findBlock),
+        blockIsHot: (func) => func.call(blockIsHot),
+        handler: (func) => func.callIndirect({ params: ["i32", "i32"], results: ["i32"] }, table),
+        region: (func) => func.callIndirect({ params: [], results: ["i32"] }, regions),
       }));
     builder.exportFunction("run", run);
     return builder.build();
   }
 
   #dispatchLoop(
-    f: FunctionBuilder, inline: readonly RegisteredHandler[], { host, findBlock, fastFunction }: DispatchImports,
-    callHandler: (f: FunctionBuilder) => void,
+    f: FunctionBuilder, inline: readonly RegisteredHandler[], { host, fastFunction }: DispatchImports, calls: DispatchCalls,
   ): void {
     const cpu = f.param<"i32">(0);
-    const record = f.addLocal("i32"), status = f.addLocal("i32"), target = f.addLocal("i64");
+    const record = f.addLocal("i32"), status = f.addLocal("i32"), target = f.addLocal("i64"), passesHeader = f.addLocal("i32");
     const exit = f.block();
     const lookUp = f.loop();
+    const leave = (result: RunResult): void => {
+      f.i32.const(result);
+      f.local.set(status);
+      f.br(exit);
+    };
     // The budget is looked at before the block that it would pay for.
     const checkBudget = (): void => {
       f.local.get(cpu);
@@ -243,26 +286,44 @@ export class Interpreter {
       f.i32.const(0);
       f.i32.le_s();
       f.if("void", "unlikely");
-      f.i32.const(RunResult.Budget);
-      f.local.set(status);
-      f.br(exit);
+      leave(RunResult.Budget);
+      f.end();
+    };
+    /** Leaves unless the budget pays for the whole block whose header `record` is. */
+    const checkBlockBudget = (): void => {
+      f.local.get(cpu);
+      f.i32.load(state.budget.offset);
+      f.local.get(record);
+      f.i32.load16_u(HeaderField.instructions);
+      f.i32.lt_s();
+      f.if("void", "unlikely");
+      emitLeaveBefore(f, cpu, record);
+      leave(RunResult.Budget);
       f.end();
     };
     const find = (): void => {
       f.local.get(cpu);
       f.i32.const(0);
       f.i32.store(state.currentRecord.offset);
-      f.call(findBlock);
+      calls.findBlock(f);
       f.local.tee(record);
       f.i32.eqz();
       f.if("void", "unlikely");
-      f.i32.const(RunResult.Fault);
-      f.local.set(status);
-      f.br(exit);
+      leave(RunResult.Fault);
       f.end();
     };
     checkBudget();
     emitLookUp(f, cpu, record, find);
+    f.local.get(passesHeader);
+    f.if("void", "unlikely");
+    f.i32.const(0);
+    f.local.set(passesHeader);
+    checkBlockBudget();
+    f.local.get(record);
+    f.i32.const(recordSizeBytes);
+    f.i32.add();
+    f.local.set(record);
+    f.end();
     const next = f.loop();
     const [faultLabel, exitLabel, jumpLabel, targetLabel] = [f.block(), f.block(), f.block(), f.block()];
     const advance = (): void => {
@@ -274,11 +335,11 @@ export class Interpreter {
     };
     const outOfLine = f.block();
     const inlineLabels: Label[] = inline.map(() => f.block()).reverse();
-    const end = f.block(), invalid = f.block();
+    const leaveLabel = f.block(), region = f.block(), enter = f.block(), end = f.block(), invalid = f.block();
     if (this.#countersOffset !== undefined) emitCount(f, record, this.#countersOffset);
     f.local.get(record);
     f.i32.load16_u(RecordField.handler);
-    f.brTable([invalid, end, ...inlineLabels], outOfLine);
+    f.brTable([invalid, end, enter, region, leaveLabel, ...inlineLabels], outOfLine);
     f.end(invalid);
     // Charge what was executed of the block, then find this instruction anew: the jump cache still names the void block.
     emitLeaveBefore(f, cpu, record);
@@ -288,13 +349,49 @@ export class Interpreter {
     f.br(next);
     f.end(end);
     emitEnd(f, cpu, record, next, lookUp);
+    f.end(enter);
+    checkBlockBudget();
+    f.local.get(record);
+    f.local.get(record);
+    f.i32.load(HeaderField.heat);
+    f.i32.const(1);
+    f.i32.sub();
+    f.local.tee(status);
+    f.i32.store(HeaderField.heat);
+    f.local.get(status);
+    f.i32.eqz();
+    f.if("void", "unlikely");
+    f.local.get(record);
+    calls.blockIsHot(f);
+    f.br(next);
+    f.end();
+    advance();
+    f.end(region);
+    f.local.get(record);
+    f.i32.load(HeaderField.region);
+    calls.region(f);
+    f.local.tee(status);
+    f.i32.eqz();
+    f.brIf(lookUp, "likely");
+    f.local.get(status);
+    f.i32.const(RegionExit.Interpret);
+    f.i32.eq();
+    f.if();
+    f.i32.const(1);
+    f.local.set(passesHeader);
+    f.br(lookUp);
+    f.end();
+    f.br(exit);
+    f.end(leaveLabel);
+    emitLeaveBefore(f, cpu, record);
+    leave(RunResult.Exit);
     const exits: Exits = {
       fault: () => f.br(faultLabel),
       jump: () => f.br(jumpLabel),
       jumpTarget: () => f.br(targetLabel),
       exit: () => f.br(exitLabel),
     };
-    const routineNumber = (routine: Routine): number => this.#routineNumber(routine);
+    const routineNumber = (routine: Routine): number => this.routineNumber(routine);
     inline.forEach(({ handler }, index) => {
       f.end(inlineLabels[index]);
       emitForInterpreter({ f, cpu, record, host, exits, routineNumber, fastFunction }, handler);
@@ -305,7 +402,7 @@ export class Interpreter {
     f.local.get(record);
     f.local.get(record);
     f.i32.load16_u(RecordField.handler);
-    callHandler(f);
+    calls.handler(f);
     f.local.tee(status);
     f.i32.eqz();
     f.if("void", "likely");
@@ -323,16 +420,11 @@ export class Interpreter {
     f.end(targetLabel);
     pushBranchTarget(f, cpu, record);
     f.local.set(target);
-    // A linked target in the same page needs no look-up while the budget lasts.
+    // A linked target in the same page needs no look-up.
     f.local.get(record);
     f.i32.load(RecordField.link);
     f.if();
     emitCharge(f, cpu, record, 0);
-    f.local.get(cpu);
-    f.i32.load(state.budget.offset);
-    f.i32.const(0);
-    f.i32.gt_s();
-    f.if("void", "likely");
     f.local.get(cpu);
     f.local.get(target);
     f.i64.store(state.ripBase.offset);
@@ -344,29 +436,28 @@ export class Interpreter {
     f.local.get(cpu);
     f.local.get(target);
     f.i64.store(state.rip.offset);
-    f.br(lookUp);
-    f.end();
-    f.local.get(cpu);
-    f.local.get(target);
-    f.i64.store(state.rip.offset);
     f.end(jumpLabel);
     emitCharge(f, cpu, record, 0);
     f.br(lookUp);
     f.end(exitLabel);
     emitCharge(f, cpu, record, 0);
-    f.i32.const(RunResult.Exit);
-    f.local.set(status);
-    f.br(exit);
+    leave(RunResult.Exit);
     f.end(faultLabel);
     emitCharge(f, cpu, record, -1);
-    f.i32.const(RunResult.Fault);
-    f.local.set(status);
-    f.br(exit);
+    leave(RunResult.Fault);
     f.end(next);
     f.end(lookUp);
     f.end(exit);
     f.local.get(status);
   }
+}
+
+/** Calls out of the dispatch loop; arguments are on the stack. */
+interface DispatchCalls {
+  findBlock(f: FunctionBuilder): void;
+  blockIsHot(f: FunctionBuilder): void;
+  handler(f: FunctionBuilder): void;
+  region(f: FunctionBuilder): void;
 }
 
 type CpuLocal = ReturnType<FunctionBuilder["param"]>;
@@ -429,11 +520,6 @@ function emitEnd(f: FunctionBuilder, cpu: CpuLocal, record: CpuLocal, next: Labe
   f.i32.load(RecordField.link);
   f.i32.eqz();
   f.brIf(lookUp);
-  f.local.get(cpu);
-  f.i32.load(state.budget.offset);
-  f.i32.const(0);
-  f.i32.le_s();
-  f.brIf(lookUp, "unlikely");
   f.local.get(cpu);
   f.local.get(cpu);
   f.i64.load(state.rip.offset);

@@ -399,6 +399,20 @@ export class Mmu implements ProcessorMemory {
     words[(at >>> 2) + 4] = (readAt - (low & ~0xfff)) >>> 0;
   }
 
+  /**
+   * Brings the page of `sizeBytes` bytes at `slowAddress` into the TLB for compiled code. False, with nothing raised, when
+   * they are not for it: devices, code to be written to, faults, two pages.
+   */
+  reachable(sizeBytes: number, isWrite: boolean): boolean {
+    const view = this.#view;
+    const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
+    if ((low & 0xfff) + sizeBytes > pageSizeBytes || (this.#is64 && !this.#isCanonical(high))) return false;
+    this.counters.walks++;
+    if (!this.walker.translate(low, high, isWrite ? "write" : "read", this.paging, this.#cpl === 3, false)) return false;
+    this.#fill(low, high, this.walker.physical, isWrite);
+    return this.reach(low, high, isWrite) !== 0;
+  }
+
   #stackFault(flags: number): boolean {
     if (flags & AccessFlag.stackSegment) return true;
     return (flags & AccessFlag.operandSegment) !== 0 &&

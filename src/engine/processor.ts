@@ -14,14 +14,16 @@ import {
 import { deliverEvent, deliverRecordedException } from "../isa/system/exceptions.ts";
 import { Activity, Cr0Mask, Cr4Mask, EferMask, hasRealModeSegments, is64BitMode, SegmentAttribute } from "../isa/system/mode.ts";
 import { loadSegmentCache } from "../isa/system/segments.ts";
-import { CodeCache, codeModeNumber, handlerFormOf, type CodeMode } from "./code-cache.ts";
+import { CodeCache, codeModeNumber, handlerFormOf, maximumBlockInstructions, type CodeMode } from "./code-cache.ts";
 import { EntrySet } from "./entry-set.ts";
 import type { HandlerForm } from "./handler.ts";
-import { Interpreter, maximumHandlers, RunResult } from "./interpreter.ts";
+import { Interpreter, maximumHandlers, RunResult, SpecialHandler } from "./interpreter.ts";
+import { Jit } from "./jit/jit.ts";
+import { defaultJitSettings, type JitSettings } from "./jit/settings.ts";
 import { Mmu } from "./mmu.ts";
 import type { PagingMode } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
-import { RecordField } from "./record.ts";
+import { RecordField, recordSizeBytes } from "./record.ts";
 import { StringRuns, type StringElementBytes } from "./string-runs.ts";
 import type { WasmMemory } from "./web-assembly.ts";
 
@@ -77,6 +79,8 @@ export interface SoftProcessorOptions {
   readonly hotInstructions?: readonly Uint8Array[];
   /** Makes the processor's virtualization extension, where its model has one. */
   readonly virtualization?: (processor: SoftProcessor) => Virtualization;
+  /** When to compile; the default settings unless given. */
+  readonly jit?: JitSettings;
   /** Counts executions per handler and keeps examples of their machine code, for `tools/hot-instructions.ts`. */
   readonly profile?: boolean;
 }
@@ -110,6 +114,7 @@ export class SoftProcessor implements Processor {
   readonly virtualization: Virtualization | undefined;
   readonly interpreter: Interpreter;
   readonly code: CodeCache;
+  readonly jit: Jit;
   readonly strings: StringRuns;
   readonly #interrupts: InterruptInput;
   readonly #countersOffset: number | undefined;
@@ -130,8 +135,13 @@ export class SoftProcessor implements Processor {
   #breakpointsArmed = false;
   /** The current instruction began with RFLAGS.TF set and is to be followed by a trap. */
   #isTraced = false;
-  /** The next slice must end after one instruction. */
+  /** Slices end after one instruction. */
   #isAlone = false;
+  /** Something wants attention right after the running instruction. */
+  #attends = false;
+  /** The record that was turned into one to leave at, and its own handler. */
+  #leavingAt = 0;
+  #leavingHandler = 0;
   /** Instructions retired before the current slice, and the slice's budget. */
   #retired = 0;
   #slice = 0;
@@ -168,6 +178,7 @@ export class SoftProcessor implements Processor {
       segmentCheck: (segment, size, intent) => this.memory.segmentCheck(segment, size, intent),
       runRoutine: (routine) => this.#runRoutine(routine),
       findBlock: () => this.#findBlock(),
+      blockIsHot: (header) => this.jit.blockIsHot(header),
     }, hot, this.#countersOffset);
     this.code = new CodeCache({
       memory: options.physical, interpreter: this.interpreter, decoder: this.#decoder,
@@ -176,6 +187,10 @@ export class SoftProcessor implements Processor {
       onFlush: () => this.#clearJumpCache(),
     });
     if (options.profile === true) this.code.examples = new Map();
+    this.jit = new Jit({
+      state: this.state, interpreter: this.interpreter, code: this.code, reachable: (size, isWrite) => this.memory.reachable(size, isWrite),
+      recordAt: (linear) => this.#knownRecord(linear),
+    }, options.jit ?? defaultJitSettings());
     options.physical.onRemap = () => this.#forgetTranslations();
     this.memory.listener = {
       contextChanged: () => this.#updateCodeKey(),
@@ -468,10 +483,12 @@ export class SoftProcessor implements Processor {
       s.set32(state.interruptShadow, 0);
       this.#shadowAt = -1;
     }
+    const { invalidations } = this.code.counters;
     const status = (routine.run as (p: Processor) => Status)(this);
     const shadow = s.get32(state.interruptShadow);
     if (shadow !== 0 && this.#shadowAt < 0) this.#noteShadow(shadow);
     if (this.#hasEvent()) this.attend();
+    s.set32(state.leaveRequested, this.#attends || invalidations !== this.code.counters.invalidations ? 1 : 0);
     return status;
   }
 
@@ -539,12 +556,41 @@ export class SoftProcessor implements Processor {
     return record;
   }
 
-  /** Makes generated code return at the next block, so that `run` looks at interrupts and requests. */
+  /** Header of the block that the jump cache knows at a linear address, or 0. */
+  #knownRecord(linear: bigint): number {
+    const { u32, base } = this.state;
+    const low = Number(linear & 0xffff_ffffn), high = Number(linear >> 32n);
+    const entry = (low ^ ((high << 20) | (low >>> 12))) & (state.jumpCacheEntries - 1);
+    const at = (base + state.jumpCacheOffset + entry * state.jumpCacheEntrySizeBytes) >>> 2;
+    const isKnown = u32[at] === low && u32[at + 1] === high && u32[at + 2] === this.state.get32(state.codeKey);
+    return isKnown ? u32[at + 3] : 0;
+  }
+
+  /** Makes generated code return right after the running instruction, so that `run` looks at interrupts and requests. */
   attend(): void {
-    const budget = this.state.get32(state.budget) | 0;
-    if (budget <= 0 || this.#slice === 0) return;
-    this.#slice -= budget;
-    this.state.set32(state.budget, 0);
+    if (this.#slice === 0) return;
+    const s = this.state;
+    this.#attends = true;
+    const budget = s.get32(state.budget) | 0;
+    if (budget > 0) {
+      this.#slice -= budget;
+      s.set32(state.budget, 0);
+    }
+    const record = s.get32(state.currentRecord);
+    if (record === 0 || this.#leavingAt !== 0) return;
+    const next = (record + recordSizeBytes) >>> 1;
+    this.#leavingAt = next;
+    this.#leavingHandler = s.u16[next];
+    s.u16[next] = SpecialHandler.Leave;
+  }
+
+  #restoreLeaving(): void {
+    this.#attends = false;
+    if (this.#leavingAt === 0) return;
+    const { u16 } = this.state;
+    // The block may have become void since.
+    if (u16[this.#leavingAt] === SpecialHandler.Leave) u16[this.#leavingAt] = this.#leavingHandler;
+    this.#leavingAt = 0;
   }
 
   /** Takes the interrupt that the controller holds: its vector, -1 when it has gone. */
@@ -591,7 +637,7 @@ export class SoftProcessor implements Processor {
     this.modeChanged();
   }
 
-  /** Runs until a stop reason; retires at most `maximumInstructions` and at most a block more. */
+  /** Runs until a stop reason; retires at most `maximumInstructions`. */
   run(maximumInstructions: number): StopReason {
     this.#isRunning = true;
     const reason = this.#runUntilStop(maximumInstructions);
@@ -637,8 +683,10 @@ export class SoftProcessor implements Processor {
       const budget = this.#mode.single || wantsAttention ? 1 : end - this.#retired;
       // What waits behind a shadow comes after exactly one instruction: STI, NOP, CLI lets it in.
       const isShadowed = wantsAttention && s.get32(state.interruptShadow) !== 0;
-      const isAlone = isShadowed || this.#debugger !== undefined || this.virtualization?.stepsAlone === true;
-      if (!(isAlone ? this.#stepAlone() : this.#step(budget))) return "shutdown";
+      const stepsAlone = isShadowed || this.#debugger !== undefined || this.virtualization?.stepsAlone === true;
+      // Generated code executes whole blocks: the last few instructions of a budget come one by one.
+      const isLast = budget < maximumBlockInstructions && !this.#mode.single;
+      if (!(stepsAlone || isLast ? this.#stepAlone(stepsAlone ? 1 : budget) : this.#step(budget))) return "shutdown";
     }
   }
 
@@ -711,11 +759,19 @@ export class SoftProcessor implements Processor {
     }
   }
 
-  /** Runs a single instruction, whatever the mode. */
-  #stepAlone(): boolean {
+  /** Runs up to `count` instructions one by one, whatever the mode; until something happens besides. */
+  #stepAlone(count: number): boolean {
+    const s = this.state;
     this.#isAlone = true;
     this.modeChanged();
-    const isRunning = this.#step(1);
+    let isRunning = true;
+    for (let left = count; left > 0 && isRunning; left--) {
+      const before = this.#retired;
+      isRunning = this.#step(1);
+      const isDisturbed = this.#retired === before || s.get32(state.activity) !== Activity.active || this.#stopRequested ||
+        this.#resetRequest !== undefined || this.#nmiPending || s.get32(state.interruptShadow) !== 0 || this.#interrupts.hasInterrupt();
+      if (isDisturbed) break;
+    }
     this.#isAlone = false;
     this.modeChanged();
     return isRunning;
@@ -736,9 +792,11 @@ export class SoftProcessor implements Processor {
     }
     const hadResume = (s.get32(state.systemFlags) & FlagMask.RF) !== 0;
     const startRip = s.get64(state.rip);
+    this.jit.compileWaiting();
     this.#slice = Math.min(budget, 0x7fff_0000);
     s.set32(state.budget, this.#slice);
     const result = this.interpreter.run();
+    this.#restoreLeaving();
     this.#retired += this.#slice - (s.get32(state.budget) | 0);
     this.#slice = 0;
     if (result === RunResult.Fault) {

@@ -33,4 +33,14 @@ export const RecordField = {
   link: 28,
 } as const;
 
+/** Fields of the record in front of a block's instructions. Its `count` is 1: nothing has been executed before it. */
+export const HeaderField = {
+  /** u16: instructions of the block. */
+  instructions: 8,
+  /** i32: entries until the block counts as hot. */
+  heat: 24,
+  /** u32: place of the block's compiled code in the table of regions. */
+  region: 28,
+} as const;
+
 export const operandFields: readonly number[] = [RecordField.operand0, RecordField.operand1, RecordField.operand2];

@@ -109,18 +109,19 @@ export class HandlerEmitter {
     const f = this.#core.f;
     const known = this.#core.constants.get(node.args[0]);
     if (known !== undefined) return this.#block(known === 1n ? node.then : node.otherwise);
+    this.#places.beforeIf(node);
     this.#core.push(node.args[0]);
     const outerAddress = this.#effectiveAddress;
     f.if("void", node.otherwise.length === 0 && isRare(node.then) ? "unlikely" : undefined);
     this.#depth++;
-    this.#places.enterConditional(node.then);
+    this.#places.enterConditional();
     this.#block(node.then);
-    this.#places.leaveConditional();
+    this.#places.leaveConditional(node.then);
     if (node.otherwise.length > 0) {
       f.else();
-      this.#places.enterConditional(node.otherwise);
+      this.#places.enterConditional();
       this.#block(node.otherwise);
-      this.#places.leaveConditional();
+      this.#places.leaveConditional(node.otherwise);
     }
     this.#depth--;
     this.#effectiveAddress = outerAddress;

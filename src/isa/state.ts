@@ -153,6 +153,8 @@ export const fetchBase: StateField = field("fetchBase", 64);
 export const codeKey: StateField = field("codeKey", 32);
 /** Record under execution, valid while a slow path or routine runs and after a fault. */
 export const currentRecord: StateField = field("currentRecord", 32);
+/** Not 0 after a routine that compiled code must not go on after: it changed code, or something wants attention. */
+export const leaveRequested: StateField = field("leaveRequested", 32);
 /** Linear address of a slow-path access. */
 export const slowAddress: StateField = field("slowAddress", 64);
 /** Arguments and results of routines and slow paths. */

@@ -18,6 +18,8 @@ export class FastPathPlaces implements Places {
     return undefined;
   }
 
+  beforeIf(): void {}
+
   enterConditional(): void {}
 
   leaveConditional(): void {}

@@ -27,7 +27,8 @@ export interface Places {
   perform(node: EffectNode): void;
   /** Pushes the value or does the work of a node of a fast path; absent where no fast path is compiled. */
   fastPath?(node: FastPathNode): void;
-  /** Around code that runs only if a condition holds. */
-  enterConditional(body: readonly Node[]): void;
-  leaveConditional(): void;
+  /** Before the condition of an `if` is evaluated, and around each of its bodies. */
+  beforeIf(node: NodeOf<"if">): void;
+  enterConditional(): void;
+  leaveConditional(body: readonly Node[]): void;
 }

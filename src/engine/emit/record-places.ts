@@ -23,6 +23,8 @@ export class RecordPlaces implements Places {
     return undefined;
   }
 
+  beforeIf(): void {}
+
   enterConditional(): void {}
 
   leaveConditional(): void {}

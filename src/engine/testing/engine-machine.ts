@@ -5,6 +5,7 @@ import type { CpuModel, ProcessorBus } from "../../isa/processor.ts";
 import * as state from "../../isa/state.ts";
 import { Activity, Cr0Mask, Cr4Mask, EferMask, SegmentIndex } from "../../isa/system/mode.ts";
 import { loadSegmentCache, parseDescriptor } from "../../isa/system/segments.ts";
+import type { JitSettings } from "../jit/settings.ts";
 import { PhysicalMemory } from "../physical-memory.ts";
 import { SoftProcessor, type StopReason } from "../processor.ts";
 import { wasm } from "../web-assembly.ts";
@@ -39,6 +40,7 @@ export interface EngineMachineOptions {
   readonly arenaBytes?: number;
   readonly hotInstructions?: readonly Uint8Array[];
   readonly model?: Partial<CpuModel>;
+  readonly jit?: JitSettings;
 }
 
 export function bytesOf(hex: string): Uint8Array<ArrayBuffer> {
@@ -103,7 +105,7 @@ export class EngineMachine {
     };
     this.processor = new SoftProcessor({
       memory, physical: this.physical, stateOffset, codeStart, codeEnd: codeStart + arenaBytes,
-      instructions, bus, hotInstructions: options.hotInstructions ?? [],
+      instructions, bus, hotInstructions: options.hotInstructions ?? [], ...(options.jit === undefined ? {} : { jit: options.jit }),
       model: {
         name: "test", vendor: "intel", physicalAddressBits: 40, linearAddressBits: 57, hasFeature: () => true,
         cpuid: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }), msr: () => undefined, ...options.model,

@@ -1,0 +1,179 @@
+/** Compiles hot regions, a few in a module, and puts them where the dispatch loop enters them. */
+import type { Routine } from "../../ir/index.ts";
+import type { StateView } from "../../isa/state-view.ts";
+import * as state from "../../isa/state.ts";
+import { ModuleBuilder } from "../../wasm/index.ts";
+import { neverHot, type CodeCache, type Dependent } from "../code-cache.ts";
+import { FastRoutines, fastRoutinesOf } from "../fast-routines.ts";
+import { maximumRegions, SpecialHandler, type Interpreter } from "../interpreter.ts";
+import { HeaderField } from "../record.ts";
+import { wasm } from "../web-assembly.ts";
+import { flagFunctions, flagModule } from "./flag-code.ts";
+import { RegionCode } from "./region-code.ts";
+import { formRegion, type Region, type RegionLimits } from "./region.ts";
+import type { JitSettings } from "./settings.ts";
+
+export interface JitHost {
+  readonly state: StateView;
+  readonly interpreter: Interpreter;
+  readonly code: CodeCache;
+  /** Brings what `slowAddress` points to into the TLB, if compiled code may access it. */
+  reachable(sizeBytes: number, isWrite: boolean): boolean;
+  recordAt(linear: bigint): number;
+}
+
+/** A region that waits to be compiled or has been. */
+class CompiledRegion implements Dependent {
+  readonly region: Region;
+  readonly #onVoid: (compiled: CompiledRegion) => void;
+  isVoid = false;
+  /** Place in the table of regions, or -1. */
+  slot = -1;
+
+  constructor(region: Region, onVoid: (compiled: CompiledRegion) => void) {
+    this.region = region;
+    this.#onVoid = onVoid;
+    for (const block of region.sources) block.dependents.add(this);
+  }
+
+  blockVoided(): void {
+    if (this.isVoid) return;
+    this.isVoid = true;
+    for (const block of this.region.sources) block.dependents.delete(this);
+    this.#onVoid(this);
+  }
+}
+
+interface CompiledModule {
+  readonly regions: readonly CompiledRegion[];
+  readonly sizeBytes: number;
+}
+
+export class Jit {
+  readonly #host: JitHost;
+  readonly #settings: JitSettings;
+  readonly #limits: RegionLimits;
+  readonly #imports: Record<string, Record<string, unknown>>;
+  readonly #waiting: CompiledRegion[] = [];
+  readonly #modules: CompiledModule[] = [];
+  readonly #freeSlots: number[] = [];
+  #nextSlot = 0;
+  #codeBytes = 0;
+  #random: number;
+  readonly counters = { regions: 0, modules: 0, instructions: 0, codeBytes: 0, voided: 0, evicted: 0 };
+
+  constructor(host: JitHost, settings: JitSettings) {
+    this.#host = host;
+    this.#settings = settings;
+    this.#random = settings.evictionSeed ?? 0;
+    const threshold = settings.threshold === 0 ? neverHot : settings.threshold;
+    host.code.hotThreshold = threshold;
+    this.#limits = {
+      maximumBlocks: settings.maximumBlocks, maximumInstructions: settings.maximumInstructions,
+      minimumEntries: Math.floor(threshold / 16), hotThreshold: threshold,
+    };
+    const flags = new wasm.Instance(new wasm.Module(flagModule()), {}).exports;
+    this.#imports = {
+      host: {
+        ...host.interpreter.hostImports,
+        reachable: (sizeBytes: number, isWrite: number) => host.reachable(sizeBytes, isWrite !== 0) ? 1 : 0,
+      },
+      flags,
+    };
+  }
+
+  /** A block has been entered often, and is about to be. */
+  blockIsHot(header: number): void {
+    const { state: view, code } = this.#host;
+    view.u32[(header + HeaderField.heat) >>> 2] = neverHot;
+    const block = code.blockOf(header);
+    if (block === undefined) return;
+    const linear = view.get64(state.ripBase) + view.get64(state.fetchBase);
+    const region = formRegion({ ...this.#host }, this.#limits, block, linear);
+    if (region === undefined) return;
+    this.#waiting.push(new CompiledRegion(region, (compiled) => this.#release(compiled)));
+    if (this.#waiting.length >= this.#settings.batch) this.compileWaiting();
+  }
+
+  /** Compiles what has been collected. */
+  compileWaiting(): void {
+    if (this.#waiting.length === 0) return;
+    const regions = this.#waiting.splice(0).filter(({ isVoid }) => !isVoid);
+    if (regions.length === 0) return;
+    const bytes = this.#generate(regions);
+    const imports = { ...this.#imports, [FastRoutines.moduleName]: this.#host.interpreter.fastRoutines.imports() };
+    const { exports } = new wasm.Instance(new wasm.Module(bytes), imports);
+    regions.forEach((compiled, index) => this.#publish(compiled, exports[`r${index}`]));
+    this.#modules.push({ regions, sizeBytes: bytes.length });
+    this.#codeBytes += bytes.length;
+    this.counters.modules++;
+    this.counters.codeBytes += bytes.length;
+    while (this.#modules.length > this.#settings.maximumModules || this.#codeBytes > this.#settings.maximumCodeBytes) this.#evict(0);
+    if (this.#settings.evictionSeed !== undefined) this.#evictAtRandom();
+  }
+
+  #generate(regions: readonly CompiledRegion[]): Uint8Array<ArrayBuffer> {
+    const builder = new ModuleBuilder();
+    const { interpreter, state: view } = this.#host;
+    const pages = view.u8.buffer.byteLength / 65_536;
+    builder.importMemory("host", "memory", { min: pages, max: pages, shared: true });
+    const calls = {
+      reachable: builder.importFunction("host", "reachable", { params: ["i32", "i32"], results: ["i32"] }),
+      routine: builder.importFunction("host", "routine", { params: ["i32"], results: ["i32"] }),
+      auxiliary: builder.importFunction("flags", "auxiliary", flagFunctions.auxiliary),
+      result: builder.importFunction("flags", "result", flagFunctions.result),
+    };
+    const routines = new Set<Routine>();
+    for (const { region } of regions) {
+      for (const { instructions } of region.blocks) for (const { handler } of instructions) fastRoutinesOf(handler.body, routines);
+    }
+    const fastFunction = interpreter.fastRoutines.importInto(builder, routines);
+    regions.forEach(({ region }, index) => {
+      const func = builder.addFunction(`r${index}`, { params: [], results: ["i32"] }, (f) => {
+        new RegionCode({ view, calls, fastFunction, routineNumber: (routine) => interpreter.routineNumber(routine) }, f, region);
+      });
+      builder.exportFunction(`r${index}`, func);
+      this.counters.regions++;
+      this.counters.instructions += region.instructionCount;
+    });
+    return builder.build();
+  }
+
+  #publish(compiled: CompiledRegion, run: unknown): void {
+    const slot = this.#freeSlots.pop() ?? this.#nextSlot++;
+    if (slot >= maximumRegions) return;
+    compiled.slot = slot;
+    const { interpreter, state: view } = this.#host;
+    const header = compiled.region.entry.record;
+    interpreter.regions.set(slot, run);
+    view.u32[(header + HeaderField.region) >>> 2] = slot;
+    view.u16[header >>> 1] = SpecialHandler.Region;
+  }
+
+  /** Takes a void region out of reach. */
+  #release(compiled: CompiledRegion): void {
+    this.counters.voided++;
+    if (compiled.slot < 0) return;
+    const { interpreter, state: view } = this.#host;
+    const header = compiled.region.entry.record;
+    if (view.u16[header >>> 1] === SpecialHandler.Region) {
+      view.u16[header >>> 1] = SpecialHandler.Enter;
+      view.u32[(header + HeaderField.heat) >>> 2] = this.#limits.hotThreshold;
+    }
+    interpreter.regions.set(compiled.slot, null);
+    this.#freeSlots.push(compiled.slot);
+    compiled.slot = -1;
+  }
+
+  #evict(index: number): void {
+    const [module] = this.#modules.splice(index, 1);
+    this.counters.evicted++;
+    this.#codeBytes -= module.sizeBytes;
+    for (const compiled of module.regions) compiled.blockVoided();
+  }
+
+  #evictAtRandom(): void {
+    this.#random = (Math.imul(this.#random, 1_103_515_245) + 12_345) >>> 0;
+    if ((this.#random >>> 16) % 4 === 0) this.#evict((this.#random >>> 18) % this.#modules.length);
+  }
+}

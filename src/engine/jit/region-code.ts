@@ -1,0 +1,545 @@
+/** One region as a WebAssembly function: registers come into locals at its start and go back at its one end. */
+import { invariant } from "../../base/errors.ts";
+import type { Node, Routine } from "../../ir/index.ts";
+import type { StateView } from "../../isa/state-view.ts";
+import * as state from "../../isa/state.ts";
+import type { FuncIndex, FunctionBuilder, Label, Local } from "../../wasm/index.ts";
+import { modeNumberOf } from "../code-cache.ts";
+import { EmitterCore } from "../emit/core.ts";
+import { RegionExit } from "../interpreter.ts";
+import { operandFields, RecordField } from "../record.ts";
+import { HandlerEmitter } from "../wasm-emitter.ts";
+import { structure, type StructuredGraph } from "./control-flow.ts";
+import { addFlagLocals, explicitFlags, RegionFlags, unknownFlags, type FlagLocals, type FlagState } from "./region-flags.ts";
+import { cachedPlace, RegionPlaces } from "./region-places.ts";
+import { codeBitsOf, needsGuard, type Region, type RegionBlock, type RegionInstruction } from "./region.ts";
+
+/** Functions that the code calls. */
+export interface RegionCalls {
+  /** (sizeBytes, isWrite) → 1 when `slowAddress` is in the TLB now. */
+  readonly reachable: FuncIndex;
+  readonly routine: FuncIndex;
+  readonly auxiliary: FuncIndex;
+  readonly result: FuncIndex;
+}
+
+export interface RegionEnvironment {
+  readonly view: StateView;
+  readonly calls: RegionCalls;
+  routineNumber(routine: Routine): number;
+  /** The function of a routine's fast path, if it has one. */
+  fastFunction(routine: Routine): FuncIndex | undefined;
+}
+
+/** Registers that a region uses, and those that it writes. */
+interface RegisterUse {
+  readonly general: Set<number>;
+  readonly vectors: Set<number>;
+  readonly writtenGeneral: Set<number>;
+  readonly writtenVectors: Set<number>;
+  usesFlags: boolean;
+}
+
+export class RegionCode {
+  readonly view: StateView;
+  readonly calls: RegionCalls;
+  readonly flags: RegionFlags;
+  readonly modeNumber: number;
+  /** Offset of the processor's area in linear memory. */
+  readonly base: number;
+  readonly context: Local<"i64">;
+  readonly #environment: RegionEnvironment;
+  readonly #f: FunctionBuilder;
+  readonly #region: Region;
+  readonly #graph: StructuredGraph;
+  readonly #use: RegisterUse;
+  readonly #flagLocals: FlagLocals;
+  readonly #firstRip: Local<"i64">;
+  readonly #exitRip: Local<"i64">;
+  readonly #budget: Local<"i32">;
+  readonly #status: Local<"i32">;
+  readonly #chosen: Local<"i32">;
+  readonly #general = new Map<number, Local<"i64">>();
+  readonly #vectors = new Map<number, Local<"v128">>();
+  readonly #exit: Label;
+  readonly #labels = new Map<number, Label>();
+  /** Flags that a block which is entered from one place only begins with. */
+  readonly #entryFlags = new Map<number, FlagState>();
+  readonly #entries: number[];
+  #block = 0;
+  #executedBefore = 0;
+
+  constructor(environment: RegionEnvironment, f: FunctionBuilder, region: Region) {
+    this.#environment = environment;
+    this.view = environment.view;
+    this.calls = environment.calls;
+    this.base = environment.view.base;
+    this.modeNumber = modeNumberOf(region.entry);
+    this.#f = f;
+    this.#region = region;
+    this.#graph = structure(region.successors);
+    this.#use = findUse(environment.view, region);
+    this.#entries = countEntries(region);
+    this.#flagLocals = addFlagLocals(f);
+    this.flags = new RegionFlags(f, this.#flagLocals, environment.calls);
+    this.#firstRip = f.addLocal("i64");
+    this.#exitRip = f.addLocal("i64");
+    this.context = f.addLocal("i64");
+    this.#budget = f.addLocal("i32");
+    this.#status = f.addLocal("i32");
+    this.#chosen = f.addLocal("i32");
+    this.#enter();
+    this.#exit = f.block();
+    this.#emitTree(0);
+    f.unreachable();
+    f.end(this.#exit);
+    this.#leave();
+  }
+
+  routineNumber(routine: Routine): number {
+    return this.#environment.routineNumber(routine);
+  }
+
+  fastFunction(routine: Routine): FuncIndex | undefined {
+    return this.#environment.fastFunction(routine);
+  }
+
+  /** Offset in linear memory of a field of the state area. */
+  place(field: state.StateField): number {
+    return this.base + field.offset;
+  }
+
+  general(number: number): Local<"i64"> {
+    const local = this.#general.get(number);
+    invariant(local !== undefined, `general register ${number} was not seen to be used`);
+    return local;
+  }
+
+  vector(number: number): Local<"v128"> {
+    const local = this.#vectors.get(number);
+    invariant(local !== undefined, `XMM register ${number} was not seen to be used`);
+    return local;
+  }
+
+  pushRip(offset: number): void {
+    const f = this.#f;
+    f.local.get(this.#firstRip);
+    if (offset === 0) return;
+    f.i64.const(offset);
+    f.i64.add();
+  }
+
+  // --- entry and exit ------------------------------------------------------------------------------------------------
+
+  #enter(): void {
+    const f = this.#f;
+    f.i32.const(0);
+    f.i64.load(this.place(state.ripBase));
+    f.local.set(this.#firstRip);
+    f.i32.const(0);
+    f.i32.load(this.place(state.budget));
+    f.local.tee(this.#budget);
+    f.i32.const(this.#region.instructionCount);
+    f.i32.lt_s();
+    this.#orDoesNotFit();
+    f.if("void", "unlikely");
+    f.i32.const(0);
+    f.local.get(this.#firstRip);
+    f.i64.store(this.place(state.rip));
+    f.i32.const(RegionExit.Interpret);
+    f.return();
+    f.end();
+    for (const number of this.#use.general) this.#general.set(number, f.addLocal("i64"));
+    for (const number of this.#use.vectors) this.#vectors.set(number, f.addLocal("v128"));
+    this.#loadRegisters();
+  }
+
+  /** Outside of 64-bit mode instruction pointers wrap, which offsets do not. */
+  #orDoesNotFit(): void {
+    const codeBits = codeBitsOf(this.modeNumber);
+    if (codeBits === 64) return;
+    const f = this.#f;
+    const offsets = this.#region.blocks.flatMap(({ instructions }) =>
+      instructions.flatMap(({ offset, nextOffset, targetOffset }) => [offset, nextOffset, targetOffset ?? offset]));
+    const least = Math.min(...offsets), most = Math.max(...offsets);
+    f.local.get(this.#firstRip);
+    f.i64.const(least);
+    f.i64.add();
+    f.i64.const(2n ** BigInt(codeBits) - 1n - BigInt(most - least));
+    f.i64.gt_u();
+    f.i32.or();
+  }
+
+  #loadRegisters(): void {
+    const f = this.#f;
+    f.i32.const(0);
+    f.i64.load(this.place(state.tlbContext));
+    f.local.set(this.context);
+    for (const [number, local] of this.#general) {
+      f.i32.const(0);
+      f.i64.load(this.place(state.gpr[number]));
+      f.local.set(local);
+    }
+    for (const [number, local] of this.#vectors) {
+      f.i32.const(0);
+      f.v128.load(this.place(state.xmm[number]));
+      f.local.set(local);
+    }
+    if (!this.#use.usesFlags) return;
+    f.i32.const(0);
+    f.i64.load(this.place(state.flagsResult));
+    f.local.set(this.#flagLocals.x);
+    f.i32.const(0);
+    f.i64.load32_u(this.place(state.flagsAux));
+    f.local.set(this.#flagLocals.y);
+    this.flags.state = explicitFlags;
+  }
+
+  #storeRegisters(): void {
+    const f = this.#f;
+    for (const number of this.#use.writtenGeneral) {
+      f.i32.const(0);
+      f.local.get(this.general(number));
+      f.i64.store(this.place(state.gpr[number]));
+    }
+    for (const number of this.#use.writtenVectors) {
+      f.i32.const(0);
+      f.local.get(this.vector(number));
+      f.v128.store(this.place(state.xmm[number]));
+    }
+    if (!this.#use.usesFlags) return;
+    f.i32.const(0);
+    this.flags.pushAuxiliary();
+    f.i32.store(this.place(state.flagsAux));
+    f.i32.const(0);
+    this.flags.pushResult();
+    f.i64.store(this.place(state.flagsResult));
+  }
+
+  #leave(): void {
+    const f = this.#f;
+    this.flags.state = unknownFlags;
+    this.#storeRegisters();
+    f.i32.const(0);
+    f.local.get(this.#exitRip);
+    f.i64.store(this.place(state.rip));
+    f.i32.const(0);
+    f.local.get(this.#budget);
+    f.i32.store(this.place(state.budget));
+    f.local.get(this.#status);
+  }
+
+  #exitWith(status: number, executed: number): void {
+    const f = this.#f;
+    this.#charge(executed);
+    if (this.#use.usesFlags) this.flags.publish();
+    f.i32.const(status);
+    f.local.set(this.#status);
+    f.br(this.#exit);
+  }
+
+  #charge(executed: number): void {
+    if (executed === 0) return;
+    const f = this.#f;
+    f.local.get(this.#budget);
+    f.i32.const(executed);
+    f.i32.sub();
+    f.local.set(this.#budget);
+  }
+
+  /** Leaves before an instruction, which the interpreter executes. */
+  interpret(instruction: RegionInstruction): void {
+    this.pushRip(instruction.offset);
+    this.#f.local.set(this.#exitRip);
+    this.#exitWith(RegionExit.Interpret, this.executedBefore(instruction));
+  }
+
+  /** Instructions of the running basic block before this one. */
+  executedBefore(_instruction: RegionInstruction): number {
+    return this.#executedBefore;
+  }
+
+  // --- routines ------------------------------------------------------------------------------------------------------
+
+  /** All that routines may look at goes to the state area. */
+  writeBack(): void {
+    this.#storeRegisters();
+  }
+
+  storeRip(field: state.StateField, offset: number): void {
+    const f = this.#f;
+    f.i32.const(0);
+    this.pushRip(offset);
+    f.i64.store(this.place(field));
+  }
+
+  storeBudget(extra: number): void {
+    const f = this.#f;
+    f.i32.const(0);
+    f.local.get(this.#budget);
+    if (extra !== 0) {
+      f.i32.const(extra);
+      f.i32.add();
+    }
+    f.i32.store(this.place(state.budget));
+  }
+
+  /** After a routine everything may be different, except what would have ended the region. */
+  reload(extra: number): void {
+    const f = this.#f;
+    this.#loadRegisters();
+    f.i32.const(0);
+    f.i32.load(this.place(state.budget));
+    if (extra !== 0) {
+      f.i32.const(extra);
+      f.i32.add();
+    }
+    f.local.set(this.#budget);
+  }
+
+  /** Returns what a routine's status other than Next demands; the state area is up to date. */
+  leaveRoutine(status: Local<"i32">, { count, nextOffset }: RegionInstruction): void {
+    const f = this.#f;
+    const fault = 2, exit = 3;
+    // A fault retires all but this instruction, everything else this one, too.
+    f.i32.const(0);
+    f.i32.const(0);
+    f.i32.load(this.place(state.budget));
+    f.i32.const(count);
+    f.local.get(status);
+    f.i32.const(fault);
+    f.i32.eq();
+    f.i32.sub();
+    f.i32.sub();
+    f.i32.store(this.place(state.budget));
+    f.local.get(status);
+    f.i32.const(exit);
+    f.i32.eq();
+    f.if();
+    this.storeRip(state.rip, nextOffset);
+    f.end();
+    // Status and RegionExit differ in what a branch is called.
+    f.i32.const(RegionExit.LookUp);
+    f.local.get(status);
+    f.local.get(status);
+    f.i32.const(1);
+    f.i32.eq();
+    f.select();
+    f.return();
+  }
+
+  // --- control flow --------------------------------------------------------------------------------------------------
+
+  #emitTree(block: number): void {
+    const f = this.#f;
+    const { children, isLoopHead } = this.#graph.structure;
+    const loop = isLoopHead[block] ? f.loop() : undefined;
+    if (loop !== undefined) this.#labels.set(block, loop);
+    // While the loop is open its head's label is the loop's; children are blocks that end where their code begins.
+    for (const child of children[block].toReversed()) this.#labels.set(child, f.block());
+    this.#emitOwn(block);
+    for (const child of children[block]) {
+      f.end(this.#labels.get(child));
+      this.#labels.delete(child);
+      this.#emitTree(child);
+    }
+    if (loop !== undefined) f.end(loop);
+  }
+
+  #emitOwn(block: number): void {
+    const dispatch = this.#graph.dispatches.find((candidate) => candidate.block === block);
+    if (dispatch !== undefined) {
+      const labels = dispatch.targets.map((target) => this.#labels.get(target)!);
+      this.#f.local.get(this.#chosen);
+      return this.#f.brTable(labels, labels[0]);
+    }
+    this.#block = block;
+    this.flags.state = this.#entryFlagsOf(block);
+    const { instructions } = this.#region.blocks[block];
+    const codeBlock = this.#region.blocks[block];
+    instructions.forEach((instruction, index) => {
+      this.#executedBefore = index;
+      const core = new EmitterCore(this.#f);
+      const places = new RegionPlaces(this, core, instruction);
+      new HandlerEmitter(core, places, instruction.handler.body);
+      if (places.callsRoutines) this.#leaveIfRequested(instruction);
+    });
+    const last = instructions[instructions.length - 1];
+    this.#follow(codeBlock, last.nextOffset, instructions.length);
+  }
+
+  #leaveIfRequested({ nextOffset }: RegionInstruction): void {
+    const f = this.#f;
+    f.i32.const(0);
+    f.i32.load(this.place(state.leaveRequested));
+    f.if("void", "unlikely");
+    this.pushRip(nextOffset);
+    f.local.set(this.#exitRip);
+    this.#exitWith(RegionExit.LookUp, this.#executedBefore + 1);
+    f.end();
+  }
+
+  #entryFlagsOf(block: number): FlagState {
+    if (block === 0 && !this.#graph.structure.isLoopHead[0]) return explicitFlags;
+    return this.#entryFlags.get(block) ?? unknownFlags;
+  }
+
+  /** On to the offset, inside of the region if it is there. */
+  #follow(from: RegionBlock, offset: number, executed: number): void {
+    const target = this.#region.blockAt.get(offset);
+    const isInside = target !== undefined && this.#region.successors[this.#block].includes(target) && !this.#graph.isCut(this.#block, target);
+    if (!isInside) {
+      this.pushRip(offset);
+      this.#f.local.set(this.#exitRip);
+      return this.#exitWith(RegionExit.LookUp, executed);
+    }
+    const to = this.#region.blocks[target];
+    if (needsGuard(from, to)) {
+      this.#pushIsMapped(to);
+      this.#f.i32.eqz();
+      this.#f.if("void", "unlikely");
+      this.pushRip(offset);
+      this.#f.local.set(this.#exitRip);
+      this.#exitWith(RegionExit.LookUp, executed);
+      this.#f.end();
+    }
+    this.#branch(target, executed);
+  }
+
+  #branch(target: number, executed: number): void {
+    const f = this.#f;
+    const { position, isLoopHead } = this.#graph.structure;
+    const dispatch = this.#graph.via(this.#block, target);
+    this.#charge(executed);
+    const isBack = position[target] <= position[this.#block] || (dispatch !== undefined && position[dispatch.block] <= position[this.#block]) ||
+      (dispatch !== undefined && position[target] <= position[dispatch.block]);
+    if (isBack) {
+      f.local.get(this.#budget);
+      f.i32.const(this.#region.instructionCount);
+      f.i32.lt_s();
+      f.if("void", "unlikely");
+      this.pushRip(this.#region.blocks[target].offset);
+      f.local.set(this.#exitRip);
+      this.#exitWith(RegionExit.Interpret, 0);
+      f.end();
+    }
+    if (this.#entries[target] === 1 && dispatch === undefined && !isLoopHead[target] && target !== 0) {
+      this.#entryFlags.set(target, this.flags.state);
+      // What one of its predecessors does not know, it does not know either; the locals have it.
+    } else if (this.#use.usesFlags) {
+      this.flags.publish();
+    }
+    if (dispatch !== undefined) {
+      f.i32.const(dispatch.targets.indexOf(target));
+      f.local.set(this.#chosen);
+    }
+    const label = this.#labels.get(dispatch?.block ?? target);
+    invariant(label !== undefined, "structured code has a label for every jump");
+    f.br(label);
+  }
+
+  /** To a static target, after the instruction. */
+  goTo(instruction: RegionInstruction, offset: number): void {
+    this.#follow(this.#region.blocks[this.#block], offset, this.executedBefore(instruction) + 1);
+  }
+
+  /** To a target that only execution knows: a known return site, perhaps. */
+  goToDynamic(instruction: RegionInstruction, push: () => void): void {
+    const f = this.#f;
+    const executed = this.executedBefore(instruction) + 1;
+    push();
+    f.local.set(this.#exitRip);
+    if (instruction.handler.form.definition.name === "ret") {
+      for (const offset of new Set(this.#region.returnSites)) {
+        const target = this.#region.blockAt.get(offset);
+        if (target === undefined || !this.#region.successors[this.#block].includes(target)) continue;
+        f.local.get(this.#exitRip);
+        this.pushRip(offset);
+        f.i64.eq();
+        f.if();
+        this.#follow(this.#region.blocks[this.#block], offset, executed);
+        f.end();
+      }
+    }
+    this.#exitWith(RegionExit.LookUp, executed);
+  }
+
+  /** Pushes whether the jump cache still leads to the block that this code was compiled from. */
+  #pushIsMapped(to: RegionBlock): void {
+    const f = this.#f;
+    const linear = f.addLocal("i64"), entry = f.addLocal("i32");
+    this.pushRip(to.offset);
+    f.i32.const(0);
+    f.i64.load(this.place(state.fetchBase));
+    f.i64.add();
+    f.local.tee(linear);
+    f.i32.wrap_i64();
+    f.local.get(linear);
+    f.i64.const(12);
+    f.i64.shr_u();
+    f.i32.wrap_i64();
+    f.i32.xor();
+    f.i32.const(state.jumpCacheEntries - 1);
+    f.i32.and();
+    f.i32.const(4);
+    f.i32.shl();
+    f.local.tee(entry);
+    f.i64.load(this.base + state.jumpCacheOffset);
+    f.local.get(linear);
+    f.i64.eq();
+    f.local.get(entry);
+    f.i32.load(this.base + state.jumpCacheOffset + 8);
+    f.i32.const(0);
+    f.i32.load(this.place(state.codeKey));
+    f.i32.eq();
+    f.i32.and();
+    f.local.get(entry);
+    f.i32.load(this.base + state.jumpCacheOffset + 12);
+    f.i32.const(to.header);
+    f.i32.eq();
+    f.i32.and();
+    f.freeLocal(linear);
+    f.freeLocal(entry);
+  }
+}
+
+/** How often each block is jumped to. */
+function countEntries({ successors }: Region): number[] {
+  const entries = successors.map(() => 0);
+  for (const targets of successors) for (const target of targets) entries[target]++;
+  return entries;
+}
+
+function findUse(view: StateView, region: Region): RegisterUse {
+  const use: RegisterUse = { general: new Set(), vectors: new Set(), writtenGeneral: new Set(), writtenVectors: new Set(), usesFlags: false };
+  const note = (offset: number, isWritten: boolean): void => {
+    const place = cachedPlace(offset);
+    if (place === undefined) return;
+    (place.file === "gpr" ? use.general : use.vectors).add(place.number);
+    if (isWritten) (place.file === "gpr" ? use.writtenGeneral : use.writtenVectors).add(place.number);
+  };
+  const visit = (body: readonly Node[], record: number): void => {
+    for (const node of body) {
+      switch (node.op) {
+        case "readState": note(node.location.offset, false); break;
+        case "writeState": note(node.location.offset, true); break;
+        case "readRegister": note(view.u16[(record + operandFields[node.slot]) >>> 1], false); break;
+        case "writeRegister": note(view.u16[(record + operandFields[node.slot]) >>> 1], true); break;
+        case "effectiveAddress":
+          note(view.u16[(record + RecordField.base) >>> 1], false);
+          note(view.u16[(record + RecordField.index) >>> 1], false);
+          break;
+        case "readFlag": case "condition": case "writeFlags": case "arithmeticFlags": case "logicFlags":
+          use.usesFlags = true;
+          break;
+        case "if":
+          visit(node.then, record);
+          visit(node.otherwise, record);
+          break;
+        default:
+      }
+    }
+  };
+  for (const { instructions } of region.blocks) for (const { handler, record } of instructions) visit(handler.body, record);
+  return use;
+}

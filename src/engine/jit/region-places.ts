@@ -1,0 +1,433 @@
+/** Operands, flags and memory of compiled code: registers in locals, operand numbers folded, rare cases left to the interpreter. */
+import type { Node, SegmentReference, Width } from "../../ir/index.ts";
+import type { StateView } from "../../isa/state-view.ts";
+import * as state from "../../isa/state.ts";
+import type { Local } from "../../wasm/index.ts";
+import type { EmitterCore } from "../emit/core.ts";
+import type { EffectNode, NodeOf, Places, ReadNode } from "../emit/places.ts";
+import { operandFields, RecordField } from "../record.ts";
+import { rareRoutines } from "./rare-routines.ts";
+import { codeBitsOf, jumpTargetOf, type RegionInstruction } from "./region.ts";
+import type { RegionCode } from "./region-code.ts";
+
+const gprStart = state.gpr[0].offset;
+const gprEnd: number = gprStart + 16 * 8;
+const xmmStart = state.xmm[0].offset;
+const xmmStride: number = state.xmm[1].offset - xmmStart;
+const xmmEnd: number = xmmStart + 16 * xmmStride;
+
+/** A place in the state area that is in a local: a general register, or an XMM register, from a byte on. */
+export type CachedPlace =
+  | { readonly file: "gpr"; readonly number: number; readonly byte: number }
+  | { readonly file: "xmm"; readonly number: number; readonly byte: number };
+
+export function cachedPlace(offset: number): CachedPlace | undefined {
+  if (offset >= gprStart && offset < gprEnd) return { file: "gpr", number: (offset - gprStart) >> 3, byte: (offset - gprStart) & 7 };
+  if (offset < xmmStart || offset >= xmmEnd) return undefined;
+  const byte = (offset - xmmStart) % xmmStride;
+  return byte < 16 ? { file: "xmm", number: Math.floor((offset - xmmStart) / xmmStride), byte } : undefined;
+}
+
+const lowMasks: Partial<Record<Width, bigint>> = { 8: 0xffn, 16: 0xffffn, 32: 0xffff_ffffn };
+
+/** Emits the reads and effects of one instruction. */
+export class RegionPlaces implements Places {
+  readonly #code: RegionCode;
+  readonly #core: EmitterCore;
+  readonly #instruction: RegionInstruction;
+  readonly #rare: ReadonlySet<Node>;
+  /** Host address of each load that checked its page for writing. */
+  readonly #hostAddresses = new Map<Node, Local<"i32">>();
+  /** Whether host functions may have done something that ends the region. */
+  callsRoutines = false;
+  readonly #saved: RegionCode["flags"]["state"][] = [];
+
+  constructor(code: RegionCode, core: EmitterCore, instruction: RegionInstruction) {
+    this.#code = code;
+    this.#core = core;
+    this.#instruction = instruction;
+    this.#rare = rareRoutines(instruction.handler);
+  }
+
+  get #view(): StateView {
+    return this.#code.view;
+  }
+
+  #record8(field: number): number {
+    return this.#view.u8[this.#instruction.record + field];
+  }
+
+  #record16(field: number): number {
+    return this.#view.u16[(this.#instruction.record + field) >>> 1];
+  }
+
+  #record32(field: number): number {
+    return this.#view.u32[(this.#instruction.record + field) >>> 2];
+  }
+
+  #immediate(): bigint {
+    return BigInt(this.#record32(RecordField.immediate)) | (BigInt(this.#record32(RecordField.immediate + 4)) << 32n);
+  }
+
+  constant(node: ReadNode): bigint | undefined {
+    return node.op === "immediate" ? BigInt.asUintN(node.width, this.#immediate()) : undefined;
+  }
+
+  beforeIf(node: NodeOf<"if">): void {
+    if (this.#changesFlags(node.then) || this.#changesFlags(node.otherwise)) this.#code.flags.makeExplicit();
+  }
+
+  enterConditional(): void {
+    this.#saved.push(this.#code.flags.state);
+  }
+
+  leaveConditional(body: readonly Node[]): void {
+    const before = this.#saved.pop()!;
+    if (this.#changesFlags(body)) this.#code.flags.makeExplicit();
+    else this.#code.flags.state = before;
+  }
+
+  /** Whether what follows a conditional body finds other flags than before. */
+  #changesFlags(body: readonly Node[]): boolean {
+    return body.some((node) =>
+      node.op === "writeFlags" || node.op === "arithmeticFlags" || node.op === "logicFlags" ||
+      (node.op === "routine" && !this.#rare.has(node)) ||
+      (node.op === "if" && (this.#changesFlags(node.then) || this.#changesFlags(node.otherwise))));
+  }
+
+  read(node: ReadNode, destination: Local | undefined): void {
+    const { f } = this.#core;
+    const { offset, nextOffset, blockOffset } = this.#instruction;
+    switch (node.op) {
+      case "immediate": return this.#core.pushConstant(node.width, this.constant(node)!);
+      case "nextRip": return this.#code.pushRip(nextOffset);
+      case "thisRip": return this.#code.pushRip(offset);
+      case "branchTarget": return this.#code.pushRip(blockOffset + (this.#record32(RecordField.immediate) | 0));
+      case "readState": return this.#readPlace(node.location.offset, node.width);
+      case "readRegister": return this.#readPlace(this.#record16(operandFields[node.slot]), node.width);
+      case "readFlag": return this.#code.flags.readFlag(node.flag);
+      case "condition": return this.#code.flags.condition(node.code);
+      case "effectiveAddress": return this.#effectiveAddress();
+      case "linearAddress":
+        this.#core.push(node.args[0]);
+        return this.#addSegmentBase(node.segment);
+      case "load": return this.#load(node, destination!);
+      case "routineResult":
+        f.i32.const(0);
+        return this.#core.loadWidth(node.width, this.#code.place(state.scratch[node.index]));
+    }
+  }
+
+  perform(node: EffectNode): void {
+    const { flags } = this.#code;
+    switch (node.op) {
+      case "writeState": return this.#writePlace(node.location.offset, node.location.width, () => this.#core.push(node.args[0]));
+      case "writeRegister": return this.#writeRegister(node);
+      case "writeFlags": return flags.write(this.#core, node.flags, node.args);
+      case "arithmeticFlags": return flags.arithmetic(this.#core, node);
+      case "logicFlags": return flags.logic(this.#core, node.args[0]);
+      case "store": return this.#store(node);
+      case "checkWrite": return this.#checkWrite(node);
+      // Nothing has been committed: the interpreter finds the same and raises it.
+      case "raise": return this.#code.interpret(this.#instruction);
+      case "jump": return this.#jump(node.args[0]);
+      case "jumpTarget": return this.#code.goTo(this.#instruction, this.#instruction.targetOffset!);
+      case "routine": return this.#routine(node);
+    }
+  }
+
+  #jump(target: Node): void {
+    const kind = jumpTargetOf(target, codeBitsOf(this.#code.modeNumber));
+    if (kind === "self") return this.#code.goTo(this.#instruction, this.#instruction.offset);
+    if (kind === "branch" && this.#instruction.targetOffset !== undefined) return this.#code.goTo(this.#instruction, this.#instruction.targetOffset);
+    this.#code.goToDynamic(this.#instruction, () => this.#core.push(target));
+  }
+
+  // --- registers -----------------------------------------------------------------------------------------------------
+
+  #readPlace(offset: number, width: Width): void {
+    const { f } = this.#core;
+    const place = cachedPlace(offset);
+    if (place === undefined) {
+      f.i32.const(0);
+      return this.#core.loadWidth(width, this.#code.base + offset);
+    }
+    if (place.file === "xmm") return this.#readLane(place.number, place.byte, width);
+    f.local.get(this.#code.general(place.number));
+    if (place.byte !== 0) {
+      f.i64.const(place.byte * 8);
+      f.i64.shr_u();
+    }
+    if (width === 64) return;
+    f.i32.wrap_i64();
+    this.#core.mask(width);
+  }
+
+  #readLane(number: number, byte: number, width: Width): void {
+    const { f } = this.#core;
+    f.local.get(this.#code.vector(number));
+    switch (width) {
+      case 128: return;
+      case 64: return f.i64x2.extract_lane(byte / 8);
+      case 32: return f.i32x4.extract_lane(byte / 4);
+      case 16: return f.i16x8.extract_lane_u(byte / 2);
+      default: return f.i8x16.extract_lane_u(byte);
+    }
+  }
+
+  #writePlace(offset: number, width: Width, push: () => void): void {
+    const { f } = this.#core;
+    const place = cachedPlace(offset);
+    if (place === undefined) {
+      f.i32.const(0);
+      push();
+      return this.#core.storeWidth(width, this.#code.base + offset);
+    }
+    if (place.file === "xmm") {
+      const local = this.#code.vector(place.number);
+      if (width !== 128) f.local.get(local);
+      push();
+      if (width === 64) f.i64x2.replace_lane(place.byte / 8);
+      else if (width === 32) f.i32x4.replace_lane(place.byte / 4);
+      else if (width === 16) f.i16x8.replace_lane(place.byte / 2);
+      else if (width === 8) f.i8x16.replace_lane(place.byte);
+      return f.local.set(local);
+    }
+    const local = this.#code.general(place.number);
+    if (width === 64) {
+      push();
+      return f.local.set(local);
+    }
+    const shift = BigInt(place.byte * 8), mask = lowMasks[width]! << shift;
+    f.local.get(local);
+    f.i64.const(BigInt.asIntN(64, ~mask));
+    f.i64.and();
+    push();
+    f.i64.extend_i32_u();
+    if (shift !== 0n) {
+      f.i64.const(shift);
+      f.i64.shl();
+    }
+    f.i64.or();
+    f.local.set(local);
+  }
+
+  #writeRegister(node: NodeOf<"writeRegister">): void {
+    const operand = this.#instruction.handler.form.operands[node.slot];
+    const [value] = node.args;
+    const offset = this.#record16(operandFields[node.slot]);
+    if (operand.kind !== "register" || operand.file !== "gpr" || value.width !== 32) {
+      return this.#writePlace(offset, value.width, () => this.#core.push(value));
+    }
+    this.#writePlace(offset, 64, () => this.#core.push64(value));
+  }
+
+  // --- memory --------------------------------------------------------------------------------------------------------
+
+  #effectiveAddress(): void {
+    const { f } = this.#core;
+    const { address, variant } = this.#instruction.handler.form;
+    if (address.absolute) f.i64.const(BigInt.asIntN(64, this.#immediate()));
+    else this.#pushSum(address.hasIndex);
+    if (variant.addressSize === 64) return;
+    f.i64.const(variant.addressSize === 32 ? 0xffff_ffffn : 0xffffn);
+    f.i64.and();
+  }
+
+  #pushSum(hasIndex: boolean): void {
+    const { f } = this.#core;
+    const displacement = this.#record32(RecordField.displacement) | 0;
+    const base = this.#record16(RecordField.base), index = this.#record16(RecordField.index);
+    if (base === state.ripBase.offset) return this.#code.pushRip(this.#instruction.blockOffset + displacement);
+    let terms = 0;
+    const add = (): void => {
+      if (terms++ > 0) f.i64.add();
+    };
+    if (base !== state.zero.offset) {
+      this.#readPlace(base, 64);
+      add();
+    }
+    if (hasIndex && index !== state.zero.offset) {
+      this.#readPlace(index, 64);
+      const scale = this.#record8(RecordField.scale);
+      if (scale !== 0) {
+        f.i64.const(scale);
+        f.i64.shl();
+      }
+      add();
+    }
+    if (displacement === 0 && terms > 0) return;
+    f.i64.const(displacement);
+    add();
+  }
+
+  #segmentNumber(segment: SegmentReference): number {
+    return segment === "operand" ? this.#record8(RecordField.segment) : segment;
+  }
+
+  #segmentation(segment: SegmentReference): "flat" | "based" | "checked" {
+    if (!this.#instruction.handler.form.variant.long) return "checked";
+    return this.#segmentNumber(segment) >= 4 ? "based" : "flat";
+  }
+
+  #loadState64(field: state.StateField): void {
+    this.#core.f.i32.const(0);
+    this.#core.f.i64.load(this.#code.place(field));
+  }
+
+  #addSegmentBase(segment: SegmentReference): void {
+    const { f } = this.#core;
+    const segmentation = this.#segmentation(segment);
+    if (segmentation === "flat") return;
+    this.#loadState64(state.segments[this.#segmentNumber(segment)].base);
+    f.i64.add();
+    if (segmentation === "based") return;
+    f.i64.const(0xffff_ffffn);
+    f.i64.and();
+  }
+
+  #linear(segment: SegmentReference, offset: Node, sizeBytes: number, forWrite: boolean): Local<"i64"> {
+    const { f } = this.#core;
+    const linear = this.#core.local("i64");
+    if (this.#segmentation(segment) === "checked") {
+      const fields = state.segments[this.#segmentNumber(segment)];
+      this.#core.push(offset);
+      f.i64.const(sizeBytes);
+      f.i64.add();
+      this.#loadState64(forWrite ? fields.writeEnd : fields.readEnd);
+      f.i64.gt_u();
+      f.if("void", "unlikely");
+      this.#code.interpret(this.#instruction);
+      f.end();
+    }
+    this.#core.push(offset);
+    this.#addSegmentBase(segment);
+    f.local.set(linear);
+    return linear;
+  }
+
+  /** Pushes where in linear memory an access goes; what cannot go there by itself is left to the interpreter. */
+  #pushHostAddress(linear: Local<"i64">, sizeBytes: number, forWrite: boolean): void {
+    const { f } = this.#core;
+    const entry = this.#core.local("i32");
+    const tlb = this.#code.base + state.tlbOffset;
+    f.local.get(linear);
+    f.i32.wrap_i64();
+    f.i32.const(7);
+    f.i32.shr_u();
+    f.i32.const((state.tlbEntries - 1) * state.tlbEntrySizeBytes);
+    f.i32.and();
+    f.local.tee(entry);
+    f.i64.load(tlb + (forWrite ? 8 : 0));
+    f.local.get(linear);
+    if (sizeBytes > 1) {
+      f.i64.const(sizeBytes - 1);
+      f.i64.add();
+    }
+    f.i64.const(-4096);
+    f.i64.and();
+    f.local.get(this.#code.context);
+    f.i64.or();
+    f.i64.ne();
+    f.if("void", "unlikely");
+    f.i32.const(0);
+    f.local.get(linear);
+    f.i64.store(this.#code.place(state.slowAddress));
+    f.i32.const(sizeBytes);
+    f.i32.const(forWrite ? 1 : 0);
+    f.call(this.#code.calls.reachable);
+    f.i32.eqz();
+    f.if();
+    this.#code.interpret(this.#instruction);
+    f.end();
+    f.end();
+    f.local.get(linear);
+    f.i32.wrap_i64();
+    f.local.get(entry);
+    f.i32.load(tlb + 16);
+    f.i32.add();
+  }
+
+  #load(node: NodeOf<"load">, _destination: Local): void {
+    const { f } = this.#core;
+    const sizeBytes = node.width / 8, forWrite = node.intent === "readForWrite";
+    this.#pushHostAddress(this.#linear(node.segment, node.args[0], sizeBytes, forWrite), sizeBytes, forWrite);
+    if (forWrite) {
+      const hostAddress = this.#core.local("i32");
+      f.local.tee(hostAddress);
+      this.#hostAddresses.set(node, hostAddress);
+    }
+    this.#core.loadWidth(node.width, 0);
+  }
+
+  #store(node: NodeOf<"store">): void {
+    const [offset, value] = node.args;
+    const sizeBytes = value.width / 8;
+    const known = node.prepared === undefined ? undefined : this.#hostAddresses.get(node.prepared);
+    if (known !== undefined) this.#core.f.local.get(known);
+    else this.#pushHostAddress(this.#linear(node.segment, offset, sizeBytes, true), sizeBytes, true);
+    this.#core.push(value);
+    this.#core.storeWidth(value.width, 0);
+  }
+
+  #checkWrite(node: NodeOf<"checkWrite">): void {
+    this.#pushHostAddress(this.#linear(node.segment, node.args[0], node.sizeBytes, true), node.sizeBytes, true);
+    this.#core.f.drop();
+  }
+
+  // --- routines ------------------------------------------------------------------------------------------------------
+
+  #routine(node: NodeOf<"routine">): void {
+    const { f } = this.#core;
+    const fast = this.#code.fastFunction(node.routine);
+    if (fast === undefined) return this.#slowRoutine(node);
+    f.i32.const(this.#code.base);
+    this.#core.pushAll(node.args);
+    f.call(fast);
+    if (node.routine.fast!().isTotal) return f.drop();
+    f.i32.eqz();
+    f.if("void", "unlikely");
+    this.#slowRoutine(node);
+    f.end();
+  }
+
+  #slowRoutine(node: NodeOf<"routine">): void {
+    if (this.#rare.has(node)) this.#code.interpret(this.#instruction);
+    else this.#callRoutine(node);
+  }
+
+  #callRoutine(node: NodeOf<"routine">): void {
+    const { f } = this.#core;
+    node.args.forEach((argument, index) => {
+      f.i32.const(0);
+      if (argument.width === 128) {
+        this.#core.push(argument);
+        f.v128.store(this.#code.place(state.scratch[index]));
+      } else {
+        this.#core.push64(argument);
+        f.i64.store(this.#code.place(state.scratch[index]));
+      }
+    });
+    this.callsRoutines = true;
+    const { count, record } = this.#instruction;
+    const before = this.#code.executedBefore(this.#instruction);
+    this.#code.writeBack();
+    this.#code.storeRip(state.ripBase, this.#instruction.blockOffset);
+    f.i32.const(0);
+    f.i32.const(record);
+    f.i32.store(this.#code.place(state.currentRecord));
+    // The host counts from the beginning of the decoded block that the record belongs to.
+    this.#code.storeBudget(count - 1 - before);
+    const status = this.#core.local("i32");
+    f.i32.const(this.#code.routineNumber(node.routine));
+    f.call(this.#code.calls.routine);
+    f.local.tee(status);
+    f.if("void", "unlikely");
+    this.#code.leaveRoutine(status, this.#instruction);
+    f.end();
+    f.i32.const(0);
+    f.i32.const(0);
+    f.i32.store(this.#code.place(state.currentRecord));
+    this.#code.reload(before - (count - 1));
+  }
+}

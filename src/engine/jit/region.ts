@@ -1,0 +1,293 @@
+/**
+ * Regions: what is compiled together. From a hot block over direct jumps, calls and known return sites to the blocks that
+ * were decoded there, cut into basic blocks that share no instruction.
+ */
+import type { Node } from "../../ir/index.ts";
+import type { StateView } from "../../isa/state-view.ts";
+import { modeNumberOf, physicalOf, type Block, type CodeCache } from "../code-cache.ts";
+import type { Handler } from "../handler.ts";
+import type { Interpreter } from "../interpreter.ts";
+import { pageSizeBytes } from "../physical-memory.ts";
+import { HeaderField, RecordField, recordSizeBytes } from "../record.ts";
+
+/** One instruction. Offsets are distances of instruction pointers from the region's first instruction. */
+export interface RegionInstruction {
+  readonly record: number;
+  readonly handler: Handler;
+  readonly offset: number;
+  readonly nextOffset: number;
+  /** Of the decoded block that the record belongs to: its displacements count from there. */
+  readonly blockOffset: number;
+  /** Place in that decoded block, from 1. */
+  readonly count: number;
+  /** Where a relative branch leads. */
+  readonly targetOffset: number | undefined;
+}
+
+export interface RegionBlock {
+  readonly offset: number;
+  readonly instructions: readonly RegionInstruction[];
+  /** Number of the page, counted from the region's first. */
+  readonly page: number;
+  /** Header by which the jump cache knows the block; 0 when it begins in the middle of a decoded one. */
+  readonly header: number;
+}
+
+export interface Region {
+  readonly entry: Block;
+  readonly blocks: readonly RegionBlock[];
+  /** Numbers of blocks by offset. */
+  readonly blockAt: ReadonlyMap<number, number>;
+  /** Successors of each block, as often as it leads there. */
+  readonly successors: readonly (readonly number[])[];
+  /** Offsets that a return may lead to. */
+  readonly returnSites: readonly number[];
+  readonly instructionCount: number;
+  /** The decoded blocks it was made from. */
+  readonly sources: readonly Block[];
+}
+
+export interface RegionLimits {
+  readonly maximumBlocks: number;
+  readonly maximumInstructions: number;
+  /** Blocks entered less than this are left out. */
+  readonly minimumEntries: number;
+  readonly hotThreshold: number;
+}
+
+export interface RegionSource {
+  readonly state: StateView;
+  readonly interpreter: Interpreter;
+  readonly code: CodeCache;
+  /** Header of the block that the jump cache knows at a linear address, or 0. */
+  recordAt(linear: bigint): number;
+}
+
+/** A jump's target as far as it is known beforehand. */
+export type JumpTarget = "branch" | "self" | "dynamic";
+
+/** What a `jump` node leads to: relative targets are wrapped to the operand size on their way. */
+export function jumpTargetOf(target: Node, codeBits: 16 | 32 | 64): JumpTarget {
+  let node = target;
+  for (;;) {
+    if (node.op === "branchTarget") return "branch";
+    if (node.op === "thisRip") return "self";
+    if (node.op === "zext") node = node.args[0];
+    // Wrapped narrower than the code's own instruction pointers it is somewhere else.
+    else if (node.op === "trunc" && node.width >= codeBits) node = node.args[0];
+    else return "dynamic";
+  }
+}
+
+/** Where the nodes of a body lead, besides to the next instruction. */
+function* jumpsOf(body: readonly Node[], codeBits: 16 | 32 | 64): Generator<JumpTarget> {
+  for (const node of body) {
+    if (node.op === "jumpTarget") yield "branch";
+    else if (node.op === "jump") yield jumpTargetOf(node.args[0], codeBits);
+    else if (node.op === "if") {
+      yield* jumpsOf(node.then, codeBits);
+      yield* jumpsOf(node.otherwise, codeBits);
+    }
+  }
+}
+
+interface HandlerJumps {
+  readonly leadsToTarget: boolean;
+  readonly leadsToSelf: boolean;
+  readonly isDynamic: boolean;
+}
+
+const knownJumps = { 16: new WeakMap<Handler, HandlerJumps>(), 32: new WeakMap<Handler, HandlerJumps>(), 64: new WeakMap<Handler, HandlerJumps>() };
+
+export function jumpsOfHandler(handler: Handler, codeBits: 16 | 32 | 64): HandlerJumps {
+  let jumps = knownJumps[codeBits].get(handler);
+  if (jumps === undefined) {
+    const found = new Set(jumpsOf(handler.body, codeBits));
+    jumps = { leadsToTarget: found.has("branch"), leadsToSelf: found.has("self"), isDynamic: found.has("dynamic") };
+    knownJumps[codeBits].set(handler, jumps);
+  }
+  return jumps;
+}
+
+/** Size of instruction pointers in a mode, as `codeModeNumber` numbers it. */
+export function codeBitsOf(modeNumber: number): 16 | 32 | 64 {
+  return ([16, 32, 64, 64] as const)[modeNumber & 3];
+}
+
+function readInstructions({ state, interpreter }: RegionSource, block: Block, blockOffset: number): RegionInstruction[] {
+  const { u8, u16, u32 } = state;
+  return Array.from({ length: block.instructions }, (_, index) => {
+    const record = block.record + (index + 1) * recordSizeBytes;
+    const handler = interpreter.handlerOf(u16[record >>> 1])!;
+    const isRelative = handler.form.operands.some(({ kind }) => kind === "relative");
+    return {
+      record, handler, blockOffset,
+      offset: blockOffset + u16[(record + RecordField.start) >>> 1],
+      nextOffset: blockOffset + u16[(record + RecordField.next) >>> 1],
+      count: u8[record + RecordField.count],
+      targetOffset: isRelative ? blockOffset + (u32[(record + RecordField.immediate) >>> 2] | 0) : undefined,
+    };
+  });
+}
+
+interface Source {
+  readonly block: Block;
+  readonly offset: number;
+  readonly instructions: readonly RegionInstruction[];
+}
+
+/** Collects the decoded blocks around a hot one, nearest first. */
+class Exploration {
+  readonly sources = new Map<number, Source>();
+  readonly returnSites: number[] = [];
+  readonly #from: RegionSource;
+  readonly #limits: RegionLimits;
+  readonly #entry: Block;
+  readonly #linear: bigint;
+  readonly #codeBits: 16 | 32 | 64;
+  #instructions = 0;
+
+  constructor(from: RegionSource, limits: RegionLimits, entry: Block, linear: bigint) {
+    this.#from = from;
+    this.#limits = limits;
+    this.#entry = entry;
+    this.#linear = linear;
+    this.#codeBits = codeBitsOf(modeNumberOf(entry));
+    const queue: { block: Block; offset: number }[] = [{ block: entry, offset: 0 }];
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
+      if (this.sources.has(item.offset) || !this.#hasRoom(item.block)) continue;
+      const source = { ...item, instructions: readInstructions(from, item.block, item.offset) };
+      this.#instructions += source.instructions.length;
+      this.sources.set(item.offset, source);
+      for (const offset of this.#leadsTo(source)) {
+        const block = this.sources.has(offset) ? undefined : this.#resolve(source, offset);
+        if (block !== undefined) queue.push({ block, offset });
+      }
+    }
+  }
+
+  #hasRoom(block: Block): boolean {
+    return this.sources.size === 0 ||
+      (this.sources.size < this.#limits.maximumBlocks && this.#instructions + block.instructions <= this.#limits.maximumInstructions);
+  }
+
+  *#leadsTo({ instructions }: Source): Generator<number> {
+    for (const { handler, targetOffset, nextOffset } of instructions) {
+      if (targetOffset === undefined || !jumpsOfHandler(handler, this.#codeBits).leadsToTarget) continue;
+      yield targetOffset;
+      if (handler.form.definition.name === "call") {
+        this.returnSites.push(nextOffset);
+        yield nextOffset;
+      }
+    }
+    const last = instructions[instructions.length - 1];
+    if (!last.handler.endsBlock) yield last.nextOffset;
+  }
+
+  #resolve(source: Source, offset: number): Block | undefined {
+    const { code, state } = this.#from;
+    const near = code.blockNear(source.block, offset - source.offset);
+    const found = near ?? this.#faraway(offset);
+    if (found === undefined || found.second !== undefined || modeNumberOf(found) !== modeNumberOf(this.#entry)) return undefined;
+    const entries = this.#limits.hotThreshold - (state.u32[(found.record + HeaderField.heat) >>> 2] | 0);
+    // What has compiled code of its own counts from a higher number.
+    return entries < 0 || entries >= this.#limits.minimumEntries ? found : undefined;
+  }
+
+  #faraway(offset: number): Block | undefined {
+    const record = this.#from.recordAt(BigInt.asUintN(this.#codeBits === 64 ? 64 : 32, this.#linear + BigInt(offset)));
+    return record === 0 ? undefined : this.#from.code.blockOf(record);
+  }
+}
+
+/** The region around a block that has just been entered at a linear address; undefined when it cannot be compiled. */
+export function formRegion(from: RegionSource, limits: RegionLimits, entry: Block, linear: bigint): Region | undefined {
+  if (entry.second !== undefined) return undefined;
+  const codeBits = codeBitsOf(modeNumberOf(entry));
+  const { sources, returnSites } = new Exploration(from, limits, entry, linear);
+  const leaders = findLeaders(sources, codeBits);
+  const pageOffset = physicalOf(entry) % pageSizeBytes;
+  const all = [...leaders].toSorted((a, b) => a - b).map((offset) => cutBlock(sources, leaders, offset, codeBits, pageOffset));
+  // The entry is number 0.
+  all.unshift(...all.splice(all.findIndex(({ offset }) => offset === 0), 1));
+  return connect(entry, all, returnSites, codeBits, [...sources.values()].map(({ block }) => block));
+}
+
+/** Offsets at which basic blocks begin: decoded blocks, targets inside of them, and repeated instructions. */
+function findLeaders(sources: ReadonlyMap<number, Source>, codeBits: 16 | 32 | 64): Set<number> {
+  const leaders = new Set(sources.keys());
+  const known = new Set<number>();
+  for (const { instructions } of sources.values()) for (const { offset } of instructions) known.add(offset);
+  for (const { instructions } of sources.values()) {
+    for (const { handler, targetOffset, offset, nextOffset } of instructions) {
+      const jumps = jumpsOfHandler(handler, codeBits);
+      if (jumps.leadsToTarget && targetOffset !== undefined && known.has(targetOffset)) leaders.add(targetOffset);
+      if (jumps.leadsToSelf) leaders.add(offset);
+      if ((jumps.leadsToTarget || jumps.leadsToSelf || jumps.isDynamic) && known.has(nextOffset)) leaders.add(nextOffset);
+    }
+  }
+  return leaders;
+}
+
+function cutBlock(
+  sources: ReadonlyMap<number, Source>, leaders: ReadonlySet<number>, offset: number, codeBits: 16 | 32 | 64, pageOffset: number,
+): RegionBlock {
+  const own = sources.get(offset);
+  const owner = own ?? [...sources.values()].find(({ instructions }) => instructions.some((instruction) => instruction.offset === offset))!;
+  const first = owner.instructions.findIndex((instruction) => instruction.offset === offset);
+  let end = first + 1;
+  while (end < owner.instructions.length && !leaders.has(owner.instructions[end].offset) && !endsBasicBlock(owner.instructions[end - 1], codeBits)) end++;
+  return {
+    offset, instructions: owner.instructions.slice(first, end), page: Math.floor((pageOffset + offset) / pageSizeBytes),
+    header: own === undefined ? 0 : own.block.record,
+  };
+}
+
+function endsBasicBlock({ handler }: RegionInstruction, codeBits: 16 | 32 | 64): boolean {
+  const jumps = jumpsOfHandler(handler, codeBits);
+  return jumps.leadsToTarget || jumps.leadsToSelf || jumps.isDynamic;
+}
+
+/** Finds successors and drops what cannot be reached. */
+function connect(
+  entry: Block, all: readonly RegionBlock[], returnSites: readonly number[], codeBits: 16 | 32 | 64, sources: readonly Block[],
+): Region {
+  const byOffset = new Map(all.map((block) => [block.offset, block]));
+  const successorsOf = (block: RegionBlock): RegionBlock[] => {
+    const last = block.instructions[block.instructions.length - 1];
+    const jumps = jumpsOfHandler(last.handler, codeBits);
+    const offsets: number[] = [];
+    if (jumps.leadsToTarget && last.targetOffset !== undefined) offsets.push(last.targetOffset);
+    if (jumps.leadsToSelf) offsets.push(last.offset);
+    if (jumps.isDynamic && last.handler.form.definition.name === "ret") offsets.push(...returnSites);
+    if (!last.handler.endsBlock) offsets.push(last.nextOffset);
+    return offsets.flatMap((offset) => {
+      const successor = byOffset.get(offset);
+      return successor === undefined || !canEnter(block, successor) ? [] : [successor];
+    });
+  };
+  const blocks: RegionBlock[] = [all[0]];
+  const numbers = new Map<RegionBlock, number>([[all[0], 0]]);
+  for (let index = 0; index < blocks.length; index++) {
+    for (const successor of successorsOf(blocks[index])) {
+      if (numbers.has(successor)) continue;
+      numbers.set(successor, blocks.push(successor) - 1);
+    }
+  }
+  return {
+    entry, blocks, sources,
+    blockAt: new Map(blocks.map(({ offset }, index) => [offset, index])),
+    successors: blocks.map((block) => successorsOf(block).map((successor) => numbers.get(successor)!)),
+    returnSites: returnSites.filter((offset) => numbers.has(byOffset.get(offset)!)),
+    instructionCount: blocks.reduce((sum, { instructions }) => sum + instructions.length, 0),
+  };
+}
+
+/** The entry's page is known to be the one that was compiled; others are asked of the jump cache, which knows decoded blocks only. */
+export function needsGuard(from: RegionBlock, to: RegionBlock): boolean {
+  return to.page !== 0 && to.page !== from.page;
+}
+
+function canEnter(from: RegionBlock, to: RegionBlock): boolean {
+  return !needsGuard(from, to) || to.header !== 0;
+}

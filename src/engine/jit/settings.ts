@@ -1,0 +1,52 @@
+/** When and how much the JIT compiles. */
+import { UserError } from "../../base/errors.ts";
+
+export interface JitSettings {
+  /** Entries of a block until it is compiled; 0: never. */
+  readonly threshold: number;
+  readonly maximumBlocks: number;
+  readonly maximumInstructions: number;
+  /** Regions that are compiled together. */
+  readonly batch: number;
+  /** Bounds of what is kept: beyond them the oldest modules go. */
+  readonly maximumModules: number;
+  readonly maximumCodeBytes: number;
+  /** Throws away a module at random now and then, for tests: the seed. */
+  readonly evictionSeed?: number;
+}
+
+export const standardJit: JitSettings = {
+  threshold: 2000, maximumBlocks: 8, maximumInstructions: 200, batch: 8, maximumModules: 2000, maximumCodeBytes: 48 << 20,
+};
+
+const named: Readonly<Record<string, JitSettings>> = {
+  on: standardJit,
+  off: { ...standardJit, threshold: 0 },
+  /** Compiles at the first entry. */
+  forced: { ...standardJit, threshold: 1, batch: 1 },
+  /** Regions of one block. */
+  tiny: { ...standardJit, threshold: 1, batch: 1, maximumBlocks: 1 },
+  /** Regions as large as they get, some thrown away at random. */
+  huge: { ...standardJit, threshold: 1, batch: 1, maximumBlocks: 256, maximumInstructions: 4000, evictionSeed: 1 },
+};
+
+export const jitNames: readonly string[] = Object.keys(named);
+
+/** Settings by name: on, off, forced, tiny, huge. */
+export function jitSettingsNamed(name: string): JitSettings {
+  const settings = named[name];
+  if (settings === undefined) throw new UserError("BAD_ARGUMENT", `There is no JIT setting "${name}": use one of ${jitNames.join(", ")}.`);
+  return settings;
+}
+
+let defaults: JitSettings = standardJit;
+
+/** What processors are made with that are not told otherwise. */
+export function defaultJitSettings(): JitSettings {
+  return defaults;
+}
+
+/** For whole test suites under a forced or disabled JIT. */
+export function setDefaultJitSettings(settings: JitSettings): void {
+  defaults = settings;
+}

@@ -2,6 +2,9 @@
  * Boots the operating systems and tools of others, unmodified, and looks at what they say.
  * Usage: npm run test:guests [-- --json] [--only NAME,…]. The exit status is 1 when a guest fails.
  */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Vm, type GuestName, type VmOptions } from "../src/api/index.ts";
@@ -61,6 +64,36 @@ async function runMemtest(signal: AbortSignal): Promise<string> {
   return await waitForScreen(vm, /Pass:\s+[1-9].*Errors: 0/, signal, /Errors: +[1-9]/);
 }
 
+/** Two clones of a booted system go on apart from each other, and their kernels know that they are copies. */
+async function runClones(signal: AbortSignal): Promise<string> {
+  const directory = mkdtempSync(join(tmpdir(), "ringmaster-clones-"));
+  try {
+    const path = join(directory, "booted.rmsnap");
+    await using original = await Vm.create({ guest: "cloud-6.12" });
+    await original.boot({ until: prompt, signal });
+    await original.snapshot(path);
+    const clones = await Vm.restore(path, { fork: 2 });
+    try {
+      const seen: string[] = [];
+      for (const [index, clone] of clones.entries()) {
+        const { output } = await clone.exec(`echo ${index} >> /tmp/mine; cat /tmp/mine; cat /proc/sys/kernel/random/uuid; dmesg | grep 'virtual machine fork'`, { signal });
+        const [mine, uuid, message] = output.trim().split("\n");
+        if (mine !== String(index)) throw new Error(`clone ${index} sees what another one wrote: ${mine}`);
+        if (message === undefined) throw new Error(`clone ${index} was not told that it is one: ${output}`);
+        seen.push(uuid, clone.generationId ?? "");
+      }
+      const { output } = await original.exec("cat /tmp/mine || echo nothing; dmesg | grep -c 'virtual machine fork'", { signal });
+      if (output.trim().split("\n").slice(-2).join(" ") !== "nothing 0") throw new Error(`the original sees its clones: ${output}`);
+      if (new Set([...seen, original.generationId]).size !== 5) throw new Error("the clones' random numbers or generation IDs are the same");
+      return "crng reseeded due to virtual machine fork, in both";
+    } finally {
+      for (const clone of clones) await clone.stop();
+    }
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
 function shell(name: GuestName, shows: string, limitSeconds: number, more: VmOptions = {}): GuestTest {
   return { name, shows, limitSeconds, run: (signal) => runShell({ guest: name as "cloud-6.1", ...more }, signal) };
 }
@@ -72,6 +105,7 @@ const tests: readonly GuestTest[] = [
   shell("686-6.1", "Debian's 32-bit kernel, 32-bit boot protocol, 32-bit userland", 400),
   shell("disk-bios", "SeaBIOS, GRUB, root on virtio-blk (ext4)", 240),
   shell("disk-efi", "OVMF, GRUB, root on virtio-blk (ext4)", 600),
+  { name: "clones", shows: "a snapshot of cloud-6.12, forked twice", limitSeconds: 240, run: runClones },
   { name: "memtest86+", shows: "first pass over 64 MiB", limitSeconds: 900, run: runMemtest },
 ];
 

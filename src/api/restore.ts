@@ -23,6 +23,8 @@ export interface RestoreOptions {
    * written. Disks that the machine wrote to directly get an overlay.
    */
   readonly fork?: number;
+  /** The machine was moved and not copied: the guest is not told, and its VM generation ID stays. Default false. */
+  readonly keepGenerationId?: boolean;
   /** Where disk images are now, in the machine's order, when they have been moved. */
   readonly disks?: readonly string[];
   /** The machine is stopped after this many milliseconds of the host's time. */
@@ -81,7 +83,7 @@ function buildParts(snapshot: Snapshot, options: RestoreOptions, openFiles: RawD
     },
     clock, random, disks, cdrom, openFiles, kernel: undefined,
     saved: {
-      snapshot, bootProtocol: machine.bootProtocol,
+      snapshot, bootProtocol: machine.bootProtocol, isCopy: options.keepGenerationId !== true,
       machine: {
         components: saved,
         fillStorage: (instance) => instance.fillStorage({

@@ -46,8 +46,10 @@ describe("a machine", () => {
     expect(copy.bootProtocol).toBe("multiboot1");
     expect(copy.retiredInstructions).toBeGreaterThan(0);
     await tell(copy, "Y", "abY");
-    await using again = await Vm.restore(path, { accel: "soft" });
+    await using again = await Vm.restore(path, { accel: "soft", keepGenerationId: true });
     await tell(again, "Z", "abZ");
+    expect(again.generationId).toBe(vm.generationId);
+    expect(copy.generationId).not.toBe(vm.generationId);
   });
 
   it("has clones that see nothing of each other", async () => {
@@ -56,6 +58,7 @@ describe("a machine", () => {
     await vm.snapshot(path);
     const clones = await Vm.restore(path, { fork: 4 });
     expect(clones).toHaveLength(4);
+    expect(new Set([vm, ...clones].map(({ generationId }) => generationId)).size).toBe(5);
     await Promise.all(clones.map((clone, index) => tell(clone, String(index), `root${index}`)));
     await Promise.all(clones.map((clone, index) => tell(clone, "!", `root${index}!`)));
     for (const clone of clones) await clone.stop();
@@ -175,7 +178,7 @@ describe("disks", () => {
       machine: {
         memorySizeBytes: 0, cpu: "", timeStampFrequencyHz: 1, nsPerInstruction: undefined, randomState: undefined, startEpochMs: 0, firmwareBytes: undefined,
         vgaBiosBytes: undefined, disks: [], cdrom: undefined, bootProtocol: undefined,
-        devices: { serialPorts: 0, hpet: false, rtc: false, keyboard: false, vga: false, random: false },
+        devices: { serialPorts: 0, hpet: false, rtc: false, keyboard: false, vga: false, random: false, generationId: false },
       },
     };
     let overlay = new OverlayDisk(base);

@@ -34,7 +34,15 @@ export interface VmParts {
   /** What a new machine starts with, when it is not firmware. */
   readonly kernel: PreparedKernel | undefined;
   /** What a restored machine goes on from. */
-  readonly saved: { readonly machine: SavedMachine; readonly snapshot: Snapshot; readonly bootProtocol: BootProtocol | undefined } | undefined;
+  readonly saved: SavedParts | undefined;
+}
+
+interface SavedParts {
+  readonly machine: SavedMachine;
+  readonly snapshot: Snapshot;
+  readonly bootProtocol: BootProtocol | undefined;
+  /** The guest is to learn that it is one. */
+  readonly isCopy: boolean;
 }
 
 const deterministicEpochMs = Date.UTC(2025, 0, 1);

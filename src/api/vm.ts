@@ -1,6 +1,8 @@
 /** A virtual machine for programs: create, boot, talk to its console, wait for its end. */
+import { randomBytes } from "node:crypto";
 import { UserError } from "../base/errors.ts";
 import type { BootProtocol } from "../boot/contract.ts";
+import { formatGenerationId, generationIdBytes } from "../devices/acpi/vm-generation-id/index.ts";
 import { textLines } from "../devices/display/vga/index.ts";
 import type { DiskFailure } from "../devices/disk/contract.ts";
 import { MachineRunner } from "../host/node/runner.ts";
@@ -99,7 +101,10 @@ export class Vm implements AsyncDisposable {
       onDebugConsole: (byte) => this.#debugBytes.push(byte),
       onDiskFailure: (failure) => this.#events.emit("disk", failure),
     }, accelerator, parts.saved?.machine);
-    if (parts.saved !== undefined) this.#startNotes(parts.saved.snapshot.manifest.id);
+    if (parts.saved !== undefined) {
+      this.#startNotes(parts.saved.snapshot.manifest.id);
+      if (parts.saved.isCopy) this.#machine.board.generationId?.change(randomBytes(generationIdBytes));
+    }
     this.#runner = new MachineRunner(this.#machine, () => this.#flush());
     if (parts.kernel !== undefined) load(this.#machine, parts.kernel, config.devices.vga);
     this.#runner.ended.then((end) => this.#end(end), (error: unknown) => this.#fail(error));
@@ -172,6 +177,12 @@ export class Vm implements AsyncDisposable {
   /** By which protocol the kernel was started; undefined for a machine that starts firmware. */
   get bootProtocol(): BootProtocol | undefined {
     return this.#machine.bootImage?.protocol ?? this.#parts.saved?.bootProtocol;
+  }
+
+  /** The machine's generation ID, a GUID: another one in every machine that goes on from a snapshot. */
+  get generationId(): string | undefined {
+    const device = this.#machine.board.generationId;
+    return device === undefined ? undefined : formatGenerationId(device.state.id);
   }
 
   /** Instructions retired since power-on. */

@@ -40,6 +40,8 @@ export const ecamSizeBytes = 0x1000_0000;
 export const ioApicBase = 0xfec0_0000;
 export const hpetBase = 0xfed0_0000;
 export const localApicBase = 0xfee0_0000;
+/** Read-only memory with the generation ID. */
+export const generationIdBase = 0xfef0_0000;
 export const flashBase = 0xfffc_0000;
 
 const fixedReservations: readonly MemoryRegion[] = [
@@ -47,6 +49,7 @@ const fixedReservations: readonly MemoryRegion[] = [
   { address: ioApicBase, sizeBytes: 0x1000, kind: "reserved" },
   { address: 0xfed1_c000, sizeBytes: 0x4000, kind: "reserved" },
   { address: localApicBase, sizeBytes: 0x1000, kind: "reserved" },
+  { address: generationIdBase, sizeBytes: 0x1000, kind: "reserved" },
   { address: flashBase, sizeBytes: 0x4_0000, kind: "reserved" },
 ];
 

@@ -4,7 +4,8 @@ import { UserError } from "../base/errors.ts";
 import type { Shape } from "../base/shape.ts";
 import type { AcpiBoard } from "../boot/acpi/board.ts";
 import { defaultPowerManagement } from "../boot/acpi/board.ts";
-import { hpetBase, ioApicBase, localApicBase, type MemoryMap } from "../boot/memory-map.ts";
+import { generationIdBase, hpetBase, ioApicBase, localApicBase, type MemoryMap } from "../boot/memory-map.ts";
+import { generationChangeEvent, vmGenerationId, type VmGenerationId } from "../devices/acpi/vm-generation-id/index.ts";
 import { pmBlock, type PmBlockDevice } from "../devices/acpi/pm-block/index.ts";
 import { DispatchBus, portSpaceBytes } from "../devices/bus.ts";
 import type { VirtualClock } from "../devices/clock.ts";
@@ -44,6 +45,8 @@ export interface BoardWires {
   readonly memoryMap: MemoryMap;
   /** Where reads of a shadow area go when they do not go to RAM: offset of the firmware's copy, if any. */
   firmwareOffset(address: number): number | undefined;
+  /** Puts the generation ID into memory at its place. */
+  placeGenerationId(id: Uint8Array): void;
   /** INTR of the interrupt controllers, towards LINT0. */
   readonly interruptOutput: IrqLine;
   onEnd(end: MachineEnd): void;
@@ -84,6 +87,7 @@ export class Board {
   readonly fwCfg: FwCfg;
   readonly vga: VgaDevice | undefined;
   readonly keyboard: ReturnType<typeof i8042.create> | undefined;
+  readonly generationId: VmGenerationId | undefined;
   readonly devices: BoardDevice[] = [];
   readonly #config: MachineConfig;
 
@@ -132,6 +136,12 @@ export class Board {
       sciLine: defaultPowerManagement.sciInterrupt,
       onPowerOff: () => wires.onEnd({ kind: "poweroff" }),
     });
+    if (config.devices.generationId) {
+      this.generationId = add(vmGenerationId, {
+        fillRandom: (target) => config.fillRandom(target), place: (id) => wires.placeGenerationId(id),
+        onChange: () => this.power.block.raiseGpe(generationChangeEvent),
+      });
+    }
     this.serialPorts = serialPortPlaces.slice(0, config.devices.serialPorts).map((place, port) =>
       add(uart16550, {
         ...place, transmit: (byte) => config.onSerial(port, byte), receiveReady: () => config.onSerialReady?.(port),
@@ -199,6 +209,7 @@ export class Board {
       hasRtc: devices.rtc,
       hasVga: devices.vga,
       ...(devices.hpet ? { hpetBase } : {}),
+      ...(devices.generationId ? { generationId: { address: generationIdBase, event: generationChangeEvent } } : {}),
     };
   }
 

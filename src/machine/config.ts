@@ -52,6 +52,8 @@ export interface DeviceSelection {
   readonly keyboard: boolean;
   readonly vga: boolean;
   readonly random: boolean;
+  /** By which the guest sees that it was copied. */
+  readonly generationId: boolean;
   /** Port of isa-debug-exit, if any. */
   readonly debugExitPort?: number;
   /** Port of the debug console, if any. */
@@ -59,7 +61,7 @@ export interface DeviceSelection {
 }
 
 export const defaultDevices: DeviceSelection = {
-  serialPorts: 2, hpet: true, rtc: true, keyboard: true, vga: false, random: true, debugExitPort: 0xf4, debugConsolePort: 0x402,
+  serialPorts: 2, hpet: true, rtc: true, keyboard: true, vga: false, random: true, generationId: true, debugExitPort: 0xf4, debugConsolePort: 0x402,
 };
 
 /** How a machine came to its end. */

@@ -14,6 +14,7 @@ interface Socket {
 
 export class Execution {
   readonly #options: AcceleratorOptions;
+  readonly #memorySizeBytes: number;
   readonly #sockets: Socket[] = [];
   /** By range; a later one lies on top of earlier ones. */
   readonly #mappings: Map<string, MemoryMapping> = new Map();
@@ -26,11 +27,15 @@ export class Execution {
   /** Pages written since somebody wanted to know, without those that the accelerator has not told of yet. */
   #writtenPages: Uint8Array | undefined;
 
-  /** @throws UserError BAD_MEMORY_SIZE, BAD_CONFIG. */
-  constructor(accelerator: Accelerator, options: AcceleratorOptions, retiredBefore: number) {
-    checkStorage(accelerator, options);
+  /**
+   * `memorySizeBytes` of the storage are RAM; `retiredInstructions` were retired before.
+   * @throws UserError BAD_MEMORY_SIZE, BAD_CONFIG.
+   */
+  constructor(accelerator: Accelerator, options: AcceleratorOptions, { memorySizeBytes, retiredInstructions }: { readonly memorySizeBytes: number; readonly retiredInstructions: number }) {
     this.#options = options;
-    this.#retiredBefore = retiredBefore;
+    this.#memorySizeBytes = memorySizeBytes;
+    this.#retiredBefore = retiredInstructions;
+    this.#checkStorage(accelerator);
     this.#instance = accelerator.create(options);
   }
 
@@ -80,7 +85,7 @@ export class Execution {
     this.#instance.fillStorage(source);
   }
 
-  /** Bytes at an offset of storage, before anything runs. */
+  /** Bytes at an offset of storage that is no RAM, outside of `run`. */
   writeStorage(offset: number, bytes: Uint8Array): void {
     this.#instance.storage.set(bytes, offset);
   }
@@ -115,7 +120,7 @@ export class Execution {
    */
   moveTo(accelerator: Accelerator): void {
     const options = this.#options, previous = this.#instance;
-    checkStorage(accelerator, options);
+    this.#checkStorage(accelerator);
     checkTimeStampFrequency(accelerator, options.timeStampFrequencyHz);
     const states = this.#processors.map((processor) => processor.getState());
     const retired = this.retiredInstructions, writtenPages = this.writtenPages();
@@ -135,6 +140,13 @@ export class Execution {
     this.#processors = processors;
     this.#retiredBefore = retired;
     previous.close();
+  }
+
+  #checkStorage(accelerator: Accelerator): void {
+    const { storageBytes } = this.#options, memorySizeBytes = this.#memorySizeBytes;
+    if (storageBytes <= accelerator.maximumStorageBytes) return;
+    const maximumMib = Math.floor((accelerator.maximumStorageBytes - (storageBytes - memorySizeBytes)) / 0x10_0000);
+    throw new UserError("BAD_MEMORY_SIZE", `${memorySizeBytes / 0x10_0000} MiB of memory is more than the ${accelerator.name} accelerator can give: at most ${maximumMib} MiB`);
   }
 
   #fillFrom(previous: AcceleratorInstance, instance: AcceleratorInstance): void {
@@ -159,12 +171,6 @@ export function checkTimeStampFrequency(accelerator: Accelerator, wantedHz: numb
   const frequencyHz = accelerator.timeStampFrequencyHz(wantedHz);
   if (frequencyHz === wantedHz) return;
   throw new UserError("BAD_CONFIG", `This machine's time stamp counter runs at ${wantedHz / 1e6} MHz, and this host's cannot: its processor has no TSC scaling, and counts at ${frequencyHz / 1e6} MHz. Use --accel soft, which can.`);
-}
-
-function checkStorage(accelerator: Accelerator, { storageBytes }: AcceleratorOptions): void {
-  if (storageBytes <= accelerator.maximumStorageBytes) return;
-  const maximumMib = Math.floor(accelerator.maximumStorageBytes / 0x10_0000);
-  throw new UserError("BAD_MEMORY_SIZE", `${Math.floor(storageBytes / 0x10_0000)} MiB of memory is more than the ${accelerator.name} accelerator can give: at most ${maximumMib} MiB`);
 }
 
 function isZero(words: Int32Array): boolean {

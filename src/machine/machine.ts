@@ -6,7 +6,7 @@ import { invariant, UserError } from "../base/errors.ts";
 import { count, finite, object, type RegionSink, type Shape, signed } from "../base/shape.ts";
 import { createAcpiFiles, layOutAcpiTables } from "../boot/acpi/layout.ts";
 import { generalRegisterNames, type BootImage } from "../boot/contract.ts";
-import { createMemoryMap, encodeE820, type MemoryMap } from "../boot/memory-map.ts";
+import { createMemoryMap, encodeE820, generationIdBase, type MemoryMap } from "../boot/memory-map.ts";
 import { DispatchBus, memorySpaceBytes } from "../devices/bus.ts";
 import { VirtualClock } from "../devices/clock.ts";
 import type { GuestMemory } from "../devices/contract.ts";
@@ -30,6 +30,7 @@ export type SliceResult =
 
 const defaultTimeStampFrequencyHz = 1_000_000_000;
 const firmwareEnd = 0x1_0000_0000;
+const generationIdSizeBytes = 0x1000;
 const lowFirmwareEnd = 0x10_0000;
 const lowFirmwareBytes = 0x2_0000;
 /** Instructions of one call into a processor in real-time mode, before its speed is known. */
@@ -111,20 +112,26 @@ export class Machine {
     this.timeStampFrequencyHz = accelerator.timeStampFrequencyHz(config.timeStampFrequencyHz ?? defaultTimeStampFrequencyHz);
     this.model = createCpuModel(config.cpu, { tscFrequencyHz: this.timeStampFrequencyHz, apicId: 0, processors: 1 });
     const memoryBus = new DispatchBus(memorySpaceBytes);
+    // RAM, firmware, and a granule for the generation ID.
     this.#execution = new Execution(accelerator, {
-      storageBytes: config.memorySizeBytes + firmwareBytes, processorCount: 1, memoryBus, model: this.model,
+      storageBytes: config.memorySizeBytes + firmwareBytes + storageGranuleBytes, processorCount: 1, memoryBus, model: this.model,
       timeStampFrequencyHz: this.timeStampFrequencyHz,
-    }, time?.retiredInstructions ?? 0);
+    }, { memorySizeBytes: config.memorySizeBytes, retiredInstructions: time?.retiredInstructions ?? 0 });
     this.#firmwareOffset = config.memorySizeBytes;
     for (const { address, sizeBytes, ramOffset } of this.memoryMap.ram) {
       this.#execution.map({ address, sizeBytes, readOffset: ramOffset, writeOffset: ramOffset });
     }
     this.#execution.map({ address: 0xa_0000, sizeBytes: 0x2_0000, readOffset: undefined, writeOffset: undefined });
     this.#placeFirmware();
+    const generationIdOffset = config.memorySizeBytes + firmwareBytes;
+    if (config.devices.generationId) {
+      this.#execution.map({ address: generationIdBase, sizeBytes: generationIdSizeBytes, readOffset: generationIdOffset, writeOffset: undefined });
+    }
     saved?.fillStorage(this.#execution);
     this.board = new Board(config, {
       map: (mapping) => this.#execution.map(mapping), memory: this.guestMemory(), clock: this.clock, memoryMap: this.memoryMap,
       firmwareOffset: (address) => this.#lowFirmwareOffset(address),
+      placeGenerationId: (id) => this.#execution.writeStorage(generationIdOffset, id),
       interruptOutput: { set: (level) => this.#apics[0]?.setLint(0, level) },
       onEnd: (end) => this.#finish(end),
       onReset: (kind) => this.#requestReset(kind),

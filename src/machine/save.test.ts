@@ -168,7 +168,7 @@ describe("every device", () => {
     const names = new Set(machineWith([]).board.devices.map(({ name }) => name.replace(/@.*/u, "")));
     expect([...names].toSorted()).toEqual([
       "debugcon", "fw-cfg", "hpet", "i8042", "ich9-ahci", "ich9-lpc-bridge", "ioapic", "isa-debug-exit", "pic", "pit", "pm-block",
-      "q35-host-bridge", "reset-ports", "rtc", "uart16550", "vga", "virtio-block", "virtio-entropy",
+      "q35-host-bridge", "reset-ports", "rtc", "uart16550", "vga", "virtio-block", "virtio-entropy", "vm-generation-id",
     ]);
   });
 

@@ -8,7 +8,7 @@ export type Aml = Uint8Array;
 const op = {
   zero: 0x00, one: 0x01, name: 0x08, bytePrefix: 0x0a, wordPrefix: 0x0b, dwordPrefix: 0x0c, stringPrefix: 0x0d, qwordPrefix: 0x0e,
   scope: 0x10, buffer: 0x11, package: 0x12, method: 0x14, dualName: 0x2e, multiName: 0x2f, extended: 0x5b, local0: 0x60, arg0: 0x68,
-  or: 0x7d, createDwordField: 0x8a, equal: 0x93, if: 0xa0, else: 0xa1, return: 0xa4,
+  or: 0x7d, notify: 0x86, createDwordField: 0x8a, equal: 0x93, if: 0xa0, else: 0xa1, return: 0xa4,
 } as const;
 const extendedOp = { device: 0x82 } as const;
 const nameSegmentBytes = 4;
@@ -121,6 +121,11 @@ export function equal(left: Aml, right: Aml): Aml {
 /** target = left | right */
 export function or(left: Aml, right: Aml, target: Aml): Aml {
   return concatBytes([Uint8Array.of(op.or), left, right, target]);
+}
+
+/** Tells the system of `event` at a device. */
+export function notify(path: string, event: Aml): Aml {
+  return concatBytes([Uint8Array.of(op.notify), nameString(path), event]);
 }
 
 export function createDwordField(source: Aml, byteIndex: Aml, path: string): Aml {

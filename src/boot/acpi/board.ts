@@ -56,6 +56,8 @@ export interface AcpiBoard {
   readonly hasRtc: boolean;
   readonly hasVga: boolean;
   readonly hpetBase?: number;
+  /** Where the generation ID is, and the general-purpose event of its change. */
+  readonly generationId?: { readonly address: number; readonly event: number };
 }
 
 /** Distances from the base of the ACPI registers (Intel ICH9 datasheet, section 13.8.3). */

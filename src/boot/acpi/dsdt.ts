@@ -1,6 +1,6 @@
 /** The differentiated system description table: the devices that an operating system cannot find by looking for them. */
 import {
-  argument, createDwordField, device, eisaId, equal, integer, method, name, nameString, or, otherwise, packageOf, returnValue, scope, string, uuid, when,
+  argument, createDwordField, device, eisaId, equal, integer, method, name, nameString, notify, or, otherwise, packageOf, returnValue, scope, string, uuid, when,
   type Aml,
 } from "./aml.ts";
 import { gpe0SizeBytes, powerManagementOffsets, powerManagementSizeBytes, type AcpiBoard, type AcpiPci } from "./board.ts";
@@ -11,6 +11,8 @@ const anyFunction = 0xffff;
 const pciHostBridgeControlUuid = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
 const unrecognizedUuidMask = 0x04;
 const ecamBytesPerBus = 0x10_0000;
+/** What the device is notified of. */
+const generationChanged = 0x80;
 
 function isaDevice(path: string, identifier: string, resources: Aml, uniqueId?: number): Aml {
   return device(path,
@@ -81,6 +83,19 @@ function boardResources(board: AcpiBoard): Aml {
     )));
 }
 
+/** Microsoft, "Virtual Machine Generation ID": systems find it by its compatible ID, and its bytes by the package ADDR. */
+function generationId({ address, event }: NonNullable<AcpiBoard["generationId"]>): Aml[] {
+  const handler = `_E${event.toString(16).toUpperCase().padStart(2, "0")}`;
+  return [
+    scope("\\_SB", device("VGEN",
+      name("_HID", string("RING0001")),
+      name("_CID", string("VM_Gen_Counter")),
+      name("_DDN", string("VM_Gen_Counter")),
+      name("ADDR", packageOf([integer(address % 2 ** 32), integer(Math.floor(address / 2 ** 32))])))),
+    scope("\\_GPE", method(handler, 0, notify("\\_SB.VGEN", integer(generationChanged)))),
+  ];
+}
+
 /** The table's definition block, without the table header. */
 export function createDefinitionBlock(board: AcpiBoard): Aml[] {
   const { softOffSleepType } = board.powerManagement;
@@ -96,6 +111,7 @@ export function createDefinitionBlock(board: AcpiBoard): Aml[] {
       ...board.processors.map((_, index) => device(`C${index.toString(16).toUpperCase().padStart(3, "0")}`,
         name("_HID", string("ACPI0007")),
         name("_UID", integer(index))))),
+    ...(board.generationId === undefined ? [] : generationId(board.generationId)),
     name("\\_S5", packageOf([integer(softOffSleepType), integer(softOffSleepType), integer(0), integer(0)])),
   ];
 }

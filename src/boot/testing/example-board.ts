@@ -20,4 +20,5 @@ export const exampleBoard: AcpiBoard = {
   hasRtc: true,
   hasVga: false,
   hpetBase: 0xfed0_0000,
+  generationId: { address: 0xfef0_0000, event: 5 },
 };

@@ -85,7 +85,7 @@ interface CompleteSelection extends Omit<DeviceSelection, "debugExitPort" | "deb
 
 const devicesShape: Shape<DeviceSelection> = mapped(
   openObject<CompleteSelection>({
-    serialPorts: integer(0, 4), hpet: boolean, rtc: boolean, keyboard: boolean, vga: boolean, random: boolean,
+    serialPorts: integer(0, 4), hpet: boolean, rtc: boolean, keyboard: boolean, vga: boolean, random: boolean, generationId: boolean,
     debugExitPort: optional(uint16), debugConsolePort: optional(uint16),
   }),
   ({ debugExitPort, debugConsolePort, ...rest }: DeviceSelection): CompleteSelection => ({ ...rest, debugExitPort, debugConsolePort }),

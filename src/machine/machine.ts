@@ -9,7 +9,7 @@ import { generalRegisterNames, type BootImage } from "../boot/contract.ts";
 import { createMemoryMap, encodeE820, generationIdBase, type MemoryMap } from "../boot/memory-map.ts";
 import { DispatchBus, memorySpaceBytes } from "../devices/bus.ts";
 import { VirtualClock } from "../devices/clock.ts";
-import type { GuestMemory } from "../devices/contract.ts";
+import type { GuestMemory, Timer } from "../devices/contract.ts";
 import { FwCfgItem } from "../devices/firmware/fw-cfg/fw-cfg.ts";
 import { LocalApic, localApicStateShape, localApicStateVersion } from "../devices/irq/local-apic/index.ts";
 import type { Mapping } from "../devices/contract.ts";
@@ -189,6 +189,7 @@ export class Machine {
   #processorBus(apic: LocalApic): ProcessorBus {
     const { ports } = this.board;
     const random = new BigUint64Array(1);
+    let alarm: Timer | undefined;
     return {
       portRead: (port, sizeBytes) => ports.read(port, sizeBytes),
       portWrite: (port, sizeBytes, value) => ports.write(port, sizeBytes, value),
@@ -204,6 +205,12 @@ export class Machine {
       random64: () => {
         this.#config.fillRandom(new Uint8Array(random.buffer));
         return random[0];
+      },
+      endOfInterrupt: () => apic.endOfInterrupt(),
+      setAlarm: (counter, ring) => {
+        alarm?.cancel();
+        // A nanosecond later than computed, so that the counter has surely come to it.
+        alarm = counter === undefined ? undefined : this.clock.at(this.#timeOfTimeStamp(counter, undefined) + 1, ring);
       },
     };
   }

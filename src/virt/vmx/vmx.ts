@@ -288,6 +288,8 @@ export class Vmx implements Virtualization, ExitSink {
     const { vector, type, deliversErrorCode } = parseInterruption(vmcs.get32(Field.entryInterruptionInformation));
     const isByInstruction = type >= InterruptionType.softwareInterrupt;
     this.#events.activity = ActivityState.active;
+    // Whatever becomes of its delivery.
+    if (type === InterruptionType.nmi) this.#p.state.set32(layout.nmiBlocked, 1);
     deliverEvent(this.#p, {
       vector, kind: eventKinds[type], isInjected: true,
       errorCode: deliversErrorCode ? vmcs.get32(Field.entryExceptionErrorCode) : undefined,
@@ -337,7 +339,7 @@ export class Vmx implements Virtualization, ExitSink {
     this.record({
       reason: ExitReason.exceptionOrNmi, qualification, resumeFlag: "as delivered",
       interruption: encodeInterruption(event.vector, eventTypes[event.kind], hasErrorCode), errorCode: event.errorCode ?? 0,
-      instructionLength: event.instructionLength ?? 0,
+      ...(event.instructionLength === undefined ? {} : { instructionLength: event.instructionLength }),
     });
     return true;
   }

@@ -108,6 +108,11 @@ export class LocalApic implements RegisterBlock, Device<LocalApicState> {
     return this.state.spuriousVector & 0xff;
   }
 
+  /** A write to the EOI register, in whatever mode the APIC is. */
+  endOfInterrupt(): void {
+    this.#endOfInterrupt();
+  }
+
   /** CR8: the upper half of the task priority. */
   getCr8(): number {
     return this.state.taskPriority >> 4;

@@ -54,7 +54,7 @@ function isEventIllegal(vmcb: StateView): boolean {
     case EventType.interrupt: case EventType.nmi: case EventType.software: return false;
     case EventType.exception: {
       const nmiVector = 2, overflowVector = 4, boundVector = 5, longMask = 0x200;
-      const isIn64BitMode = isLongModeWanted(vmcb) && hasBits(vmcb, SaveSegment.cs.attributes, longMask);
+      const isIn64BitMode = isLongModeWanted(vmcb) && (vmcb.get16(SaveSegment.cs.attributes) & longMask) !== 0;
       return vector === nmiVector || vector > 31 || (isIn64BitMode && (vector === overflowVector || vector === boundVector));
     }
     default: return true;

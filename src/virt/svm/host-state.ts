@@ -6,7 +6,7 @@ import { debugControlReset } from "../../isa/system/debug.ts";
 import { refreshSegmentEnds } from "../../isa/system/segments.ts";
 
 const wideFields = [
-  layout.cr0, layout.cr3, layout.cr4, layout.efer, layout.gpr[4], layout.gpr[0], layout.gdtrBase, layout.idtrBase, layout.pat,
+  layout.cr0, layout.cr3, layout.cr4, layout.efer, layout.gpr[4], layout.gpr[0], layout.gdtrBase, layout.idtrBase,
 ] as const;
 const segmentCount = 4;
 

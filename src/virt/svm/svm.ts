@@ -51,6 +51,8 @@ export class Svm implements Virtualization {
   readonly #views = new Map<number, StateView>();
   #vmcb: StateView;
   #hasNestedPaging = false;
+  /** Without nested paging, host and guest share one. */
+  #hostPat = 0n;
   #tscOffset = 0n;
   #extensions = 0;
   /** The global interrupt flag. */
@@ -229,7 +231,10 @@ export class Svm implements Virtualization {
     this.#hasNestedPaging = p.model.hasFeature("npt") && hasNestedPaging(vmcb);
     if (this.#hasNestedPaging) this.#configureNestedPaging(vmcb);
     loadGuest(state, vmcb);
-    if (this.#hasNestedPaging) state.set64(layout.pat, vmcb.get64(Save.guestPat));
+    if (this.#hasNestedPaging) {
+      this.#hostPat = state.get64(layout.pat);
+      state.set64(layout.pat, vmcb.get64(Save.guestPat));
+    }
     this.isGuest = true;
     this.#gif = true;
     state.set32(layout.interception, this.#interception.mask);
@@ -427,7 +432,10 @@ export class Svm implements Virtualization {
     vmcb.set32(Control.interruptState, shadow !== 0 ? interruptShadowMask : 0);
     this.#interrupts.save(vmcb);
     saveGuest(state, vmcb);
-    if (this.#hasNestedPaging) vmcb.set64(Save.guestPat, state.get64(layout.pat));
+    if (this.#hasNestedPaging) {
+      vmcb.set64(Save.guestPat, state.get64(layout.pat));
+      state.set64(layout.pat, this.#hostPat);
+    }
     p.memory.noteRoot(this.#root());
     this.#enterHost();
   }

@@ -2,7 +2,9 @@
 import type { Accelerator } from "../accel/contract.ts";
 import { softAccelerator } from "../accel/soft/index.ts";
 import { UserError } from "../base/errors.ts";
-import type { AcceleratorChoice } from "./options.ts";
+import { kvmAvailability } from "../host/node/kvm/availability.ts";
+import { createCpuModel, defaultCpuModelName } from "../isa/models/index.ts";
+import type { AcceleratorChoice, VmOptions } from "./options.ts";
 
 export interface ChosenAccelerator {
   readonly name: "soft" | "kvm";
@@ -10,16 +12,48 @@ export interface ChosenAccelerator {
   readonly reason: string;
 }
 
-/** @throws UserError ACCELERATOR_UNAVAILABLE, BAD_ARGUMENT. */
-export function chooseAccelerator(choice: AcceleratorChoice): { readonly accelerator: Accelerator; readonly chosen: ChosenAccelerator } {
-  switch (choice) {
-    case "auto":
-      return { accelerator: softAccelerator, chosen: { name: "soft", reason: "this version has no kvm accelerator yet" } };
-    case "soft":
-      return { accelerator: softAccelerator, chosen: { name: "soft", reason: "asked for" } };
-    case "kvm":
-      throw new UserError("ACCELERATOR_UNAVAILABLE", "This version has no kvm accelerator yet: use soft, or auto.");
-    default:
-      throw new UserError("BAD_ARGUMENT", `There is no accelerator "${String(choice)}": use auto, soft or kvm.`);
+interface Choice {
+  readonly accelerator: Accelerator;
+  readonly chosen: ChosenAccelerator;
+}
+
+/** What has a say in the choice. */
+export type AcceleratorWishes = Pick<VmOptions, "accel" | "cpu" | "deterministic">;
+
+const choices: readonly AcceleratorChoice[] = ["auto", "soft", "kvm"];
+
+function soft(reason: string): Choice {
+  return { accelerator: softAccelerator, chosen: { name: "soft", reason } };
+}
+
+interface Obstacle {
+  readonly problem: string;
+  readonly remedy: string;
+}
+
+/** Why this machine cannot run under KVM; undefined when it can. */
+function findObstacle({ cpu = defaultCpuModelName, deterministic = false }: AcceleratorWishes): Obstacle | undefined {
+  if (deterministic) return { problem: "deterministic machines count instructions, which KVM does not", remedy: "take away --deterministic" };
+  const { accelerator, problem = "", remedy = "" } = kvmAvailability();
+  if (accelerator === undefined) return { problem, remedy };
+  const model = createCpuModel(cpu, { tscFrequencyHz: accelerator.timeStampFrequencyHz(1e9), apicId: 0, processors: 1 });
+  const missing = accelerator.missingFeatures(model);
+  if (missing.length === 0) return undefined;
+  const without = [cpu, ...missing.map((name) => `-${name}`)].join(",");
+  return { problem: `this host's KVM cannot give guests ${missing.join(", ")}, which the CPU model has`, remedy: `take them away: --cpu ${without}` };
+}
+
+/** @throws UserError ACCELERATOR_UNAVAILABLE, BAD_ARGUMENT, BAD_CONFIG. */
+export function chooseAccelerator(wishes: AcceleratorWishes): Choice {
+  const choice = wishes.accel ?? "auto";
+  if (!choices.includes(choice)) throw new UserError("BAD_ARGUMENT", `There is no accelerator "${String(choice)}": use auto, soft or kvm.`);
+  if (choice === "soft") return soft("asked for");
+  const obstacle = findObstacle(wishes);
+  const { accelerator, probe } = obstacle === undefined ? kvmAvailability() : {};
+  if (accelerator !== undefined) {
+    const figure = `${probe?.loopInstructions ?? 0} instructions in ${(probe?.loopMs ?? 0).toFixed(2)} ms`;
+    return { accelerator, chosen: { name: "kvm", reason: choice === "kvm" ? "asked for" : `the host's virtualization works: ${figure}` } };
   }
+  if (choice === "auto") return soft(obstacle?.problem ?? "");
+  throw new UserError("ACCELERATOR_UNAVAILABLE", `The kvm accelerator cannot be used, because ${obstacle?.problem}: ${obstacle?.remedy}, or use --accel soft.`);
 }

@@ -9,7 +9,7 @@ import { MachineRunner } from "../host/node/runner.ts";
 import type { HostClock } from "../host/node/host-clock.ts";
 import type { MachineEnd } from "../machine/config.ts";
 import { Machine } from "../machine/machine.ts";
-import { chooseAccelerator, type ChosenAccelerator } from "./accelerator.ts";
+import { chooseAccelerator, type AcceleratorWishes, type ChosenAccelerator } from "./accelerator.ts";
 import { CommandOutput } from "./command-output.ts";
 import { ConsoleWatch, type Until } from "./console-watch.ts";
 import { Events } from "./events.ts";
@@ -86,7 +86,7 @@ export class Vm implements AsyncDisposable {
   #debugBytes: number[] = [];
 
   private constructor(parts: VmParts, { accel, timeoutMs }: Pick<VmOptions, "accel" | "timeoutMs">) {
-    const { accelerator, chosen } = chooseAccelerator(accel ?? "auto");
+    const { accelerator, chosen } = chooseAccelerator(wishesOf(parts, accel));
     this.#accelerator = chosen;
     this.#parts = parts;
     this.#clock = parts.clock;
@@ -124,7 +124,7 @@ export class Vm implements AsyncDisposable {
    * @throws UserError with a `code` for anything that the caller can mend: files, sizes, combinations of options.
    */
   static async create(options: VmOptions): Promise<Vm> {
-    chooseAccelerator(options.accel ?? "auto");
+    chooseAccelerator(options);
     memoryBytes(options);
     const prepared = await prepare(options);
     return Vm.#build(newParts(options, prepared), options);
@@ -144,7 +144,7 @@ export class Vm implements AsyncDisposable {
   static async restore(path: string, options: RestoreOptions & { readonly fork: number }): Promise<Vm[]>;
   static async restore(path: string, options?: RestoreOptions & { readonly fork?: undefined }): Promise<Vm>;
   static async restore(path: string, options: RestoreOptions = {}): Promise<Vm | Vm[]> {
-    chooseAccelerator(options.accel ?? "auto");
+    chooseAccelerator(options.accel === undefined ? {} : { accel: options.accel });
     if (options.fork === undefined) return Vm.#build(await restoredParts(path, options), options);
     const clones: Vm[] = [];
     try {
@@ -270,7 +270,7 @@ export class Vm implements AsyncDisposable {
   switchAccelerator(choice: AcceleratorChoice): ChosenAccelerator {
     if (this.#state === "ended") throw new UserError("BAD_ARGUMENT", "The machine has ended: nothing executes it any more.");
     if (this.#isHeld) throw new UserError("BAD_ARGUMENT", "A snapshot of this machine is being saved: wait for it.");
-    const { accelerator, chosen } = chooseAccelerator(choice);
+    const { accelerator, chosen } = chooseAccelerator(wishesOf(this.#parts, choice));
     this.#hold();
     try {
       this.#machine.switchAccelerator(accelerator);
@@ -448,6 +448,11 @@ export class Vm implements AsyncDisposable {
       signal?.removeEventListener("abort", abort);
     }
   }
+}
+
+/** What a machine needs of an accelerator. */
+function wishesOf({ config }: VmParts, accel: AcceleratorChoice = "auto"): AcceleratorWishes {
+  return { accel, cpu: config.cpu, deterministic: config.clock.mode === "deterministic" };
 }
 
 /** The error for a machine that ended while something was expected of it. */

@@ -1,97 +1,38 @@
 /** `ringmaster doctor`: what of this host Ringmaster can use, and what to do about the rest. */
-import { accessSync, constants, existsSync, statfsSync } from "node:fs";
-import { availableParallelism, freemem, totalmem } from "node:os";
-import { dirname, join } from "node:path";
-import { findProgram } from "../host/node/find-program.ts";
-import { defaultCacheDirectory } from "../host/node/guests/cache.ts";
-import { guestNames } from "../api/choices.ts";
+import { chooseAccelerator } from "../api/index.ts";
+import { aptCheck, cacheCheck, nodeCheck, resourceChecks, webAssemblyCheck } from "./doctor-host-checks.ts";
+import { kvmChecks } from "./doctor-kvm-checks.ts";
 
 export interface DoctorCheck {
   readonly name: string;
-  /** "missing" costs a feature, "failed" means that machines cannot run. */
-  readonly state: "ok" | "missing" | "failed";
+  /** "missing" costs a feature, "failed" means that machines cannot run; "info" is neither good nor bad. */
+  readonly state: "ok" | "info" | "missing" | "failed";
   readonly detail: string;
 }
 
 export interface DoctorReport {
-  readonly accelerator: "soft";
+  /** What `--accel auto` takes, and why. */
+  readonly accelerator: "soft" | "kvm";
+  readonly reason: string;
   readonly checks: readonly DoctorCheck[];
 }
 
-/** Node's types leave WebAssembly to the DOM's. */
-declare const WebAssembly: { validate(bytes: Uint8Array): boolean };
-
-const oldestNode = 24;
-const mebibyte = 2 ** 20;
-
-/** Modules with what the engine needs beyond WebAssembly 2.0: a function that calls itself in tail position, and shared memory. */
-const tailCallModule = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 1, 4, 1, 0x60, 0, 0, 3, 2, 1, 0, 10, 6, 1, 4, 0, 0x12, 0, 0x0b);
-const sharedMemoryModule = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0, 5, 4, 1, 3, 1, 1);
-
-function nodeCheck(): DoctorCheck {
-  const { node, v8 } = process.versions;
-  const isNewEnough = Number(node.split(".")[0]) >= oldestNode;
-  return { name: "Node.js", state: isNewEnough ? "ok" : "failed", detail: `${node}, V8 ${v8}${isNewEnough ? "" : `: install ${oldestNode} or newer`}` };
-}
-
-function webAssemblyCheck(): DoctorCheck {
-  const missing = [["tail calls", tailCallModule], ["shared memory", sharedMemoryModule]] as const;
-  const names = missing.filter(([, bytes]) => !WebAssembly.validate(bytes)).map(([name]) => name);
-  return { name: "WebAssembly", state: names.length === 0 ? "ok" : "failed", detail: names.length === 0 ? "tail calls and shared memory" : `no ${names.join(", ")}: install a newer Node.js` };
-}
-
-function kvmCheck(): DoctorCheck {
-  const path = "/dev/kvm";
-  if (!existsSync(path)) return { name: "KVM", state: "missing", detail: "there is no /dev/kvm; this version would not use it yet" };
-  try {
-    accessSync(path, constants.R_OK | constants.W_OK);
-    return { name: "KVM", state: "missing", detail: "/dev/kvm is there; this version has no kvm accelerator yet, so soft is used" };
-  } catch {
-    return { name: "KVM", state: "missing", detail: "/dev/kvm is there, but not for this user; this version would not use it yet" };
-  }
-}
-
-function aptCheck(): DoctorCheck {
-  const missing = ["apt-get", "apt-cache", "dpkg-deb"].filter((program) => findProgram(program) === undefined);
-  return {
-    name: "apt",
-    state: missing.length === 0 ? "ok" : "missing",
-    detail: missing.length === 0 ? "guests can be fetched from Debian" : `no ${missing.join(", ")}: guests cannot be fetched; use --kernel`,
-  };
-}
-
-function cacheCheck(): DoctorCheck {
-  const directory = defaultCacheDirectory();
-  let existing = directory;
-  while (!existsSync(existing)) existing = dirname(existing);
-  try {
-    accessSync(existing, constants.W_OK);
-  } catch {
-    return { name: "cache", state: "missing", detail: `${directory} cannot be written: set RINGMASTER_CACHE` };
-  }
-  const { bavail, bsize } = statfsSync(existing);
-  const guests = guestNames.filter((name) => existsSync(join(directory, "guests", name)));
-  return { name: "cache", state: "ok", detail: `${directory}, ${Math.floor((bavail * bsize) / mebibyte)} MiB free, guests: ${guests.length === 0 ? "none yet" : guests.join(", ")}` };
-}
-
 export function doctorReport(): DoctorReport {
+  const { chosen } = chooseAccelerator({ accel: "auto" });
   return {
-    accelerator: "soft",
-    checks: [
-      nodeCheck(),
-      webAssemblyCheck(),
-      { name: "processors", state: "ok", detail: String(availableParallelism()) },
-      { name: "memory", state: "ok", detail: `${Math.floor(freemem() / mebibyte)} of ${Math.floor(totalmem() / mebibyte)} MiB free` },
-      kvmCheck(),
-      aptCheck(),
-      cacheCheck(),
-    ],
+    accelerator: chosen.name, reason: chosen.reason,
+    checks: [nodeCheck(), webAssemblyCheck(), ...resourceChecks(), ...kvmChecks(), aptCheck(), cacheCheck()],
   };
 }
 
-export function formatDoctorReport({ accelerator, checks }: DoctorReport): string {
-  const marks = { ok: "ok", missing: "-", failed: "FAILED" };
-  const lines = checks.map(({ name, state, detail }) => `${marks[state].padEnd(7)}${name.padEnd(13)}${detail}`);
-  return `${lines.join("\n")}\n\naccelerator: ${accelerator} (this version has no kvm accelerator yet)\n`;
-}
+const marks = { ok: "ok", info: "", missing: "-", failed: "FAILED" } as const;
+/** SGR parameters: green, none, yellow, red. */
+const colors = { ok: "32", info: "0", missing: "33", failed: "31" } as const;
+const nameWidth = 16;
+const markWidth = 8;
 
+export function formatDoctorReport({ accelerator, reason, checks }: DoctorReport, hasColors: boolean): string {
+  const paint = (text: string, color: string): string => (hasColors ? `\u001b[${color}m${text}\u001b[0m` : text);
+  const lines = checks.map(({ name, state, detail }) => `${paint(marks[state].padEnd(markWidth), colors[state])}${name.padEnd(nameWidth)}${detail}`);
+  return `${lines.join("\n")}\n\naccelerator: ${paint(accelerator, "1")} (${reason})\n`;
+}

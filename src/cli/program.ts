@@ -68,7 +68,7 @@ export function createProgram(streams: Streams, onStatus: (status: number) => vo
     .option("--json", "as JSON")
     .action(async ({ json }: { readonly json?: boolean }) => {
       const report = doctorReport();
-      stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : formatDoctorReport(report));
+      stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : formatDoctorReport(report, stdout.isTTY === true));
       await drained(stdout);
       onStatus(report.checks.some(({ state }) => state === "failed") ? 1 : 0);
     });

@@ -28,7 +28,7 @@ interface Verdict {
 export async function run(guest: string | undefined, flags: RunFlags, streams: Streams): Promise<number> {
   const options = vmOptions(guest, flags);
   const targets = serialTargets(flags);
-  const { chosen } = chooseAccelerator(options.accel ?? "auto");
+  const { chosen } = chooseAccelerator(options);
   const { stdout, stderr } = streams;
   stderr.write(`ringmaster: accelerator: ${chosen.name} (${chosen.reason})\n`);
   const isTerminal = flags.command === undefined && stdout.isTTY === true && stdout.rows !== undefined && stdout.columns !== undefined;

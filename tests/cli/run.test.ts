@@ -1,6 +1,6 @@
 /** Runs that go well: output, exit statuses, files. */
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { exitStatusOfError, internalErrorStatus, signalStatus } from "../../src/cli/exit-status.ts";
 import { launcher, ringmaster, TemporaryDirectory } from "./ringmaster.ts";
@@ -20,7 +20,7 @@ describe("ringmaster run", () => {
   it("gives standard output to the guest, and says on standard error what executes it and why", async () => {
     const { status, stdout, stderr } = await ringmaster(["run", "--kernel", directory.file("says")], { input: "" });
     expect(stdout).toBe("hello from the guest\n");
-    expect(stderr).toBe("ringmaster: accelerator: soft (this version has no kvm accelerator yet)\n");
+    expect(stderr).toMatch(/^ringmaster: accelerator: (?:soft|kvm) \(.+\)\n$/u);
     expect(status).toBe(1);
   });
 
@@ -62,10 +62,24 @@ describe("other verbs", () => {
 
   it("tell about the host as data", async () => {
     const { stdout, status } = await ringmaster(["doctor", "--json"]);
-    const report = JSON.parse(stdout) as { accelerator: string; checks: { name: string }[] };
-    expect(report.accelerator).toBe("soft");
-    expect(report.checks.map(({ name }) => name)).toEqual(["Node.js", "WebAssembly", "processors", "memory", "KVM", "apt", "cache"]);
+    const report = JSON.parse(stdout) as { accelerator: string; reason: string; checks: { name: string }[] };
+    expect(["soft", "kvm"]).toContain(report.accelerator);
+    expect(report.reason).not.toBe("");
+    const names = report.checks.map(({ name }) => name);
+    expect(names.filter((name) => name !== "capabilities" && name !== "probe")).toEqual([
+      "Node.js", "WebAssembly", "processors", "memory", "processor", "virtualization", "firmware", "KVM module", "KVM", "IOMMU", "apt", "cache",
+    ]);
     expect(status).toBe(0);
+  });
+
+  it("tell why PVM is not used", async (context) => {
+    context.skip(!existsSync("/sys/module/kvm_pvm"), "skipped: this host has no PVM");
+    const { stdout } = await ringmaster(["doctor"]);
+    expect(stdout).toMatch(/KVM here is PVM, which emulates a guest's kernel mode: \d+ instructions took [\d.]+ ms/u);
+    expect(stdout).toContain("accelerator: soft (KVM here is PVM");
+    const { status, stderr } = await ringmaster(["run", "--accel", "kvm", "--kernel", directory.file("says")]);
+    expect(status).toBe(exitStatusOfError.ACCELERATOR_UNAVAILABLE);
+    expect(stderr).toMatch(/cannot be used, because KVM here is PVM.*: use a host with VT-x or AMD-V.*, or use --accel soft/u);
   });
 
   it("show help with examples", async () => {

@@ -82,28 +82,27 @@ const filterRanges = [
   { base: 0xc000_0080, count: 8 }, { base: 0xc000_0100, count: 8 },
 ] as const;
 
-/** struct kvm_msr_filter: everything exits but `kernelMsrs`. The bitmaps must live until the filter has been set. */
-export function msrFilter(calls: HostCalls): { readonly filter: DataView<ArrayBuffer>; readonly bitmaps: readonly Uint8Array[] } {
-  const filter = new DataView(new ArrayBuffer(Size.msrFilter));
-  filter.setUint32(0, MsrFilterFlag.defaultDenyMask, true);
+/** struct kvm_msr_filter: everything exits but `kernelMsrs`. Its bitmaps lie behind it. */
+export function msrFilter(calls: HostCalls): DataView<ArrayBuffer> {
   const passes = [
     { flag: MsrFilterFlag.readMask, registers: [...kernelMsrs.readAndWrite, ...kernelMsrs.read] as readonly number[] },
     { flag: MsrFilterFlag.writeMask, registers: kernelMsrs.readAndWrite as readonly number[] },
   ];
-  const bitmaps: Uint8Array[] = [];
-  for (const { flag, registers } of passes) {
-    for (const { base, count } of filterRanges) {
-      const inside = registers.filter((index) => index >= base && index < base + count);
-      if (inside.length === 0) continue;
-      const bitmap = new Uint8Array(new ArrayBuffer(8));
-      for (const index of inside) bitmap[0] |= 1 << (index - base);
-      const at = 8 + bitmaps.length * 24;
-      bitmaps.push(bitmap);
-      filter.setUint32(at, flag, true);
-      filter.setUint32(at + 4, count, true);
-      filter.setUint32(at + 8, base, true);
-      filter.setBigUint64(at + 16, calls.addressOf(bitmap), true);
-    }
-  }
-  return { filter, bitmaps };
+  const ranges = passes.flatMap(({ flag, registers }) => filterRanges.flatMap(({ base, count }) => {
+    const bits = registers.filter((index) => index >= base && index < base + count).reduce((set, index) => set | (1 << (index - base)), 0);
+    return bits === 0 ? [] : [{ flag, base, count, bits }];
+  }));
+  const filter = new DataView(new ArrayBuffer(Size.msrFilter + 8 * ranges.length));
+  // SAFETY: the bitmaps' addresses are inside of the structure's own buffer, which the request holds on to.
+  const bitmaps = calls.addressOf(new Uint8Array(filter.buffer)) + BigInt(Size.msrFilter);
+  filter.setUint32(0, MsrFilterFlag.defaultDenyMask, true);
+  ranges.forEach(({ flag, base, count, bits }, index) => {
+    const at = 8 + index * 24;
+    filter.setUint32(at, flag, true);
+    filter.setUint32(at + 4, count, true);
+    filter.setUint32(at + 8, base, true);
+    filter.setBigUint64(at + 16, bitmaps + BigInt(8 * index), true);
+    filter.setUint8(Size.msrFilter + 8 * index, bits);
+  });
+  return filter;
 }

@@ -20,8 +20,12 @@ const neededCapabilities = [
 ] as const;
 
 export interface KvmProblem {
-  /** For people: what is wrong, and what to do. */
+  /** The device file is not there at all. */
+  readonly isAbsent: boolean;
+  /** For people: what is wrong. */
   readonly problem: string;
+  /** What to do about it. */
+  readonly remedy: string;
 }
 
 export class KvmDevice {
@@ -43,11 +47,11 @@ export class KvmDevice {
 
   static open(calls: HostCalls): KvmDevice | KvmProblem {
     const descriptor = calls.openDevice(kvmPath);
-    if (descriptor < 0) return { problem: openProblem(-descriptor) };
+    if (descriptor < 0) return { ...openProblem(-descriptor), isAbsent: descriptor === -ErrorNumber.ENOENT };
     const problem = usageProblem(calls, descriptor);
     if (problem !== undefined) {
       calls.close(descriptor);
-      return { problem };
+      return { ...problem, isAbsent: false };
     }
     return new KvmDevice(calls, descriptor);
   }
@@ -104,25 +108,31 @@ export class KvmDevice {
   }
 }
 
-function openProblem(error: number): string {
+type Trouble = Pick<KvmProblem, "problem" | "remedy">;
+
+function openProblem(error: number): Trouble {
   switch (error) {
     case ErrorNumber.ENOENT:
+      return { problem: `there is no ${kvmPath}`, remedy: "load the module kvm_intel or kvm_amd" };
     case ErrorNumber.ENODEV:
-      return `there is no ${kvmPath}: load the module kvm_intel or kvm_amd; in a virtual machine its host has to allow nested virtualization; on real hardware the firmware must have VT-x or AMD-V switched on`;
+      return { problem: `${kvmPath} has no driver behind it`, remedy: "load the module kvm_intel or kvm_amd" };
     case ErrorNumber.EACCES:
     case ErrorNumber.EPERM:
-      return `${kvmPath} is not for this user: add the user to the group that owns it (often kvm), or run as root; a container needs --device ${kvmPath}`;
+      return {
+        problem: `${kvmPath} is not for this user`,
+        remedy: `add the user to the group that owns it (often kvm), or run as root; a container needs --device ${kvmPath}`,
+      };
     case ErrorNumber.EBUSY:
-      return `${kvmPath} is busy: another hypervisor has the processor's virtualization`;
+      return { problem: `${kvmPath} is busy`, remedy: "end the other hypervisor, which has the processor's virtualization" };
     default:
-      return `${kvmPath} does not open (error ${error})`;
+      return { problem: `${kvmPath} does not open (error ${error})`, remedy: "look at the kernel's log" };
   }
 }
 
-function usageProblem(calls: HostCalls, descriptor: number): string | undefined {
+function usageProblem(calls: HostCalls, descriptor: number): Trouble | undefined {
   const version = calls.control(descriptor, Request.getApiVersion, 0);
-  if (version !== apiVersion) return `${kvmPath} speaks version ${version} of KVM's interface, not ${apiVersion}`;
+  if (version !== apiVersion) return { problem: `${kvmPath} speaks version ${version} of KVM's interface, not ${apiVersion}`, remedy: "use Linux's own KVM" };
   const missing = neededCapabilities.filter(([capability]) => calls.control(descriptor, Request.checkExtension, capability) <= 0);
-  if (missing.length > 0) return `this kernel's KVM lacks ${missing.map(([, name]) => name).join(", ")}: a newer kernel has it`;
-  return undefined;
+  if (missing.length === 0) return undefined;
+  return { problem: `this kernel's KVM lacks ${missing.map(([, name]) => name).join(", ")}`, remedy: "use a newer kernel" };
 }

@@ -26,8 +26,8 @@ export interface RunInterrupter {
   readonly maskDuringRun: Uint8Array;
   /** Interrupts once, after `ns` nanoseconds; replaces what was armed before. */
   arm(ns: number): void;
-  /** Takes away interruptions that have come. */
-  clear(): void;
+  /** Takes away interruptions that have come, and says how many. */
+  clear(): number;
   close(): void;
 }
 

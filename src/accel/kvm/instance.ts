@@ -63,8 +63,8 @@ export class KvmInstance implements AcceleratorInstance {
     invariant(calls.controlBytes(this.#descriptor, Request.setIdentityMapAddress, new Uint8Array(identity.buffer)) === 0, "KVM takes the identity map's address");
     invariant(calls.control(this.#descriptor, Request.setTssAddress, taskStateAddress) === 0, "KVM takes the task state segment's address");
     this.#enable(Capability.userSpaceMsr, MsrExitReason.invalidMask | MsrExitReason.unknownMask | MsrExitReason.filterMask);
-    const { filter, bitmaps } = msrFilter(calls);
-    invariant(calls.controlBytes(this.#descriptor, Request.setMsrFilter, new Uint8Array(filter.buffer)) === 0, `KVM takes the MSR filter of ${bitmaps.length} ranges`);
+    const filter = new Uint8Array(msrFilter(calls).buffer);
+    invariant(calls.controlBytes(this.#descriptor, Request.setMsrFilter, filter) === 0, "KVM takes the MSR filter");
   }
 
   #enable(capability: number, argument: number): void {

@@ -39,6 +39,8 @@ export interface KvmProcessorOptions {
 
 const apicBaseMsr = 0x1b;
 const maximumMmioBytes = 8;
+/** A thread that has to end (process.exit, worker.terminate) does so when `run` comes back to JavaScript. */
+const longestRunNs = 20_000_000;
 const hardwareBreakpoints = 4;
 /** DR7 with a breakpoint on execution, globally enabled. */
 const breakpointEnable = (index: number): number => 2 << (2 * index);
@@ -120,7 +122,8 @@ export class KvmProcessor implements VirtualProcessor {
   #runUntilStop({ nanoseconds }: RunBudget): RunStop {
     const { calls, interrupter } = this.#options;
     if (this.#debug.breakpoints.length > 0) this.#passBreakpoint();
-    const endNs = calls.nowNs() + nanoseconds;
+    const budgetNs = Math.min(nanoseconds, longestRunNs);
+    const endNs = calls.nowNs() + budgetNs;
     let isArmed = false;
     for (;;) {
       this.#performReset();
@@ -129,7 +132,7 @@ export class KvmProcessor implements VirtualProcessor {
       if (this.#activity === "shutdown") return "shutdown";
       this.#offerEvents();
       if (this.#activity !== "active") return "halted";
-      if (!isArmed) interrupter.arm(nanoseconds);
+      if (!isArmed) interrupter.arm(budgetNs);
       isArmed = true;
       const result = this.#enterGuest();
       if (result >= 0) {

@@ -48,22 +48,24 @@ export class VcpuCalls {
 
   /** What KVM adds to the host's time stamp counter; undefined before Linux 5.16. */
   readTscOffset(): bigint | undefined {
-    const value = new BigInt64Array(new ArrayBuffer(8));
-    return this.#tscAttribute(Request.getDeviceAttr, value) ? value[0] : undefined;
+    const attribute = this.#tscAttribute(0n);
+    const result = this.#calls.controlBytes(this.descriptor, Request.getDeviceAttr, new Uint8Array(attribute.buffer));
+    return result === 0 ? attribute.getBigInt64(Size.deviceAttr, true) : undefined;
   }
 
-  writeTscOffset(offset: bigint): boolean {
-    const value = new BigInt64Array(new ArrayBuffer(8));
-    value[0] = offset;
-    return this.#tscAttribute(Request.setDeviceAttr, value);
+  writeTscOffset(offset: bigint): void {
+    this.set(Request.setDeviceAttr, this.#tscAttribute(offset));
   }
 
-  #tscAttribute(request: number, value: BigInt64Array<ArrayBuffer>): boolean {
-    const attribute = new DataView(new ArrayBuffer(Size.deviceAttr));
+  /** struct kvm_device_attr, and behind it, where it points, the value. */
+  #tscAttribute(value: bigint): DataView<ArrayBuffer> {
+    const attribute = new DataView(new ArrayBuffer(Size.deviceAttr + 8));
     attribute.setUint32(4, tscControlGroup, true);
     attribute.setBigUint64(8, BigInt(tscOffsetAttribute), true);
-    attribute.setBigUint64(16, this.#calls.addressOf(new Uint8Array(value.buffer)), true);
-    return this.#calls.controlBytes(this.descriptor, request, new Uint8Array(attribute.buffer)) === 0;
+    // SAFETY: the address is that of the structure's own buffer, which the request holds on to.
+    attribute.setBigUint64(16, this.#calls.addressOf(new Uint8Array(attribute.buffer)) + BigInt(Size.deviceAttr), true);
+    attribute.setBigInt64(Size.deviceAttr, value, true);
+    return attribute;
   }
 }
 

@@ -16,6 +16,7 @@ interface Koffi {
 /** Why native calls cannot be made, for people. */
 export interface NativeCallsProblem {
   readonly problem: string;
+  readonly remedy: string;
 }
 
 const openReadWriteCloseOnExec = 0o2000002;
@@ -35,6 +36,8 @@ const sigBlock = 0;
 const clockMonotonic = 1;
 const notifyThreadId = 4;
 const nanosecondsPerSecond = 1e9;
+/** What an interrupter shows to the kernel. */
+const AreaOffset = { setOfOurs: 0, setBefore: 8, event: 16, timer: 80, expiry: 88, noWait: 120, end: 136 } as const;
 
 type Syscall = (number: number, a: number | bigint, b: number | bigint, c: number | bigint, d: number | bigint) => number;
 
@@ -46,18 +49,19 @@ function fixedBytes(sizeBytes: number): Uint8Array<ArrayBuffer> {
 }
 
 function load(): { readonly calls: HostCalls; readonly kick: (thread: ThreadName) => void } | NativeCallsProblem {
-  if (process.platform !== "linux") return { problem: `KVM is Linux's; this host runs ${process.platform}` };
-  if (process.arch !== "x64") return { problem: `guests are x86-64, and this host's processor is ${process.arch}` };
+  if (process.platform !== "linux") return { problem: `KVM is Linux's, and this host runs ${process.platform}`, remedy: "use a Linux host" };
+  if (process.arch !== "x64") return { problem: `guests are x86-64, and this host's processor is ${process.arch}`, remedy: "use an x86-64 host" };
   let koffi: Koffi;
   try {
     koffi = createRequire(import.meta.url)("koffi") as Koffi;
   } catch (error) {
-    return { problem: `the optional package koffi, which calls the kernel, does not load (${String((error as Error).message).split("\n", 1)[0]}): install it with npm install koffi` };
+    const [reason] = String((error as Error).message).split("\n", 1);
+    return { problem: `the optional package koffi, which calls the kernel, does not load (${reason})`, remedy: "install it: npm install koffi" };
   }
   try {
     return bind(koffi);
   } catch (error) {
-    return { problem: `koffi finds no usable C library (${(error as Error).message})` };
+    return { problem: `koffi cannot call the C library (${(error as Error).message})`, remedy: "install koffi anew: npm install koffi" };
   }
 }
 
@@ -84,51 +88,43 @@ function bind(koffi: Koffi): { readonly calls: HostCalls; readonly kick: (thread
     sigaction(interruptSignal, action, null);
   }
 
-  const signalSet = (): Uint8Array<ArrayBuffer> => {
-    const set = fixedBytes(signalSetBytes);
-    new DataView(set.buffer).setBigUint64(0, 1n << BigInt(interruptSignal - 1), true);
-    return set;
-  };
-
   const kick = ({ processId, threadId }: ThreadName): void => {
     syscall(SystemCall.tgkill, processId, threadId, interruptSignal, 0);
   };
 
   const createInterrupter = (): RunInterrupter => {
-    const ours = signalSet();
-    const oursAddress = addressOf(ours);
-    const before = fixedBytes(signalSetBytes);
-    syscall(SystemCall.rtSigprocmask, sigBlock, oursAddress, addressOf(before), signalSetBytes);
-    const maskDuringRun = before.map((byte, index) => byte & ~ours[index]);
+    // SAFETY: the kernel gets addresses into this one area, which lives as long as any of the functions below.
+    const area = new DataView(new ArrayBuffer(AreaOffset.end));
+    const start = addressOf(new Uint8Array(area.buffer));
+    const at = (offset: number): bigint => start + BigInt(offset);
+    const setBefore = new Uint8Array(area.buffer, AreaOffset.setBefore, signalSetBytes);
+    const setOfOurs = new Uint8Array(area.buffer, AreaOffset.setOfOurs, signalSetBytes);
+    area.setBigUint64(AreaOffset.setOfOurs, 1n << BigInt(interruptSignal - 1), true);
+    syscall(SystemCall.rtSigprocmask, sigBlock, at(AreaOffset.setOfOurs), at(AreaOffset.setBefore), signalSetBytes);
+    const maskDuringRun = setBefore.map((byte, index) => byte & ~setOfOurs[index]);
     const thread = { processId: syscall(SystemCall.getpid, 0, 0, 0, 0), threadId: syscall(SystemCall.gettid, 0, 0, 0, 0) };
 
     // struct sigevent: value, signal, notify, thread ID.
-    const event = fixedBytes(64);
-    const eventView = new DataView(event.buffer);
-    eventView.setInt32(8, interruptSignal, true);
-    eventView.setInt32(12, notifyThreadId, true);
-    eventView.setInt32(16, thread.threadId, true);
-    const timerNumber = fixedBytes(8);
-    const created = syscall(SystemCall.timerCreate, clockMonotonic, addressOf(event), addressOf(timerNumber), 0);
+    area.setInt32(AreaOffset.event + 8, interruptSignal, true);
+    area.setInt32(AreaOffset.event + 12, notifyThreadId, true);
+    area.setInt32(AreaOffset.event + 16, thread.threadId, true);
+    const created = syscall(SystemCall.timerCreate, clockMonotonic, at(AreaOffset.event), at(AreaOffset.timer), 0);
     if (created !== 0) throw new Error(`timer_create fails with error ${koffi.errno()}`);
-    const timer = new DataView(timerNumber.buffer).getInt32(0, true);
-
-    // struct itimerspec: interval, then time to expiry.
-    const expiry = fixedBytes(32);
-    const expiryView = new DataView(expiry.buffer);
-    const expiryAddress = addressOf(expiry);
-    const noWait = fixedBytes(16);
-    const noWaitAddress = addressOf(noWait);
+    const timer = area.getInt32(AreaOffset.timer, true);
+    const expiryAddress = at(AreaOffset.expiry), oursAddress = at(AreaOffset.setOfOurs), noWaitAddress = at(AreaOffset.noWait);
     return {
       thread, maskDuringRun,
       arm: (ns) => {
         const whole = Math.max(Math.round(ns), 1);
-        expiryView.setUint32(16, Math.floor(whole / nanosecondsPerSecond), true);
-        expiryView.setUint32(24, whole % nanosecondsPerSecond, true);
+        // struct itimerspec: interval, then time to expiry, in seconds and nanoseconds.
+        area.setUint32(AreaOffset.expiry + 16, Math.floor(whole / nanosecondsPerSecond), true);
+        area.setUint32(AreaOffset.expiry + 24, whole % nanosecondsPerSecond, true);
         syscall(SystemCall.timerSettime, timer, 0, expiryAddress, 0);
       },
       clear: () => {
-        while (syscall(SystemCall.rtSigtimedwait, oursAddress, 0, noWaitAddress, signalSetBytes) > 0);
+        let count = 0;
+        while (syscall(SystemCall.rtSigtimedwait, oursAddress, 0, noWaitAddress, signalSetBytes) > 0) count++;
+        return count;
       },
       close: () => {
         syscall(SystemCall.timerDelete, timer, 0, 0, 0);

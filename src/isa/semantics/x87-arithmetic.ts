@@ -66,9 +66,9 @@ function betweenRegisters(p: Processor, operation: Binary, pops: boolean): Statu
 }
 
 function fastBetweenRegisters(operation: FastBinary, pops: boolean): () => FastPath {
-  return fastX87([32, 32], false, (x87, ...indices) => {
-    const [destination, source] = indices as Bits<32>[];
-    refuseUnless(x87.isValid(destination).and(x87.isValid(source)));
+  return fastX87([32, 32, 32], false, (x87, ...args) => {
+    const [destination, source, mask] = args as Bits<32>[];
+    refuseUnless(x87.areValid(mask));
     const a = x87.read(destination), b = x87.read(source);
     refuseUnlessOrdinary(a, b);
     const result = operation(x87, a, b);

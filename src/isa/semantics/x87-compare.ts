@@ -5,7 +5,7 @@ import type { Ordering } from "../../softfloat/index.ts";
 import { constant, type InstructionDefinition } from "../definition.ts";
 import { type Processor, routine } from "../processor.ts";
 import * as state from "../state.ts";
-import { callX87, firstArgument, registerInstruction, x87Instruction } from "./x87-definition.ts";
+import { callX87, firstArgument, registerArguments, registerInstruction, x87Instruction } from "./x87-definition.ts";
 import { refuseUnlessOrdinary } from "./x87-fast-arithmetic.ts";
 import { conditionsOfOrdering, fastExamination, fastOrdering, orderingNumber } from "./x87-fast-convert.ts";
 import { type FastX87, fastX87, type Image, refuseUnless, type Settlement, writeField } from "./x87-fast-unit.ts";
@@ -53,8 +53,8 @@ function fastPops(x87: FastX87, pops: number): Settlement {
 }
 
 /** ST(0) and another register, both zero or normal. */
-function fastOperands(x87: FastX87, other: Bits<32> | number): readonly [Image, Image] {
-  refuseUnless(x87.isValid(0).and(x87.isValid(other)));
+function fastOperands(x87: FastX87, other: Bits<32> | number, mask: Bits<32>): readonly [Image, Image] {
+  refuseUnless(x87.areValid(mask));
   const left = x87.read(0), right = x87.read(other);
   refuseUnlessOrdinary(left, right);
   return [left, right];
@@ -65,8 +65,9 @@ function comparing(name: string, isSignalling: boolean, pops: number, other?: nu
   return routine(name, (p) => {
     const x87 = new X87Operation(p);
     return finish(x87, compareRegisters(x87, other ?? p.state.argument32(firstArgument + 1), isSignalling), pops);
-  }, fastX87(other === undefined ? [32, 32] : [], false, (x87, ...indices) => {
-    const ordering = fastOrdering(...fastOperands(x87, other ?? indices[1] as Bits<32>));
+  }, fastX87(other === undefined ? [32, 32, 32] : [], false, (x87, ...args) => {
+    const [, index, mask] = args as Bits<32>[];
+    const ordering = fastOrdering(...(other === undefined ? fastOperands(x87, index, mask) : fastOperands(x87, other, constant(32, 1 | (1 << other)))));
     x87.settle({ ...fastPops(x87, pops), conditions: conditionsOfOrdering(ordering) });
   }));
 }
@@ -108,15 +109,16 @@ function comparingIntoFlags(p: Processor, isSignalling: boolean, pops: boolean):
 }
 
 function compareIntoFlags(name: string, encoding: string, isSignalling: boolean, pops: boolean): InstructionDefinition {
-  const run = routine(name, (p) => comparingIntoFlags(p, isSignalling, pops), fastX87([32, 32], false, (x87, _, other) => {
-    const ordering = fastOrdering(...fastOperands(x87, other as Bits<32>));
+  const run = routine(name, (p) => comparingIntoFlags(p, isSignalling, pops), fastX87([32, 32, 32], false, (x87, ...args) => {
+    const [, other, mask] = args as Bits<32>[];
+    const ordering = fastOrdering(...fastOperands(x87, other, mask));
     writeField(state.scratch[0], orderingNumber(ordering));
     x87.settle({ ...fastPops(x87, pops ? 1 : 0), keepsC1: true });
   }));
   return x87Instruction({
     name, feature: "cmov", encodings: [encoding],
     execute({ cpu, operands }) {
-      const [ordering] = callX87(cpu, run, undefined, operands.map((operand) => constant(32, operand.number)), [32]);
+      const [ordering] = callX87(cpu, run, undefined, registerArguments(operands.map((operand) => operand.number)), [32]);
       const isUnordered = ordering.eq(softfloat.unordered), clear = constant(1, 0);
       cpu.writeFlags({
         zf: ordering.eq(softfloat.orderedEqual).or(isUnordered), pf: isUnordered,

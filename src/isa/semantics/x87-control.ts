@@ -80,7 +80,7 @@ function fastRotation(steps: number): () => FastPath {
 }
 
 function fastFree(pops: boolean): () => FastPath {
-  return fastX87([32], false, (x87, index) => {
+  return fastX87([32, 32], false, (x87, index) => {
     const freed = x87.tagBit(index as Bits<32>);
     x87.settle(pops ? { rotation: 1, emptied: freed.or(x87.tagBit(0)) } : { emptied: freed });
   });

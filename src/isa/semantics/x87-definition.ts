@@ -77,15 +77,21 @@ export function callX87<const R extends readonly Width[]>(
   return results;
 }
 
+/** Stack indices as arguments, followed by one that has bit i set for ST(i), if there are any. */
+export function registerArguments(indices: readonly number[]): Bits[] {
+  if (indices.length === 0) return [];
+  return [...indices, indices.reduce((mask, index) => mask | (1 << index), 0)].map((value) => constant(32, value));
+}
+
 /** Index of the first argument that is an instruction's own. */
 export const firstArgument = 1;
 
-/** An instruction without memory operand; the routine gets the stack index of each register operand. */
+/** An instruction without memory operand; the routine gets the stack index of each register operand, then a bit for each. */
 export function registerInstruction(name: string, encodings: readonly string[], run: Routine, feature?: string): InstructionDefinition {
   return x87Instruction({
     name, encodings, ...(feature === undefined ? {} : { feature }),
     execute({ cpu, operands }) {
-      callX87(cpu, run, undefined, operands.map((operand) => constant(32, operand.number)));
+      callX87(cpu, run, undefined, registerArguments(operands.map((operand) => operand.number)));
     },
   });
 }

@@ -12,7 +12,7 @@ const integerBit = 1n << 63n;
 
 export const RoundingControl = { mask: 0xc00, nearest: 0, down: 0x400, up: 0x800, zero: 0xc00 } as const;
 /** Clear for the precision controls of 24 and 53 bits, set for 64 bits and the reserved one, which acts as that. */
-const fullPrecisionBit = 8;
+const fullPrecisionMask = 0x100;
 const doublePrecisionBit = 9;
 
 export function exponentOf({ signExponent }: Image): Bits<32> {
@@ -39,16 +39,23 @@ export function refuseUnlessOrdinary(...values: readonly Image[]): void {
 }
 
 /**
- * 1 if the magnitude whose bits below the last place are `rest`, half a unit being its top bit, is rounded away from zero.
- * `isOdd`: the last place's bit.
+ * What to add to the bits below the last place so that a carry means rounding away from zero: half a unit is their top bit,
+ * `isOdd` the last place's.
  */
-export function roundsAway(control: Bits<32>, sign: Bits<32>, isOdd: Bits<64>, rest: Bits<64>): Bits<1> {
+function roundingIncrement(control: Bits<32>, sign: Bits<32>, isOdd: Bits<64>): Bits<64> {
   const mode = control.and(RoundingControl.mask);
-  const awayMode = constant(32, RoundingControl.up).shr(sign);
-  const directed = mode.eq(awayMode).zext(64).neg();
-  // The sum carries if the rest is more than half, or half of an odd number; in directed modes if it is not zero.
-  const increment = mode.isZero().select(isOdd.add(integerBit - 1n), directed);
-  return rest.add(increment).ltU(rest);
+  const isAway = mode.eq(constant(32, RoundingControl.up).shr(sign));
+  return mode.isZero().select(nearestIncrement(isOdd), isAway.zext(64).neg());
+}
+
+/** Carries from more than half, and from half if the number is odd. */
+function nearestIncrement(isOdd: Bits<64>): Bits<64> {
+  return isOdd.add(integerBit - 1n);
+}
+
+/** Whether a magnitude whose bits below the last place are `rest` is rounded away from zero. */
+export function roundsAway(control: Bits<32>, sign: Bits<32>, isOdd: Bits<64>, rest: Bits<64>): Bits<1> {
+  return rest.add(roundingIncrement(control, sign, isOdd)).ltU(rest);
 }
 
 /**
@@ -56,26 +63,28 @@ export function roundsAway(control: Bits<32>, sign: Bits<32>, isOdd: Bits<64>, r
  * or both are zero; the lowest bit of `rest` may be sticky. `exponent` is biased and signed.
  */
 function rounded(control: Bits<32>, sign: Bits<32>, exponent: Bits<32>, upper: Bits<64>, rest: Bits<64>): RoundedImage {
-  const kept = new Variable(upper), below = new Variable(rest), unit = new Variable(constant(64, 1));
-  when(control.bit(fullPrecisionBit).xor(1), () => {
-    const dropped = control.bit(doublePrecisionBit).select(constant(64, 11), 40);
-    const last = constant(64, 1).shl(dropped);
-    const low = upper.and(last.sub(1));
-    unit.set(last);
-    kept.set(upper.sub(low));
-    below.set(low.shl(constant(64, 64).sub(dropped)).or(rest.ne(0).zext(64)));
+  const kept = new Variable(upper), below = new Variable(rest), dropped = new Variable(constant(64, 0));
+  const increment = new Variable(nearestIncrement(upper.and(1)));
+  when(control.and(RoundingControl.mask | fullPrecisionMask).ne(fullPrecisionMask), () => {
+    when(control.and(fullPrecisionMask).isZero(), () => {
+      const count = control.bit(doublePrecisionBit).select(constant(64, 11), 40);
+      dropped.set(count);
+      kept.set(upper.shr(count));
+      below.set(upper.shl(constant(64, 64).sub(count)).or(rest.ne(0).zext(64)));
+    });
+    increment.set(roundingIncrement(control, sign, kept.get().and(1)));
   });
-  const lower = below.get(), truncated = kept.get(), last = unit.get();
-  const isRoundedUp = roundsAway(control, sign, truncated.and(last).ne(0).zext(64), lower);
-  const sum = truncated.add(isRoundedUp.select(last, 0));
-  const carries = isRoundedUp.and(sum.isZero());
-  const significand = sum.or(carries.zext(64).shl(63));
-  const nonZero = significand.sign();
-  const biased = exponent.add(carries.zext(32));
-  refuseUnless(biased.sub(1).ltU(largestExponent).or(nonZero.xor(1)));
-  return {
-    significand, signExponent: nonZero.select(biased, 0).or(sign.shl(15)), isInexact: lower.ne(0), isRoundedUp,
-  };
+  const lower = below.get();
+  const isRoundedUp = lower.add(increment.get()).ltU(lower);
+  const significand = new Variable(kept.get().add(isRoundedUp.zext(64)).shl(dropped.get()));
+  const biased = new Variable(exponent);
+  when(significand.get().isZero(), () => {
+    // A carry out of the top, or zero.
+    significand.set(isRoundedUp.zext(64).shl(63));
+    biased.set(isRoundedUp.select(exponent.add(1), 0));
+  });
+  when(biased.get().sub(1).ltU(largestExponent).xor(1), () => refuseIf(significand.get().ne(0)));
+  return { significand: significand.get(), signExponent: biased.get().or(sign.shl(15)), isInexact: lower.ne(0), isRoundedUp };
 }
 
 /** Shifts both halves left by a count below 64. */
@@ -91,40 +100,46 @@ export function fastSum(x87: FastX87, a: Image, b: Image, subtracts: boolean): R
   const largeExponent = isSwapped.select(exponentB, exponentA), smallExponent = isSwapped.select(exponentA, exponentB);
   const signA = signOf(a), signB = subtracts ? signOf(b).xor(1) : signOf(b);
   const distance = largeExponent.sub(smallExponent).zext(64);
-  const aligned = new Variable(constant(64, 0)), shiftedOut = new Variable(constant(64, 0));
-  when(distance.ltU(64), () => {
-    aligned.set(small.shr(distance));
-    shiftedOut.set(small.shl(1).shl(distance.xor(63)));
-  }, () => {
+  const aligned = new Variable(small.shr(distance.and(63))), shiftedOut = new Variable(small.shl(1).shl(distance.not().and(63)));
+  when(distance.ltU(64).xor(1), () => {
     // Nothing of it reaches the other significand; beyond 127 places its lowest bit stands for all of it.
     const beyond = distance.sub(64);
     const count = beyond.ltU(63).select(beyond, 63);
+    aligned.set(constant(64, 0));
     shiftedOut.set(small.shr(count).or(small.shl(1).shl(count.xor(63)).ne(0).zext(64)));
   });
   const other = aligned.get(), otherRest = shiftedOut.get();
   const sign = new Variable(isSwapped.select(signB, signA)), exponent = new Variable(largeExponent);
-  const upper = new Variable(constant(64, 0)), rest = new Variable(constant(64, 0));
+  const upper = new Variable(large), rest = new Variable(otherRest);
   when(signA.eq(signB), () => {
     const sum = large.add(other);
-    const carry = sum.ltU(large).zext(64);
-    upper.set(sum.shr(carry).or(carry.shl(63)));
-    // One place down, the lowest bit sticky; or where it is.
-    rest.set(otherRest.shr(carry).or(otherRest.and(carry)).or(sum.and(carry).shl(63)));
-    exponent.set(largeExponent.add(carry.trunc(32)));
+    upper.set(sum);
+    when(sum.ltU(large), () => {
+      upper.set(sum.shr(1).or(integerBit));
+      rest.set(sum.shl(63).or(otherRest.shr(1)).or(otherRest.and(1)));
+      exponent.set(largeExponent.add(1));
+    });
   }, () => {
-    const difference = large.sub(other).sub(otherRest.ne(0).zext(64));
-    // Only numbers of one exponent can come out negative, and then nothing was shifted out.
-    const isNegative = large.ltU(other);
-    const magnitude = isNegative.select(difference.neg(), difference), below = otherRest.neg();
-    const isCancelled = magnitude.isZero();
-    const top = isCancelled.select(below, magnitude), bottom = isCancelled.select(constant(64, 0), below);
-    const count = top.clz().and(63);
-    const normal = shiftedLeft(top, bottom, count);
+    upper.set(large.sub(other).sub(otherRest.ne(0).zext(64)));
+    rest.set(otherRest.neg());
+    when(large.ltU(other), () => {
+      // Of numbers with one exponent: nothing was shifted out.
+      upper.set(other.sub(large));
+      sign.set(sign.get().xor(1));
+    });
+    when(upper.get().isZero(), () => {
+      upper.set(rest.get());
+      rest.set(constant(64, 0));
+      exponent.set(largeExponent.sub(64));
+      when(upper.get().isZero(), () => {
+        sign.set(x87.control.and(RoundingControl.mask).eq(RoundingControl.down).zext(32));
+      });
+    });
+    const count = upper.get().clz().and(63);
+    const normal = shiftedLeft(upper.get(), rest.get(), count);
     upper.set(normal.high);
     rest.set(normal.low);
-    exponent.set(largeExponent.sub(count.trunc(32)).sub(isCancelled.zext(32).shl(6)));
-    const signOfZero = x87.control.and(RoundingControl.mask).eq(RoundingControl.down).zext(32);
-    sign.set(top.isZero().select(signOfZero, sign.get().xor(isNegative.zext(32))));
+    exponent.set(exponent.get().sub(count.trunc(32)));
   });
   return rounded(x87.control, sign.get(), exponent.get(), upper.get(), rest.get());
 }

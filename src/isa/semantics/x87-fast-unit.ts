@@ -2,7 +2,6 @@
  * The x87 unit as fast paths see it: what `x87-unit.ts` is to routines, as IR, for instructions that raise at most a masked
  * precision exception (SDM volume 1, chapter 8).
  */
-import { invariant } from "../../base/errors.ts";
 import {
   answer, Bits, constant, type FastPath, fastPath, readStateRow, recorder, type StateLocation, type StateRow, when, type Width, writeStateRow,
 } from "../../ir/index.ts";
@@ -24,12 +23,6 @@ export interface RoundedImage extends Image {
   readonly isRoundedUp: Bits<1>;
 }
 
-/** Control, status, tag and opcode words, which are read and written at once. */
-const words: StateLocation = { offset: state.x87Control.offset, width: 64 };
-[state.x87Control, state.x87Status, state.x87Tag, state.x87Opcode].forEach(({ offset, width }, index) => {
-  invariant(width === 16 && offset === words.offset + 2 * index, "the x87 control, status, tag and opcode words are neighbours");
-});
-
 const registerBytes = state.x87[1].offset - state.x87[0].offset;
 const significands: StateRow = { first: { offset: state.x87[0].offset, width: 64 }, strideBytes: registerBytes, count: 8 };
 const signExponents: StateRow = { first: { offset: state.x87[0].offset + 8, width: 16 }, strideBytes: registerBytes, count: 8 };
@@ -41,6 +34,7 @@ const conditionsMask = StatusMask.C0 | StatusMask.C2 | StatusMask.C3;
 const summaryMask = StatusMask.errorSummary | StatusMask.busy;
 const exceptionFlagsMask = 0x3f;
 const precisionBit = 5;
+const c1Bit = 9;
 
 export function readField<W extends Width>(location: StateLocation, width: W): Bits<W> {
   return new Bits<W>(recorder().emit({ op: "readState", location }, width));
@@ -61,13 +55,13 @@ export function refuseUnless(condition: Bits<1>): void {
   refuseIf(condition.xor(1));
 }
 
-/** Adds what the instruction does to status and tags; what is left out stays as it is. */
+/** What the instruction does to status and tags; what is left out stays as it is. */
 export interface Settlement {
   /** By how much TOP grows: 1 for a pop. */
   readonly rotation?: Bits<32> | number;
-  /** Exception flags, SF and C1 in their places; without it, all of them stay and C1 is cleared. */
+  /** Exception flags, SF and C1 in their places, none of them unmasked; without it, all of them stay and C1 is cleared. */
   readonly outcome?: Bits<32>;
-  /** The outcome may hold unmasked exceptions. */
+  /** The outcome may hold unmasked exceptions after all. */
   readonly mayBeUnmasked?: boolean;
   /** C0, C2 and C3, all of which are replaced. */
   readonly conditions?: Bits<32>;
@@ -77,32 +71,32 @@ export interface Settlement {
   readonly emptied?: Bits<32>;
 }
 
+/** ES and B are right already: they change with flags and masks only. */
 export class FastX87 {
   readonly control: Bits<32>;
   readonly #status: Bits<32>;
   readonly #tag: Bits<32>;
-  readonly #opcode: Bits<32>;
   readonly #top: Bits<32>;
-  /** Bit i: ST(i) is not empty. */
-  readonly #valid: Bits<32>;
   readonly #instructionWord: Bits<32>;
   readonly #hasMemoryOperand: boolean;
 
   /** `instructionWord`: as for `X87Operation`. */
   constructor(instructionWord: Bits<32>, hasMemoryOperand: boolean) {
-    const all = readField(words, 64), low = all.trunc(32), high = all.shr(32).trunc(32);
-    this.control = low.and(0xffff);
-    this.#status = low.shr(16);
-    this.#tag = high.and(0xffff);
-    this.#opcode = high.shr(16);
-    this.#top = low.shr(16 + topShift).and(7);
-    this.#valid = this.#tag.or(this.#tag.shl(8)).shr(this.#top);
+    this.control = readField(state.x87Control, 16).zext(32);
+    this.#status = readField(state.x87Status, 16).zext(32);
+    this.#tag = readField(state.x87Tag, 16).zext(32);
+    this.#top = this.#status.shr(topShift).and(7);
     this.#instructionWord = instructionWord;
     this.#hasMemoryOperand = hasMemoryOperand;
   }
 
-  isValid(index: Bits<32> | number): Bits<1> {
-    return typeof index === "number" ? this.#valid.bit(index & 7) : this.#valid.shr(index).trunc(1);
+  isValid(index: number): Bits<1> {
+    return this.#tag.shr(this.place(index)).trunc(1);
+  }
+
+  /** Whether all registers are in use whose bits are set: bit i for ST(i). */
+  areValid(mask: Bits<32>): Bits<1> {
+    return this.#tag.mul(0x101).shr(this.#top).and(mask).eq(mask);
   }
 
   /** Physical number of ST(index). */
@@ -132,35 +126,45 @@ export class FastX87 {
     this.settle({ rotation: -1, filled: this.tagBit(-1) });
   }
 
-  /** `Settlement.outcome` of a rounding; refuses when the precision exception is unmasked. */
+  /** `Settlement.outcome` of a rounding; refuses when the precision exception is raised and unmasked. */
   outcomeOf({ isInexact, isRoundedUp }: { readonly isInexact: Bits<1>; readonly isRoundedUp: Bits<1> }): Bits<32> {
-    refuseIf(isInexact.and(this.control.bit(precisionBit).xor(1)));
-    return isInexact.zext(32).shl(precisionBit).or(isRoundedUp.select(constant(32, StatusMask.C1), 0));
+    const outcome = isInexact.zext(32).shl(precisionBit).or(isRoundedUp.zext(32).shl(c1Bit));
+    refuseIf(outcome.and(this.control.not()).and(1 << precisionBit).ne(0));
+    return outcome;
   }
 
   /** Ends the instruction: status, tags, and what FNSTENV tells of it. */
   settle({ rotation = 0, outcome, mayBeUnmasked = false, conditions, keepsC1 = false, filled, emptied }: Settlement): void {
-    const cleared = summaryMask | (keepsC1 ? 0 : StatusMask.C1) | (conditions === undefined ? 0 : conditionsMask) |
-      (rotation === 0 ? 0 : StatusMask.top);
+    const cleared = (mayBeUnmasked ? summaryMask : 0) | (keepsC1 ? 0 : StatusMask.C1) |
+      (conditions === undefined ? 0 : conditionsMask) | (rotation === 0 ? 0 : StatusMask.top);
     let status = this.#status.and(0xffff & ~cleared);
     if (rotation !== 0) status = status.or(this.place(rotation).shl(topShift));
     if (outcome !== undefined) status = status.or(outcome);
     if (conditions !== undefined) status = status.or(conditions);
-    const unmasked = this.control.not().and(exceptionFlagsMask);
-    status = status.or(status.and(unmasked).ne(0).select(constant(32, summaryMask), 0));
-    let tag = this.#tag;
-    if (filled !== undefined) tag = tag.or(filled);
-    if (emptied !== undefined) tag = tag.and(emptied.not());
-    const notes = readField(state.x87NotesMask, 16).zext(32);
-    const notesOpcode = mayBeUnmasked ? outcome!.and(unmasked).ne(0).select(constant(32, 0xffff), notes) : notes;
-    const opcode = this.#opcode.xor(this.#opcode.xor(this.#instructionWord.and(opcodeMask)).and(notesOpcode));
-    const low = this.control.or(status.shl(16)), high = tag.or(opcode.shl(16));
-    writeField(words, low.zext(64).or(high.zext(64).shl(32)));
-    const codeSelector = readField(state.segments[1].selector, 16).zext(32);
-    writeField(state.x87InstructionSelector, codeSelector.and(notes).trunc(16));
-    if (!this.#hasMemoryOperand) return;
-    const dataSelector = readStateRow(16, selectors, this.#instructionWord.shr(segmentShift).and(7)).zext(32);
-    writeField(state.x87DataSelector, dataSelector.and(notes).trunc(16));
+    const unmaskedMask = this.control.not().and(exceptionFlagsMask);
+    if (mayBeUnmasked) status = status.or(status.and(unmaskedMask).ne(0).select(constant(32, summaryMask), 0));
+    writeField(state.x87Status, status.trunc(16));
+    if (filled !== undefined || emptied !== undefined) {
+      const withFilled = filled === undefined ? this.#tag : this.#tag.or(filled);
+      writeField(state.x87Tag, (emptied === undefined ? withFilled : withFilled.and(emptied.not())).trunc(16));
+    }
+    const hasUnmasked = mayBeUnmasked ? outcome!.and(unmaskedMask).ne(0) : constant(1, 0);
+    this.#note(hasUnmasked);
+  }
+
+  /** As `X87Operation` does. */
+  #note(hasUnmaskedException: Bits<1>): void {
+    const noteOpcode = (): void => writeField(state.x87Opcode, this.#instructionWord.and(opcodeMask).trunc(16));
+    when(readField(state.x87NotesMask, 16).ne(0), () => {
+      noteOpcode();
+      writeField(state.x87InstructionSelector, readField(state.segments[1].selector, 16));
+      if (!this.#hasMemoryOperand) return;
+      writeField(state.x87DataSelector, readStateRow(16, selectors, this.#instructionWord.shr(segmentShift).and(7)));
+    }, () => {
+      when(hasUnmaskedException, noteOpcode);
+      writeField(state.x87InstructionSelector, constant(16, 0));
+      if (this.#hasMemoryOperand) writeField(state.x87DataSelector, constant(16, 0));
+    });
   }
 }
 

@@ -41,9 +41,10 @@ const loading = routine("fldRegister", (p) => {
   if (!x87.isEmpty(-1)) return x87.pushAndSettle(x87.overflow());
   x87.pushCopy(source);
   return x87.settle();
-}, fastX87([32], false, (x87, index) => {
-  const source = index as Bits<32>;
-  refuseUnless(x87.isValid(source).and(x87.isValid(-1).xor(1)));
+}, fastX87([32, 32], false, (x87, ...args) => {
+  const [source, mask] = args as Bits<32>[];
+  refuseUnless(x87.areValid(mask));
+  refuseIf(x87.isValid(-1));
   x87.push(x87.read(source));
 }));
 
@@ -60,7 +61,7 @@ function copying(name: string, pops: boolean): Routine {
     }
     if (pops) x87.pop();
     return x87.settle();
-  }, fastX87([32], false, (x87, index) => {
+  }, fastX87([32, 32], false, (x87, index) => {
     const target = index as Bits<32>;
     refuseUnless(x87.isValid(0));
     x87.write(target, x87.read(0));
@@ -90,9 +91,9 @@ const exchange = routine("fxch", (p) => {
     x87.write(other, first);
   }
   return x87.settle();
-}, fastX87([32, 32], false, (x87, _, index) => {
-  const other = index as Bits<32>;
-  refuseUnless(x87.isValid(0).and(x87.isValid(other)));
+}, fastX87([32, 32, 32], false, (x87, ...args) => {
+  const [, other, mask] = args as Bits<32>[];
+  refuseUnless(x87.areValid(mask));
   const first = x87.read(0), second = x87.read(other);
   x87.write(0, second);
   x87.write(other, first);
@@ -110,10 +111,10 @@ const conditionalMove = routine("fcmov", (p) => {
     x87.copy(source, 0);
   }
   return x87.settleKeepingC1();
-}, fastX87([32, 32], false, (x87, index, isTaken) => {
-  const source = index as Bits<32>;
-  refuseUnless(x87.isValid(0).and(x87.isValid(source)));
-  const from = (isTaken as Bits<32>).isZero().select(constant(32, 0), source);
+}, fastX87([32, 32], false, (x87, ...args) => {
+  const [source, isTaken] = args as Bits<32>[];
+  refuseUnless(x87.areValid(constant(32, 1).shl(source).or(1)));
+  const from = isTaken.isZero().select(constant(32, 0), source);
   x87.write(0, x87.read(from));
   x87.settle({ keepsC1: true });
 }));

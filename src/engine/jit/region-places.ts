@@ -166,6 +166,15 @@ export class RegionPlaces implements Places {
   #readLane(number: number, byte: number, width: Width): void {
     const { f } = this.#core;
     f.local.get(this.#code.vector(number));
+    // By way of floating point, which costs nothing where that is what the value is for.
+    if (byte === 0 && width === 64) {
+      f.f64x2.extract_lane(0);
+      return f.i64.reinterpret_f64();
+    }
+    if (byte === 0 && width === 32) {
+      f.f32x4.extract_lane(0);
+      return f.i32.reinterpret_f32();
+    }
     switch (width) {
       case 128: return;
       case 64: return f.i64x2.extract_lane(byte / 8);
@@ -187,7 +196,13 @@ export class RegionPlaces implements Places {
       const local = this.#code.vector(place.number);
       if (width !== 128) f.local.get(local);
       push();
-      if (width === 64) f.i64x2.replace_lane(place.byte / 8);
+      if (place.byte === 0 && width === 64) {
+        f.f64.reinterpret_i64();
+        f.f64x2.replace_lane(0);
+      } else if (place.byte === 0 && width === 32) {
+        f.f32.reinterpret_i32();
+        f.f32x4.replace_lane(0);
+      } else if (width === 64) f.i64x2.replace_lane(place.byte / 8);
       else if (width === 32) f.i32x4.replace_lane(place.byte / 4);
       else if (width === 16) f.i16x8.replace_lane(place.byte / 2);
       else if (width === 8) f.i8x16.replace_lane(place.byte);

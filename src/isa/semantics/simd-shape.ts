@@ -125,6 +125,12 @@ function isNotDenormal(shape: Shape, value: Value): Mask {
   return literal(shape, leastNormal * 2n - 1n).leU(value.shl(1).sub(1));
 }
 
+/** Whether two scalars are neither denormals nor NaNs. */
+export function isComparedQuietly(shape: Shape, a: Value, b: Value): Bits<1> {
+  const isOrdered = compare(shape, "le", a, b).or(compare(shape, "ge", a, b) as never);
+  return isOrdered.and(isNotDenormal(shape, a) as never).and(isNotDenormal(shape, b) as never) as Bits<1>;
+}
+
 /** Finite, and too large to have been tiny before rounding. */
 function isClearlyNormal(shape: Shape, value: Value): Mask {
   const { leastNormal, infinity } = limits(shape.format);
@@ -134,6 +140,23 @@ function isClearlyNormal(shape: Shape, value: Value): Mask {
     return bothMasks(shape, isLarge, compare(shape, "lt", magnitude, literal(shape, infinity)));
   }
   return value.shl(1).sub(literal(shape, leastNormal * 4n)).ltU(literal(shape, (infinity - leastNormal * 2n) * 2n));
+}
+
+/**
+ * Whether all values are normal numbers, save the three least exponents; "no" costs more tests. Operands and results like
+ * these raise at most the precision exception.
+ */
+export function areModerate(shape: Shape, values: readonly Value[]): Bits<1> {
+  const { format, isPacked } = shape;
+  const fractionBits = format === 32 ? 23 : 52, exponentMask = format === 32 ? 0xfc : 0x7fc;
+  // One more, so that the greatest exponent becomes 0 and the least ones 1, 2 and 3.
+  if (!isPacked) {
+    const exponents = values.map((value) => value.shr(fractionBits).add(1).and(exponentMask));
+    return exponents.reduce((product, exponent) => product.mul(exponent)).ne(0);
+  }
+  const one = literal(shape, 1n << BigInt(fractionBits)), mask = literal(shape, BigInt(exponentMask) << BigInt(fractionBits));
+  const exponents = values.map((value) => and(vector(`i${format}x${128 / format}.add`, value, one), mask as Bits<128>));
+  return all(shape, exponents.reduce((least, exponent) => vector("i32x4.min_u", least, exponent)));
 }
 
 /**

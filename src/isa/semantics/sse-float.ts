@@ -11,7 +11,7 @@ import {
   setLane32, setLane64, settle,
 } from "./simd-routine.ts";
 import {
-  all, bothMasks, choose, compare, compute, eitherMask, encodingOf, isPlain, isUneventful, isZero, literal, type Mask, maskValue,
+  all, areModerate, bothMasks, choose, compare, compute, eitherMask, encodingOf, isComparedQuietly, isPlain, isUneventful, isZero, literal, type Mask, maskValue,
   noMask, pd, ps, readDestination, readSource, sd, type Shape, shapes, ss, type Value, writeDestination,
 } from "./simd-shape.ts";
 
@@ -79,9 +79,10 @@ function arithmetic({ name, exact, zeroIsExact, isUnrounded }: Arithmetic, shape
   const exactRoutine = elementRoutine(name, shape, exact);
   return (cpu, a, b) => {
     const quick = compute(shape, name, a, b);
-    const isCalm = isUneventful(shape, [a, b], quick, zeroIsExact(shape, a, b));
-    return quickOrExact(cpu, roundsQuietly(cpu).and(isCalm), quick, exactRoutine, [a, b], () =>
-      roundsToNearest(cpu).and(isCalm).and(isUnrounded(shape, a, b, quick)));
+    return quickOrExact(cpu, roundsQuietly(cpu).and(areModerate(shape, [a, b, quick])), quick, exactRoutine, [a, b], () => {
+      const isSilent = roundsQuietly(cpu).or(roundsToNearest(cpu).and(isUnrounded(shape, a, b, quick)));
+      return isSilent.and(isUneventful(shape, [a, b], quick, zeroIsExact(shape, a, b)));
+    });
   };
 }
 
@@ -92,8 +93,8 @@ function extremum(name: "min" | "max", shape: Shape): BinaryOperation {
   const exactRoutine = elementRoutine(name, shape, exact);
   return (cpu, a, b) => {
     const quick = choose(shape, compare(shape, name === "min" ? "lt" : "gt", a, b), a, b);
-    const isQuick = all(shape, bothMasks(shape, isPlain(shape, a), isPlain(shape, b)));
-    return quickOrExact(cpu, isQuick, quick, exactRoutine, [a, b]);
+    return quickOrExact(cpu, areModerate(shape, [a, b]), quick, exactRoutine, [a, b], () =>
+      all(shape, bothMasks(shape, isPlain(shape, a), isPlain(shape, b))));
   };
 }
 
@@ -121,9 +122,8 @@ const squareRoots: readonly InstructionDefinition[] = shapes.map((shape) => {
     execute({ cpu, dst, src }) {
       const a = readSource(cpu, shape, src);
       const quick = compute(shape, "sqrt", a);
-      const isCalm = isUneventful(shape, [a], quick, "always");
-      writeDestination(shape, dst, quickOrExact(cpu, roundsQuietly(cpu).and(isCalm), quick, exactRoutine, [a], () =>
-        isCalm.and(quotientIsUnrounded(shape, a, quick, quick))));
+      writeDestination(shape, dst, quickOrExact(cpu, roundsQuietly(cpu).and(areModerate(shape, [a, quick])), quick, exactRoutine, [a], () =>
+        isUneventful(shape, [a], quick, "always").and(roundsQuietly(cpu).or(quotientIsUnrounded(shape, a, quick, quick)))));
     },
   });
 });
@@ -255,7 +255,7 @@ function compareIntoFlags(name: string, opcode: string, shape: Shape, isSignalli
       const carry = new Variable(compare(shape, "lt", a, b) as Bits<1>);
       const clear = constant(1, 0);
       const parity = new Variable(clear);
-      when(isPlain(shape, a).and(isPlain(shape, b) as never).xor(1) as Bits<1>, () => {
+      when(isComparedQuietly(shape, a, b).xor(1), () => {
         const [ordering] = cpu.call(exactRoutine, [a, b], [32]);
         const isUnordered = ordering.eq(softfloat.unordered);
         zero.set(ordering.eq(softfloat.orderedEqual).or(isUnordered));

@@ -71,8 +71,8 @@ export class Vmx implements Virtualization, ExitSink {
   #debugConditions = 0;
   /** RIP of the IRET that has unblocked NMIs, in case that it faults. */
   #unblockedAt: bigint | undefined;
-  /** The instruction has to be executed alone. */
-  #stepsOnce = false;
+  /** Boundaries until instructions need no longer be executed one by one: the next instruction lies between two. */
+  #soloBoundaries = 0;
 
   constructor(processor: SoftProcessor) {
     this.#p = processor;
@@ -250,7 +250,7 @@ export class Vmx implements Virtualization, ExitSink {
     state.set32(layout.exceptionVector, noException);
     state.set32(layout.interception, this.#interception.enter());
     this.#unblockedAt = undefined;
-    this.#stepsOnce = false;
+    this.#soloBoundaries = 0;
     this.#apic.enter();
     this.#timer.enter();
     this.#loadBlocking(vmcs);
@@ -378,7 +378,7 @@ export class Vmx implements Virtualization, ExitSink {
   }
 
   get stepsAlone(): boolean {
-    return this.context.isGuest && (this.#stepsOnce || this.context.has(Control.monitorTrapFlag));
+    return this.context.isGuest && (this.#soloBoundaries > 0 || this.context.has(Control.monitorTrapFlag));
   }
 
   hasEvent(pending: PendingEvents): boolean {
@@ -386,7 +386,7 @@ export class Vmx implements Virtualization, ExitSink {
   }
 
   takeEvent(pending: PendingEvents): BoundaryAction {
-    this.#stepsOnce = false;
+    if (this.#soloBoundaries > 0) this.#soloBoundaries--;
     return this.#events.take(pending);
   }
 
@@ -438,7 +438,7 @@ export class Vmx implements Virtualization, ExitSink {
   #retryAlone(during: ProcessorEvent | undefined): boolean {
     this.#apic.wantsAlone = false;
     if (during === undefined) {
-      this.#stepsOnce = true;
+      this.#soloBoundaries = 2;
       this.#p.state.set32(layout.exceptionVector, noException);
       return true;
     }

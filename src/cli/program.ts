@@ -3,10 +3,21 @@ import { Command } from "commander";
 import { cpuModelNames, guestNames } from "../api/choices.ts";
 import { doctorReport, formatDoctorReport } from "./doctor.ts";
 import type { RunFlags } from "./run-flags.ts";
+import type { CreateFlags, RestoreFlags } from "./snapshot.ts";
 import { drained, type Streams } from "./streams.ts";
 import { versionReport } from "./version.ts";
 
 const collect = (value: string, previous: readonly string[] | undefined): string[] => [...previous ?? [], value];
+
+const snapshotExamples = `
+Examples:
+  ringmaster snapshot create debian.rmsnap --until '/ # '     boot the default guest, save it at its prompt
+  ringmaster snapshot create now.rmsnap --of web              save the machine that was started with: run --name web
+  ringmaster snapshot restore debian.rmsnap                   a shell, at once
+  ringmaster snapshot restore debian.rmsnap --fork 3 --command 'cat /proc/sys/kernel/random/uuid'
+  ringmaster snapshot diff debian.rmsnap later.rmsnap
+
+During a run, Ctrl-A S saves the machine. docs/guides/snapshots.md has the rest.`;
 
 const runExamples = `
 Examples:
@@ -20,6 +31,27 @@ Examples:
 Guests, fetched from Debian when they are needed: ${guestNames.filter((name) => name !== "seabios" && name !== "ovmf").join(", ")}
 Standard output belongs to the guest; what Ringmaster has to say goes to standard error.
 Ctrl-A X ends the machine, Ctrl-A H shows the other keys. Exit statuses: docs/guides/cli.md`;
+
+const guestArgument = "a guest by name, instead of a kernel, firmware or disk of your own; default cloud-6.1";
+
+/** What a machine is made of. */
+function machineOptions(command: Command): Command {
+  return command
+    .option("--kernel <file>", "Linux bzImage, or ELF with a PVH entry or a multiboot header")
+    .option("--initrd <file>", "initial RAM file system")
+    .option("--append <text>", "the kernel's command line")
+    .option("--module <file[,text]>", "a module for a PVH or multiboot kernel, with its command line; repeatable", collect)
+    .option("--firmware <name|file>", "seabios, ovmf, or a flash image")
+    .option("--disk <file[,option…]>", "raw disk image; options: readonly, overlay (keep the file as it is), serial=<text>; repeatable", collect)
+    .option("--cdrom <file>", "ISO image")
+    .option("--memory <size>", "such as 256M or 2G; default 512M")
+    .option("--cpu <model>", `processor model: ${cpuModelNames.join(", ")}`)
+    .option("--accel <name>", "auto, soft or kvm; default auto")
+    .option("--timeout <time>", "stop the machine after this time, such as 90s or 5m")
+    .option("--vga", "add a VGA display to a machine that boots a kernel")
+    .option("--debug-exit <port>", "port of isa-debug-exit, or none; default 0xf4")
+    .option("--deterministic", "time and randomness depend on the instructions executed only");
+}
 
 /** The program; verbs give their exit status to `onStatus`. */
 export function createProgram(streams: Streams, onStatus: (status: number) => void): Command {
@@ -35,33 +67,23 @@ export function createProgram(streams: Streams, onStatus: (status: number) => vo
       outputError: () => {},
     });
 
-  program.command("run")
+  machineOptions(program.command("run")
     .description("start a machine")
-    .argument("[guest]", "a guest by name, instead of a kernel, firmware or disk of your own; default cloud-6.1")
-    .option("--kernel <file>", "Linux bzImage, or ELF with a PVH entry or a multiboot header")
-    .option("--initrd <file>", "initial RAM file system")
-    .option("--append <text>", "the kernel's command line")
-    .option("--module <file[,text]>", "a module for a PVH or multiboot kernel, with its command line; repeatable", collect)
-    .option("--firmware <name|file>", "seabios, ovmf, or a flash image")
-    .option("--disk <file[,option…]>", "raw disk image; options: readonly, overlay (keep the file as it is), serial=<text>; repeatable", collect)
-    .option("--cdrom <file>", "ISO image")
-    .option("--memory <size>", "such as 256M or 2G; default 512M")
-    .option("--cpu <model>", `processor model: ${cpuModelNames.join(", ")}`)
-    .option("--accel <name>", "auto, soft or kvm; default auto")
+    .argument("[guest]", guestArgument))
     .option("--serial <target>", "where COM1 goes: stdio, none or file:<path>; given again: COM2", collect)
     .option("--command <text>", "run a shell command instead of a shell; print its output, exit with its status")
-    .option("--timeout <time>", "stop the machine after this time, such as 90s or 5m")
-    .option("--vga", "add a VGA display to a machine that boots a kernel")
-    .option("--debug-exit <port>", "port of isa-debug-exit, or none; default 0xf4")
     .option("--debug-console <file>", "write what the guest sends to port 0x402, firmware's log, to a file")
-    .option("--deterministic", "time and randomness depend on the instructions executed only")
     .option("--record-boot-time [file]", "write seconds and instructions until userspace as a line of JSON; default: to standard error")
     .option("--verbose", "with --command: show the guest's console on standard error")
+    .option("--name <name>", "lets other commands reach the machine by this name")
+    .option("--snapshot-file <file>", "where Ctrl-A S saves the machine; default: a new file in this directory")
     .addHelpText("after", runExamples)
     .action(async (guest: string | undefined, flags: RunFlags) => {
       const { run } = await import("./run.ts");
       onStatus(await run(guest, flags, streams));
     });
+
+  addSnapshotVerbs(program.command("snapshot").description("save machines, go on from what was saved, and see what is in it"), streams, onStatus);
 
   program.command("doctor")
     .description("tell what of this host can be used")
@@ -82,4 +104,60 @@ export function createProgram(streams: Streams, onStatus: (status: number) => vo
       onStatus(0);
     });
   return program;
+}
+
+function addSnapshotVerbs(snapshot: Command, streams: Streams, onStatus: (status: number) => void): void {
+  const verbs = (): Promise<typeof import("./snapshot.ts")> => import("./snapshot.ts");
+  snapshot.addHelpText("after", snapshotExamples);
+
+  machineOptions(snapshot.command("create")
+    .description("save a running machine, or boot one and save it")
+    .argument("<file>", "such as debian.rmsnap; replaced when it is there")
+    .argument("[guest]", `with --until: ${guestArgument}`)
+    .option("--of <name>", "the machine that was started with: ringmaster run --name <name>")
+    .option("--until <text>", "start a machine, and save it when its console shows this")
+    .option("--parent <file>", "an earlier snapshot of the machine: hold only what has changed since"))
+    .option("--verbose", "with --until: show the guest's console on standard error")
+    .action(async (file: string, guest: string | undefined, flags: CreateFlags) => {
+      onStatus(await (await verbs()).createSnapshot(file, guest, flags, streams));
+    });
+
+  snapshot.command("restore")
+    .description("go on from a snapshot")
+    .argument("<file>")
+    .option("--accel <name>", "auto, soft or kvm; default auto")
+    .option("--command <text>", "run a command in the shell that the console shows; print its output, exit with its status")
+    .option("--fork <number>", "so many machines at once that know nothing of each other; with --command")
+    .option("--disk <file>", "where a disk image is now, when they have been moved; once for each disk", collect)
+    .option("--keep-generation-id", "the machine was moved and not copied: the guest is not told")
+    .option("--serial <target>", "where COM1 goes: stdio, none or file:<path>; given again: COM2", collect)
+    .option("--timeout <time>", "stop the machine after this time, such as 90s or 5m")
+    .option("--name <name>", "lets other commands reach the machine by this name")
+    .option("--snapshot-file <file>", "where Ctrl-A S saves the machine; default: a new file in this directory")
+    .option("--verbose", "with --command: show the guest's console on standard error")
+    .action(async (file: string, flags: RestoreFlags) => {
+      onStatus(await (await verbs()).restoreSnapshot(file, flags, streams));
+    });
+
+  snapshot.command("ls")
+    .description("list the snapshots (*.rmsnap) of a directory")
+    .argument("[directory]", "default: this one", ".")
+    .option("--json", "as JSON")
+    .action(async (directory: string, flags: { readonly json?: boolean }) => (await verbs()).printSnapshots(directory, flags, streams));
+
+  snapshot.command("show")
+    .description("show what is in a snapshot")
+    .argument("<file>")
+    .option("--verify", "read all of its memory, so that damage is found")
+    .option("--json", "as JSON, with the state of every component")
+    .action(async (file: string, flags: { readonly json?: boolean; readonly verify?: boolean }) => (await verbs()).printSnapshot(file, flags, streams));
+
+  snapshot.command("diff")
+    .description("show what is different between two snapshots: machine, devices, processors, memory; exit with 1 if anything is")
+    .argument("<file>")
+    .argument("<other>")
+    .option("--json", "as JSON")
+    .action(async (left: string, right: string, flags: { readonly json?: boolean }) => {
+      onStatus(await (await verbs()).printDifference(left, right, flags, streams));
+    });
 }

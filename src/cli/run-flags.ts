@@ -24,6 +24,8 @@ export interface RunFlags {
   readonly deterministic?: boolean;
   readonly recordBootTime?: string | true;
   readonly verbose?: boolean;
+  readonly name?: string;
+  readonly snapshotFile?: string;
 }
 
 /** Where a serial port's output goes. */

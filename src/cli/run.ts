@@ -1,12 +1,15 @@
 /** `ringmaster run`: one machine, with the terminal as its console, or a command whose output and status are ours. */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { chooseAccelerator, CommandOutput, endError, userspacePattern, UserError, Vm, type VmEnd, type VmOptions } from "../api/index.ts";
+import { ControlServer } from "../host/node/control-socket.ts";
 import { escapeHelp } from "../host/node/escape-keys.ts";
 import { printProgress } from "../host/node/guests/print-progress.ts";
 import { ConsoleTerminal } from "../host/node/terminal.ts";
 import { exitStatusOfError } from "./exit-status.ts";
+import { control } from "./control.ts";
 import { Interrupts } from "./interrupts.ts";
 import { serialTargets, vmOptions, type RunFlags, type SerialTarget } from "./run-flags.ts";
+import { describeSnapshot, newSnapshotPath } from "./snapshot-report.ts";
 import type { OutputStream, Streams } from "./streams.ts";
 
 const endOfTransmission = 0x04;
@@ -38,20 +41,38 @@ export async function run(guest: string | undefined, flags: RunFlags, streams: S
     onProgress: printProgress(stderr),
   });
   using session = new Session(vm, flags, targets, streams);
+  using _ = await serveControl(vm, flags.name);
   return await session.run();
+}
+
+/** Other processes reach a machine that has a name. */
+export async function serveControl(vm: Vm, name: string | undefined): Promise<ControlServer | undefined> {
+  return name === undefined ? undefined : await ControlServer.open(name, (request, onProgress) => control(vm, request, onProgress));
 }
 
 /** Ctrl-C while guests are fetched ends us at once: nothing has been started yet. */
 async function createVm(options: VmOptions): Promise<Vm> {
+  return await orInterrupted(Vm.create(options));
+}
+
+/** What is under way, unless Ctrl-C comes first. */
+export async function orInterrupted<Result>(underWay: Promise<Result>): Promise<Result> {
   const interrupted = Promise.withResolvers<never>();
   using _ = new Interrupts({
     onFirst: () => interrupted.reject(new UserError("ABORTED", "Interrupted before the machine was started.")),
     onEnd: () => interrupted.reject(new UserError("ABORTED", "Interrupted before the machine was started.")),
   });
-  return await Promise.race([Vm.create(options), interrupted.promise]);
+  return await Promise.race([underWay, interrupted.promise]);
 }
 
-class Session implements Disposable {
+/** How a session begins. */
+interface SessionStart {
+  /** The guest has been running before: it takes input at once. */
+  readonly isRestored?: boolean;
+}
+
+/** A machine with the user's terminal, from its start to its end. */
+export class Session implements Disposable {
   readonly #vm: Vm;
   readonly #flags: RunFlags;
   readonly #streams: Streams;
@@ -68,19 +89,20 @@ class Session implements Disposable {
   #log = "";
   #diskStatus: number | undefined;
 
-  constructor(vm: Vm, flags: RunFlags, targets: readonly SerialTarget[], streams: Streams) {
+  constructor(vm: Vm, flags: RunFlags, targets: readonly SerialTarget[], streams: Streams, { isRestored = false }: SessionStart = {}) {
     this.#vm = vm;
     this.#flags = flags;
     this.#streams = streams;
     this.#command = flags.command === undefined ? undefined : new CommandOutput();
     // What comes from a pipe is there before a Linux kernel's serial driver is, which would drop it.
     this.#isLinux = vm.bootProtocol?.startsWith("linux") === true;
-    this.#early = this.#command !== undefined || (streams.stdin.isTTY !== true && this.#isLinux) ? [] : undefined;
+    this.#early = this.#command !== undefined || (streams.stdin.isTTY !== true && this.#isLinux && !isRestored) ? [] : undefined;
     this.#terminal = new ConsoleTerminal(streams.stdin, {
       onInput: (bytes) => this.#input(bytes),
       onEnd: () => this.#endInput(),
       onQuit: () => this.#verdict.resolve({ status: 0, message: "\r\n" }),
       onHelp: () => void streams.stderr.write(escapeHelp.replaceAll("\n", "\r\n")),
+      onSnapshot: () => void this.#saveSnapshot(),
     });
     this.#interrupts = new Interrupts({
       onFirst: () => this.#interrupt(),
@@ -249,6 +271,20 @@ class Session implements Disposable {
   #interrupt(): void {
     if (this.#early === undefined) this.#vm.serial.write(Uint8Array.of(interruptCharacter));
     this.#streams.stderr.write("ringmaster: Ctrl-C again within 2 seconds stops the machine\n");
+  }
+
+  // --- snapshots ---------------------------------------------------------------------------------------------------
+
+  async #saveSnapshot(): Promise<void> {
+    const { stderr } = this.#streams, lineEnd = this.#terminal.isRaw ? "\r\n" : "\n";
+    const path = this.#flags.snapshotFile ?? newSnapshotPath();
+    stderr.write(`${lineEnd}ringmaster: saving ${path} …${lineEnd}`);
+    try {
+      stderr.write(`ringmaster: ${describeSnapshot(await this.#vm.snapshot(path))}${lineEnd}`);
+    } catch (error) {
+      if (error instanceof UserError) stderr.write(`ringmaster: ${error.message}${lineEnd}`);
+      else this.#verdict.reject(error);
+    }
   }
 
   // --- the end -----------------------------------------------------------------------------------------------------

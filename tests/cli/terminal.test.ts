@@ -1,6 +1,6 @@
 /** The terminal during a run, by way of script(1), which gives a program a pseudo-terminal: raw while the guest has it, restored afterwards. */
 import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { findProgram } from "../../src/host/node/find-program.ts";
 import { launcher, ringmaster, TemporaryDirectory, type RingmasterResult } from "./ringmaster.ts";
@@ -78,6 +78,17 @@ describe.skipIf(!hasScript)("the terminal", () => {
     const run = await runInTerminal(words.map((word) => word.replace("@", `${directory.path}/`)), act);
     expect(run.status).toBe(status);
     expect(run.during).not.toBe(run.before);
+    expect(run.after).toBe(run.before);
+  });
+
+  it("saves a snapshot for Ctrl-A S", async () => {
+    const path = directory.file("terminal.rmsnap");
+    const run = await runInTerminal(["--kernel", directory.file("loop"), "--memory", "4M", "--snapshot-file", path], ({ type }) => {
+      type("\u0001s");
+      setTimeout(() => type("\u0001x"), 3000);
+    });
+    expect(run.stdout).toMatch(/saved \S+terminal\.rmsnap: \d+ KiB/u);
+    expect(existsSync(path)).toBe(true);
     expect(run.after).toBe(run.before);
   });
 

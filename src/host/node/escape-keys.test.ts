@@ -14,6 +14,7 @@ describe("keys of the terminal", () => {
     ["takes the prefix and the letter apart", ["\u0001", "X"], ["<quit>"]],
     ["sends Ctrl-A for Ctrl-A Ctrl-A and Ctrl-A A", ["\u0001\u0001", "\u0001a\u0001A"], ["\u0001", "\u0001\u0001"]],
     ["shows help", ["\u0001h\u0001?"], ["<help>", "<help>"]],
+    ["saves", ["ab\u0001Sc"], ["ab", "<snapshot>", "c"]],
     ["passes unknown combinations on", ["\u0001z"], ["\u0001z"]],
   ])("%s", (_, pieces, expected) => {
     expect(parse(...pieces)).toEqual(expected);

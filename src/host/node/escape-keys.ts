@@ -3,12 +3,14 @@
 export type EscapeEvent =
   | { readonly kind: "input"; readonly bytes: Uint8Array }
   | { readonly kind: "quit" }
-  | { readonly kind: "help" };
+  | { readonly kind: "help" }
+  | { readonly kind: "snapshot" };
 
 const controlA = 0x01;
 
 export const escapeHelp = `
 Ctrl-A X       end the machine and leave
+Ctrl-A S       save a snapshot
 Ctrl-A Ctrl-A  send Ctrl-A to the guest (also Ctrl-A A)
 Ctrl-A H       this help
 `;
@@ -35,6 +37,10 @@ export class EscapeKeys {
         case "x":
           flush();
           events.push({ kind: "quit" });
+          break;
+        case "s":
+          flush();
+          events.push({ kind: "snapshot" });
           break;
         case "h":
         case "?":

@@ -22,6 +22,8 @@ export interface TerminalEvents {
   onQuit(): void;
   /** Ctrl-A H. */
   onHelp(): void;
+  /** Ctrl-A S. */
+  onSnapshot(): void;
 }
 
 export class ConsoleTerminal implements Disposable {
@@ -74,6 +76,7 @@ export class ConsoleTerminal implements Disposable {
     for (const event of this.#keys.parse(bytes)) {
       if (event.kind === "quit") this.#events.onQuit();
       else if (event.kind === "help") this.#events.onHelp();
+      else if (event.kind === "snapshot") this.#events.onSnapshot();
       else this.#events.onInput(event.bytes);
     }
   };

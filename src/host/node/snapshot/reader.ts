@@ -53,6 +53,19 @@ export class SnapshotRegion {
     return entry.zeroPages !== 0 && (this.parent?.hasStoredPages(granule) ?? false);
   }
 
+  /** Whether both take a granule from the same place of the same file; when not, it can be the same all the same. */
+  isSame(granule: number, other: SnapshotRegion): boolean {
+    const mine = this.#owner(granule), others = other.#owner(granule);
+    return mine !== undefined && others !== undefined && mine.#file.isSame(others.#file) &&
+      mine.entries.get(granule)?.frameOffset === others.entries.get(granule)?.frameOffset;
+  }
+
+  /** The youngest of the chain that has something of the granule. */
+  #owner(granule: number): SnapshotRegion | undefined {
+    if (this.entries.has(granule) || this.parent === undefined) return this.entries.has(granule) ? this : undefined;
+    return this.parent.#owner(granule);
+  }
+
   /** Granules that any file of the chain says something of, in no particular order. */
   granules(): Set<number> {
     return new Set([...this.entries.keys(), ...(this.parent?.granules() ?? [])]);
@@ -114,6 +127,7 @@ class OpenFile {
   readonly path: string;
   readonly sizeBytes: number;
   readonly #descriptor: number;
+  readonly #identity: string;
   #isOpen = true;
 
   constructor(path: string) {
@@ -121,10 +135,15 @@ class OpenFile {
     this.#descriptor = openFile(path);
     const stats = fstatSync(this.#descriptor);
     this.sizeBytes = stats.size;
+    this.#identity = `${stats.dev}:${stats.ino}`;
     if (!stats.isFile()) {
       this.close();
       throw badSnapshot(path, "it is not a file");
     }
+  }
+
+  isSame(other: OpenFile): boolean {
+    return this.#identity === other.#identity;
   }
 
   close(): void {

@@ -2,13 +2,13 @@
 import { resolve } from "node:path";
 import { chooseAccelerator, compareSnapshots, inspectSnapshot, listSnapshots, type SnapshotReport, UserError, Vm } from "../api/index.ts";
 import { parseDuration } from "../api/sizes.ts";
-import type { AcceleratorChoice, RestoreOptions } from "../api/index.ts";
+import type { AcceleratorChoice, ChosenAccelerator, RestoreOptions } from "../api/index.ts";
 import { ask } from "../host/node/control-socket.ts";
 import { printProgress } from "../host/node/guests/print-progress.ts";
 import { orInterrupted, serveControl, Session } from "./run.ts";
 import { serialTargets, vmOptions, type RunFlags } from "./run-flags.ts";
 import { describeSnapshot, formatDifference, formatList, formatSnapshot } from "./snapshot-report.ts";
-import { drained, type Streams } from "./streams.ts";
+import { drained, type OutputStream, type Streams } from "./streams.ts";
 
 /** As commander delivers them. */
 export interface CreateFlags extends RunFlags {
@@ -34,6 +34,10 @@ function badArgument(message: string): UserError {
   return new UserError("BAD_ARGUMENT", message);
 }
 
+function tellAccelerator({ name, reason }: ChosenAccelerator, stderr: OutputStream): void {
+  stderr.write(`ringmaster: accelerator: ${name} (${reason})\n`);
+}
+
 /** Saves a running machine by its name, or one that is started for it. */
 export async function createSnapshot(path: string, guest: string | undefined, flags: CreateFlags, streams: Streams): Promise<number> {
   const { of, until, parent } = flags;
@@ -49,8 +53,7 @@ export async function createSnapshot(path: string, guest: string | undefined, fl
 
 async function bootAndSave(path: string, guest: string | undefined, flags: CreateFlags, { stderr }: Streams): Promise<SnapshotReport> {
   const options = vmOptions(guest, flags);
-  const { chosen } = chooseAccelerator(options.accel ?? "auto");
-  stderr.write(`ringmaster: accelerator: ${chosen.name} (${chosen.reason})\n`);
+  tellAccelerator(chooseAccelerator(options).chosen, stderr);
   await using vm = await orInterrupted(Vm.create({ ...options, onProgress: printProgress(stderr) }));
   if (flags.verbose === true) vm.on("serial", ({ port, bytes }) => void (port === 0 && stderr.write(bytes)));
   const { seconds } = await orInterrupted(vm.boot({ until: flags.until ?? "" }));
@@ -67,10 +70,9 @@ export async function restoreSnapshot(path: string, flags: RestoreFlags, streams
     ...(flags.timeout === undefined ? {} : { timeoutMs: parseDuration(flags.timeout) }),
   };
   const targets = serialTargets(flags);
-  const { chosen } = chooseAccelerator(options.accel ?? "auto");
-  streams.stderr.write(`ringmaster: accelerator: ${chosen.name} (${chosen.reason})\n`);
   if (flags.fork !== undefined) return await runClones(path, { ...options, fork: parseCount(flags.fork) }, flags, streams);
   await using vm = await Vm.restore(path, options);
+  tellAccelerator(vm.accelerator, streams.stderr);
   if (flags.command !== undefined) return await runCommand(vm, flags.command, flags, streams);
   using session = new Session(vm, { ...flags, ...(flags.serial === undefined ? {} : { serial: flags.serial }) }, targets, streams, { isRestored: true });
   using _ = await serveControl(vm, flags.name);
@@ -95,6 +97,7 @@ async function runClones(path: string, options: RestoreOptions & { readonly fork
   const { command } = flags;
   if (command === undefined) throw badArgument("Clones share one terminal and need something to do each: give --command.");
   const clones = await Vm.restore(path, options);
+  tellAccelerator(clones[0].accelerator, stderr);
   try {
     const results = clones.map((vm) => vm.exec(command));
     let highest = 0;

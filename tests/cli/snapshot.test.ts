@@ -40,11 +40,11 @@ beforeAll(async () => {
     const nowhere = await ringmaster(["snapshot", "create", directory.file("no/where"), "--of", "tested"]);
     expect([nowhere.status, nowhere.stderr]).toEqual([80, expect.stringContaining("cannot be written (ENOENT)")]);
   });
-}, 120_000);
+}, 300_000);
 
 afterAll(() => directory[Symbol.dispose]());
 
-describe("snapshots on the command line", () => {
+describe("snapshots on the command line", { timeout: 180_000 }, () => {
   it("take their sockets away", () => {
     expect(readdirSync(directory.file("ringmaster"))).toEqual([]);
   });

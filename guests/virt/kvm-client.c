@@ -3,6 +3,8 @@
  *
  *   kvm-client              every tiny guest; the exit status is the number of those that failed
  *   kvm-client exits N      N round trips of each kind of exit, with their times
+ *   kvm-client boot KERNEL INITRD MEGABYTES COMMANDLINE
+ *                           boots a bzImage; its first serial port is the output, its reset the end
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,11 +15,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-  memory_bytes = 2 << 20,
+  tiny_memory_bytes = 2 << 20,
   code_at = 0x1000,
   stack_top = 0x8000,
   gdt_at = 0x9000,
@@ -31,6 +34,7 @@ static const uint64_t device_at = 0xd0000000;
 struct machine {
   int vm, vcpu;
   uint8_t *memory;
+  size_t memory_size;
   struct kvm_run *run;
   char output[256];
   size_t output_length;
@@ -52,16 +56,17 @@ static int call(int fd, unsigned long request, void *argument, const char *what)
   return result;
 }
 
-static struct machine *create(int with_irqchip) {
+static struct machine *create(size_t memory_size, int with_irqchip) {
   struct machine *m = calloc(1, sizeof *m);
+  m->memory_size = memory_size;
   m->vm = call(kvm, KVM_CREATE_VM, 0, "KVM_CREATE_VM");
   uint64_t identity_map = 0xfffbc000;
   call(m->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity_map, "KVM_SET_IDENTITY_MAP_ADDR");
   call(m->vm, KVM_SET_TSS_ADDR, (void *)0xfffbd000, "KVM_SET_TSS_ADDR");
   if (with_irqchip) call(m->vm, KVM_CREATE_IRQCHIP, 0, "KVM_CREATE_IRQCHIP");
-  m->memory = mmap(0, memory_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  m->memory = mmap(0, memory_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (m->memory == MAP_FAILED) die("mmap");
-  struct kvm_userspace_memory_region region = {.memory_size = memory_bytes, .userspace_addr = (uintptr_t)m->memory};
+  struct kvm_userspace_memory_region region = {.memory_size = memory_size, .userspace_addr = (uintptr_t)m->memory};
   call(m->vm, KVM_SET_USER_MEMORY_REGION, &region, "KVM_SET_USER_MEMORY_REGION");
   m->vcpu = call(m->vm, KVM_CREATE_VCPU, 0, "KVM_CREATE_VCPU");
   int run_bytes = call(kvm, KVM_GET_VCPU_MMAP_SIZE, 0, "KVM_GET_VCPU_MMAP_SIZE");
@@ -72,6 +77,10 @@ static struct machine *create(int with_irqchip) {
     struct kvm_cpuid_entry2 entries[100];
   } cpuid = {.head.nent = 100};
   call(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid, "KVM_GET_SUPPORTED_CPUID");
+  for (unsigned i = 0; i < cpuid.head.nent; i++) {
+    /* There is a hypervisor: KVM leaves it to its clients to say so. */
+    if (cpuid.entries[i].function == 1) cpuid.entries[i].ecx |= 1u << 31;
+  }
   call(m->vcpu, KVM_SET_CPUID2, &cpuid, "KVM_SET_CPUID2");
   return m;
 }
@@ -79,7 +88,7 @@ static struct machine *create(int with_irqchip) {
 static void destroy(struct machine *m) {
   close(m->vcpu);
   close(m->vm);
-  munmap(m->memory, memory_bytes);
+  munmap(m->memory, m->memory_size);
   free(m);
 }
 
@@ -414,7 +423,7 @@ static const struct tiny_guest tiny_guests[] = {
 static int run_tiny_guests(void) {
   int failures = 0;
   for (size_t i = 0; i < sizeof tiny_guests / sizeof *tiny_guests; i++) {
-    struct machine *m = create(tiny_guests[i].with_irqchip);
+    struct machine *m = create(tiny_memory_bytes, tiny_guests[i].with_irqchip);
     const char *problem = tiny_guests[i].test(m);
     printf("%-24s %s\n", tiny_guests[i].name, problem ? problem : "passed");
     fflush(stdout);
@@ -433,7 +442,7 @@ static double seconds(void) {
 
 /* mov ecx, count; again: instruction; sub ecx, 1; jnz again; hlt */
 static void measure(const char *name, const uint8_t *instruction, size_t bytes, uint32_t count) {
-  struct machine *m = create(0);
+  struct machine *m = create(tiny_memory_bytes, 0);
   uint8_t code[64] = {0x41, 0xb8};
   memcpy(code + 2, &count, 4);
   memcpy(code + 6, instruction, bytes);
@@ -461,10 +470,142 @@ static int measure_exits(uint32_t count) {
   return 0;
 }
 
+static uint8_t *map_file(const char *path, size_t *bytes) {
+  int file = open(path, O_RDONLY);
+  struct stat status;
+  if (file < 0 || fstat(file, &status) < 0) die(path);
+  *bytes = status.st_size;
+  uint8_t *contents = mmap(0, *bytes, PROT_READ, MAP_PRIVATE, file, 0);
+  if (contents == MAP_FAILED) die(path);
+  close(file);
+  return contents;
+}
+
+/* A 16550A that transmits at once and receives nothing. */
+struct uart {
+  uint8_t registers[8];
+  int is_empty_pending;
+};
+enum { transmit_irq = 4, interrupt_enable = 1, interrupt_identity = 2, line_control = 3, line_status = 5, divisor_latch = 0x80 };
+
+static void update_interrupt(struct machine *m, struct uart *uart) {
+  struct kvm_irq_level level = {.irq = transmit_irq, .level = uart->is_empty_pending && (uart->registers[interrupt_enable] & 2)};
+  call(m->vm, KVM_IRQ_LINE, &level, "KVM_IRQ_LINE");
+}
+
+static uint8_t uart_read(struct machine *m, struct uart *uart, int offset) {
+  if (offset == 0) return 0;
+  if (offset == line_status) return 0x60;
+  if (offset == 6) return 0xb0;
+  if (offset != interrupt_identity) return uart->registers[offset];
+  int is_raised = uart->is_empty_pending && (uart->registers[interrupt_enable] & 2);
+  uart->is_empty_pending = 0;
+  update_interrupt(m, uart);
+  return is_raised ? 2 : 1;
+}
+
+static void uart_write(struct machine *m, struct uart *uart, int offset, uint8_t value) {
+  int selects_divisor = uart->registers[line_control] & divisor_latch;
+  if (offset == 0 && !selects_divisor) putchar(value);
+  else if (offset != interrupt_identity && !(selects_divisor && offset < 2)) uart->registers[offset] = value;
+  if (offset < 2 && !selects_divisor) {
+    uart->is_empty_pending = 1;
+    update_interrupt(m, uart);
+  }
+  if (value == '\n') fflush(stdout);
+}
+
+enum {
+  boot_parameters_at = 0x10000,
+  command_line_at = 0x20000,
+  boot_tables_at = 0x30000,
+  kernel_at = 0x1000000,
+  boot_stack = 0x8000,
+};
+
+/* Puts kernel, initial RAM file system and parameters in memory (Linux's Documentation/arch/x86/boot.rst); the entry point. */
+static uint64_t load_linux(uint8_t *memory, size_t memory_size, const char *kernel_path, const char *initrd_path, const char *command_line) {
+  size_t kernel_bytes, initrd_bytes;
+  uint8_t *kernel = map_file(kernel_path, &kernel_bytes), *initrd = map_file(initrd_path, &initrd_bytes);
+  uint8_t *parameters = memory + boot_parameters_at;
+  if (kernel_bytes < 0x300 || memcmp(kernel + 0x202, "HdrS", 4) != 0 || !(kernel[0x236] & 1)) {
+    fprintf(stderr, "kvm-client: %s is no kernel with a 64-bit entry\n", kernel_path);
+    exit(120);
+  }
+  size_t setup_bytes = (kernel[0x1f1] + 1) * 512;
+  memcpy(memory + kernel_at, kernel + setup_bytes, kernel_bytes - setup_bytes);
+  memcpy(parameters + 0x1f1, kernel + 0x1f1, 0x202 + kernel[0x201] - 0x1f1);
+  parameters[0x210] = 0xff;
+  uint32_t initrd_at = (memory_size - initrd_bytes) & ~0xfffu, initrd_size = initrd_bytes, command_at = command_line_at;
+  memcpy(memory + initrd_at, initrd, initrd_bytes);
+  memcpy(parameters + 0x218, &initrd_at, 4);
+  memcpy(parameters + 0x21c, &initrd_size, 4);
+  memcpy(parameters + 0x228, &command_at, 4);
+  strcpy((char *)memory + command_line_at, command_line);
+  struct __attribute__((packed)) { uint64_t address, size; uint32_t type; } map[] = {
+    {0, 0x9fc00, 1}, {0x100000, memory_size - 0x100000, 1},
+  };
+  parameters[0x1e8] = 2;
+  memcpy(parameters + 0x2d0, map, sizeof map);
+  return kernel_at + 0x200;
+}
+
+static void start_linux(struct machine *m, uint64_t entry) {
+  struct kvm_sregs sregs;
+  call(m->vcpu, KVM_GET_SREGS, &sregs, "KVM_GET_SREGS");
+  put64(m, gdt_at + 16, 0x00af9b000000ffff);
+  put64(m, gdt_at + 24, 0x00cf93000000ffff);
+  flat(&sregs.cs, 11, 0x10, 1);
+  struct kvm_segment *data[] = {&sregs.ds, &sregs.es, &sregs.ss, &sregs.fs, &sregs.gs};
+  for (int i = 0; i < 5; i++) flat(data[i], 3, 0x18, 0);
+  sregs.gdt.base = gdt_at;
+  sregs.gdt.limit = 31;
+  put64(m, boot_tables_at, (boot_tables_at + 0x1000) | 3);
+  for (int i = 0; i < 4; i++) put64(m, boot_tables_at + 0x1000 + i * 8, (boot_tables_at + 0x2000 + i * 0x1000) | 3);
+  for (uint64_t i = 0; i < 2048; i++) put64(m, boot_tables_at + 0x2000 + i * 8, i << 21 | 0x83);
+  sregs.cr3 = boot_tables_at;
+  sregs.cr4 |= 0x20;
+  sregs.efer |= 0x500;
+  sregs.cr0 |= 1u << 31 | 1;
+  call(m->vcpu, KVM_SET_SREGS, &sregs, "KVM_SET_SREGS");
+  struct kvm_regs regs = {.rip = entry, .rsp = boot_stack, .rsi = boot_parameters_at, .rflags = 2};
+  call(m->vcpu, KVM_SET_REGS, &regs, "KVM_SET_REGS");
+}
+
+static int boot(const char *kernel, const char *initrd, unsigned megabytes, const char *command_line) {
+  struct machine *m = create(megabytes << 20, 1);
+  struct kvm_pit_config pit = {0};
+  call(m->vm, KVM_CREATE_PIT2, &pit, "KVM_CREATE_PIT2");
+  start_linux(m, load_linux(m->memory, m->memory_size, kernel, initrd, command_line));
+  struct uart uart = {0};
+  for (;;) {
+    if (ioctl(m->vcpu, KVM_RUN, 0) < 0 && errno != EINTR) die("KVM_RUN");
+    struct kvm_run *run = m->run;
+    if (run->exit_reason == KVM_EXIT_IO) {
+      uint8_t *data = (uint8_t *)run + run->io.data_offset;
+      int is_uart = run->io.port >= serial_port && run->io.port < serial_port + 8 && run->io.size == 1;
+      for (unsigned i = 0; i < run->io.count; i++) {
+        if (run->io.direction == KVM_EXIT_IO_OUT && is_uart) uart_write(m, &uart, run->io.port - serial_port, data[i]);
+        if (run->io.direction == KVM_EXIT_IO_IN && is_uart) data[i] = uart_read(m, &uart, run->io.port - serial_port);
+        if (run->io.direction == KVM_EXIT_IO_IN && !is_uart) memset(data + i * run->io.size, 0xff, run->io.size);
+      }
+    } else if (run->exit_reason == KVM_EXIT_MMIO) {
+      if (!run->mmio.is_write) memset(run->mmio.data, 0xff, 8);
+    } else if (run->exit_reason == KVM_EXIT_SHUTDOWN || run->exit_reason == KVM_EXIT_SYSTEM_EVENT) {
+      fflush(stdout);
+      return 0;
+    } else if (run->exit_reason != KVM_EXIT_INTR) {
+      fprintf(stderr, "kvm-client: exit reason %u at %llx\n", run->exit_reason, (unsigned long long)registers(m).rip);
+      return 1;
+    }
+  }
+}
+
 int main(int argc, char **argv) {
   kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
   if (kvm < 0) die("/dev/kvm");
   if (call(kvm, KVM_GET_API_VERSION, 0, "KVM_GET_API_VERSION") != KVM_API_VERSION) die("another version of the interface");
   if (argc == 3 && strcmp(argv[1], "exits") == 0) return measure_exits(strtoul(argv[2], 0, 0));
+  if (argc == 6 && strcmp(argv[1], "boot") == 0) return boot(argv[2], argv[3], strtoul(argv[4], 0, 0), argv[5]);
   return run_tiny_guests();
 }

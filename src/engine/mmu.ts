@@ -34,8 +34,9 @@ interface Space {
   readonly slotOfPcid: Map<number, number>;
   /** Large pages are in the TLB as many small ones: regions of 2 MiB (n) and of 1 GiB (-1 - n) that hold such. */
   readonly largeRegions: Set<number>;
-  /** How paging was configured when its slot was given. */
-  configuration: string;
+  /** How paging was configured when its slot was given: see `configure`. */
+  readonly configuration: Int32Array;
+  isConfigured: boolean;
   root: bigint;
 }
 
@@ -43,7 +44,7 @@ interface Space {
 export const hostSpace = 0;
 
 function newSpace(): Space {
-  return { slot: -1, slotOfPcid: new Map(), largeRegions: new Set(), configuration: "", root: 0n };
+  return { slot: -1, slotOfPcid: new Map(), largeRegions: new Set(), configuration: new Int32Array(5), isConfigured: false, root: 0n };
 }
 
 /** Watches for data breakpoints; undefined while none is armed. */
@@ -188,13 +189,23 @@ export class Mmu implements ProcessorMemory {
     this.#view.u64[at + 1] = noTag;
   }
 
-  /** Takes over how paging is configured; forgets the context's translations when that is news. True then. */
-  configure(configuration: string): boolean {
-    if (configuration === this.#space.configuration) return false;
-    this.#space.configuration = configuration;
+  /**
+   * Takes over how paging is configured: what matters of CR0, CR4, EFER, PKRU, and where PAE's pointers are. Forgets the
+   * context's translations when any of it is news.
+   */
+  configure(cr0: number, cr4: number, efer: number, pkru: number, pointers: number): void {
+    const space = this.#space, known = space.configuration;
+    const isKnown = known[0] === (cr0 | 0) && known[1] === (cr4 | 0) && known[2] === (efer | 0) && known[3] === (pkru | 0) && known[4] === (pointers | 0);
+    if (isKnown && space.isConfigured) return;
+    known.set([cr0, cr4, efer, pkru, pointers]);
+    space.isConfigured = true;
     if (this.paging.mode === "pae") this.loadPageDirectoryPointers();
     this.flush({ keepGlobal: false });
-    return true;
+  }
+
+  /** The next `configure` is news whatever it says. */
+  forgetConfiguration(): void {
+    this.#space.isConfigured = false;
   }
 
   get readsPointersOnDemand(): boolean {

@@ -9,7 +9,7 @@ import type { PendingEvents, Virtualization } from "../isa/virtualization.ts";
 import { StateView } from "../isa/state-view.ts";
 import * as state from "../isa/state.ts";
 import {
-  debugControlReset, DebugStatusMask, debugStatusReset, hasDataBreakpoints, hasInstructionBreakpoints, hasPortBreakpoints, matchData, matchInstruction, raiseDebugStatus,
+  debugControlReset, DebugStatusMask, debugStatusReset, hasBreakpoints, hasDataBreakpoints, hasInstructionBreakpoints, hasPortBreakpoints, matchData, matchInstruction, raiseDebugStatus,
 } from "../isa/system/debug.ts";
 import { deliverEvent, deliverRecordedException } from "../isa/system/exceptions.ts";
 import { Activity, Cr0Mask, Cr4Mask, EferMask, hasRealModeSegments, is64BitMode, SegmentAttribute } from "../isa/system/mode.ts";
@@ -100,6 +100,7 @@ const pageFilterMask = 0xffff;
 const resetVector = 0xfff0n;
 const maximumCodeRanges = 8000;
 const maximumInstructionBytes = 15;
+const twoPow32 = 0x1_0000_0000;
 /** More bytes of code than a block can have. */
 const maximumBlockBytes = 0x1_0000;
 /** Slices of generated code within one call of `run`. */
@@ -118,6 +119,7 @@ export class SoftProcessor implements Processor {
   readonly strings: StringRuns;
   readonly #interrupts: InterruptInput;
   readonly #countersOffset: number | undefined;
+  readonly #hasGigabytePages: boolean;
   readonly #decoder: Decoder<InstructionDefinition>;
   #mode: CodeMode = { code: 16, stack: 16, isRealOrVirtual8086: true, single: false };
   #nmiPending = false;
@@ -165,6 +167,7 @@ export class SoftProcessor implements Processor {
     this.strings = new StringRuns(this.state, this.memory);
     this.bus = options.bus;
     this.model = options.model;
+    this.#hasGigabytePages = options.model.hasFeature("pdpe1gb");
     this.#interrupts = options.interrupts;
     this.#decoder = new Decoder(options.instructions, {
       hasFeature: (name) => options.model.hasFeature(name), vendor: options.model.vendor === "amd" ? "amd" : "intel",
@@ -352,8 +355,8 @@ export class SoftProcessor implements Processor {
     // Traps and breakpoints are looked at between slices: the running one ends with this instruction.
     if (single && !this.#mode.single) this.attend();
     this.#mode = { code, stack, isRealOrVirtual8086: hasRealModeSegments(s), single };
-    s.set64(state.fetchBase, is64 ? 0n : s.get64(state.segments[Segment.CS].base));
-    s.set64(state.canonicalShift, s.get32(state.cr4) & Cr4Mask.LA57 ? 7n : 16n);
+    s.copy64(state.fetchBase, is64 ? state.zero : state.segments[Segment.CS].base);
+    s.setHalves(state.canonicalShift, s.get32(state.cr4) & Cr4Mask.LA57 ? 7 : 16, 0);
     this.#updateExtensionFaults();
     this.#updatePaging();
     const cpl = s.get32(state.cpl);
@@ -365,6 +368,7 @@ export class SoftProcessor implements Processor {
   /** Watched pages are kept out of the TLB, so that every access to them comes by. */
   #updateWatch(): void {
     const s = this.state;
+    if (this.#watchKey === "" && !hasBreakpoints(s)) return;
     const key = hasDataBreakpoints(s) ? [0, 1, 2, 3, 7].map((index) => s.get64(state.dr[index])).join(" ") : "";
     if (key === this.#watchKey) return;
     this.#watchKey = key;
@@ -452,9 +456,10 @@ export class SoftProcessor implements Processor {
     const cr0 = s.get32(state.cr0), cr4 = s.get32(state.cr4), efer = s.get32(state.efer);
     const mode: PagingMode = !(cr0 & Cr0Mask.PG) ? "none" : !(cr4 & Cr4Mask.PAE) ? "legacy"
       : !(efer & EferMask.LMA) ? "pae" : cr4 & Cr4Mask.LA57 ? "level5" : "level4";
-    const cr3 = s.get64(state.cr3);
+    const rootLow = s.get32(state.cr3), rootHigh = s.getHigh32(state.cr3);
     paging.mode = mode;
-    paging.root = mode === "legacy" ? Number(cr3 & 0xffff_f000n) : mode === "pae" ? Number(cr3 & 0xffff_ffe0n) : Number(cr3 & 0x000f_ffff_ffff_f000n);
+    paging.root = mode === "pae" ? (rootLow & 0xffff_ffe0) >>> 0 : (rootLow & 0xffff_f000) >>> 0;
+    if (mode === "level4" || mode === "level5") paging.root += (rootHigh & 0xf_ffff) * twoPow32;
     paging.writeProtect = (cr0 & Cr0Mask.WP) !== 0;
     paging.noExecute = (efer & EferMask.NXE) !== 0;
     paging.pageSizeExtension = (cr4 & Cr4Mask.PSE) !== 0;
@@ -464,12 +469,11 @@ export class SoftProcessor implements Processor {
     paging.alignmentCheck = (s.get32(state.systemFlags) & FlagMask.AC) !== 0;
     paging.protectionKeys = (cr4 & Cr4Mask.PKE) !== 0;
     paging.physicalAddressBits = this.model.physicalAddressBits;
-    paging.gigabytePages = this.model.hasFeature("pdpe1gb");
+    paging.gigabytePages = this.#hasGigabytePages;
     const pkru = s.get32(state.pkru);
-    // CR3 alone is the business of whoever writes it: a write flushes by its own rules, even of the same value.
-    const key = `${mode} ${cr0 & (Cr0Mask.WP | Cr0Mask.PG)} ${cr4} ${efer} ${paging.protectionKeys ? pkru : 0} ${mode === "pae" ? cr3 : 0}`;
     paging.pkru = pkru;
-    this.memory.configure(key);
+    // CR3 alone is the business of whoever writes it: a write flushes by its own rules, even of the same value.
+    this.memory.configure(cr0 & (Cr0Mask.WP | Cr0Mask.PG), cr4, efer, paging.protectionKeys ? pkru : 0, mode === "pae" ? rootLow : 0);
   }
 
   get physical(): PhysicalMemory {
@@ -632,7 +636,7 @@ export class SoftProcessor implements Processor {
     this.#castShadow = shadow;
     this.#shadowAt = this.#castAt = shadow === 0 ? -1 : this.#retired - 1;
     this.memory.clear();
-    this.memory.configure("");
+    this.memory.forgetConfiguration();
     this.#clearJumpCache();
     this.modeChanged();
   }

@@ -61,6 +61,19 @@ export class StateView {
     this.u64[(this.base + field.offset) >>> 3] = value;
   }
 
+  /** Writes a 64-bit field by its halves. */
+  setHalves(field: StateField, low: number, high: number): void {
+    const at = (this.base + field.offset) >>> 2;
+    this.u32[at] = low;
+    this.u32[at + 1] = high;
+  }
+
+  /** Copies a 64-bit field, here or from another area, without making a number of it. */
+  copy64(target: StateField, source: StateField, from: StateView = this): void {
+    const at = (from.base + source.offset) >>> 2;
+    this.setHalves(target, from.u32[at], from.u32[at + 1]);
+  }
+
   /** Scratch slot `index`: arguments of a routine on entry, results on return. 128-bit values fill a slot. */
   argument64(index: number): bigint {
     return this.get64(layout.scratch[index]);

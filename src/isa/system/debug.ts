@@ -17,6 +17,8 @@ export const debugStatusReset = 0xffff_0ff0n;
 export const debugControlReset = 0x400n;
 const debugStatusWritable = 0xe00fn;
 const debugControlWritable = 0xffff_2bffn;
+/** L0 to G3. */
+const enableMask = 0xff;
 const generalDetectEnableMask = 1 << 13;
 
 /** R/W field of DR7 per breakpoint. */
@@ -46,15 +48,20 @@ function sizeBytesOf(dr7: number, index: number): number {
   return [1, 2, 8, 4][(dr7 >>> (18 + index * 4)) & 3];
 }
 
+/** Whether any breakpoint is enabled at all. */
+export function hasBreakpoints(state: StateView): boolean {
+  return (control(state) & enableMask) !== 0;
+}
+
 /** Whether any breakpoint of the kind is enabled: the engine asks before it takes its slower path. */
 export function hasInstructionBreakpoints(state: StateView): boolean {
   const dr7 = control(state);
-  return [0, 1, 2, 3].some((index) => isEnabled(dr7, index) && typeOf(dr7, index) === BreakpointType.instruction);
+  return hasBreakpoints(state) && [0, 1, 2, 3].some((index) => isEnabled(dr7, index) && typeOf(dr7, index) === BreakpointType.instruction);
 }
 
 export function hasDataBreakpoints(state: StateView): boolean {
   const dr7 = control(state);
-  return [0, 1, 2, 3].some((index) => {
+  return hasBreakpoints(state) && [0, 1, 2, 3].some((index) => {
     const type = typeOf(dr7, index);
     return isEnabled(dr7, index) && (type === BreakpointType.write || type === BreakpointType.access);
   });
@@ -62,7 +69,7 @@ export function hasDataBreakpoints(state: StateView): boolean {
 
 export function hasPortBreakpoints(state: StateView): boolean {
   const dr7 = control(state);
-  return hasCr4(state, Cr4Mask.DE) && [0, 1, 2, 3].some((index) => isEnabled(dr7, index) && typeOf(dr7, index) === BreakpointType.port);
+  return hasBreakpoints(state) && hasCr4(state, Cr4Mask.DE) && [0, 1, 2, 3].some((index) => isEnabled(dr7, index) && typeOf(dr7, index) === BreakpointType.port);
 }
 
 /** Bits B0..B3 of the breakpoints on the instruction at `linear`; 0 when none, or when RF suppresses them. */

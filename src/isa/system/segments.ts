@@ -111,11 +111,16 @@ export function loadNullSegment(state: StateView, index: number, selector: numbe
 export function refreshSegmentEnds(state: StateView, index: number): void {
   const fields = layout.segments[index];
   const attributes = state.get32(fields.attributes);
-  const end = BigInt(state.get32(fields.limit)) + 1n;
+  const limit = state.get32(fields.limit);
   const isUsable = (attributes & SegmentAttribute.unusable) === 0 && !isExpandDown(attributes);
   const isChecked = isProtectedMode(state);
-  state.set64(fields.readEnd, isUsable && (!isChecked || isReadable(attributes)) ? end : 0n);
-  state.set64(fields.writeEnd, isUsable && (!isChecked || isWritableData(attributes)) ? end : 0n);
+  setEnd(state, fields.readEnd, limit, isUsable && (!isChecked || isReadable(attributes)));
+  setEnd(state, fields.writeEnd, limit, isUsable && (!isChecked || isWritableData(attributes)));
+}
+
+/** One more than the limit, or 0. */
+function setEnd(state: StateView, field: layout.StateField, limit: number, isAllowed: boolean): void {
+  state.setHalves(field, isAllowed ? limit + 1 : 0, isAllowed && limit === 0xffff_ffff ? 1 : 0);
 }
 
 /**

@@ -123,6 +123,39 @@ export const consistencyChecks: readonly Check[] = [
   },
 ];
 
+/** Words of the VMCB that the checks look at. */
+const checkedOffsets: readonly number[] = [
+  Control.interceptMisc2, Control.asid, Control.eventInjection, Control.nestedControl, SaveSegment.cs.selector,
+].map(({ offset }) => offset).concat([
+  Save.efer, Save.cr0, Save.cr3, Save.cr4, Save.dr6, Save.dr7, Control.iopmBase, Control.msrpmBase, Control.nestedCr3, Save.guestPat,
+].flatMap(({ offset }) => [offset, offset + 4]));
+
+/** Knows a VMCB again that has passed: a hypervisor changes little between two entries. */
+export class CheckMemory {
+  readonly #words = new Uint32Array(checkedOffsets.length);
+  #hasHostPaging: boolean | undefined;
+
+  /** Whether exactly this has passed the last time. */
+  isKnown(vmcb: StateView, hasHostPaging: boolean): boolean {
+    if (this.#hasHostPaging !== hasHostPaging) return false;
+    const first = vmcb.base >>> 2;
+    for (let index = 0; index < checkedOffsets.length; index++) {
+      if (vmcb.u32[first + (checkedOffsets[index] >>> 2)] !== this.#words[index]) return false;
+    }
+    return true;
+  }
+
+  keep(vmcb: StateView, hasHostPaging: boolean): void {
+    this.#hasHostPaging = hasHostPaging;
+    const first = vmcb.base >>> 2;
+    for (let index = 0; index < checkedOffsets.length; index++) this.#words[index] = vmcb.u32[first + (checkedOffsets[index] >>> 2)];
+  }
+
+  forget(): void {
+    this.#hasHostPaging = undefined;
+  }
+}
+
 export function hasNestedPaging(vmcb: StateView): boolean {
   return hasBits(vmcb, Control.nestedControl, nestedPagingMask);
 }

@@ -1,19 +1,11 @@
 /** The processor's state to and from a VMCB's state save area (AMD APM volume 2, "VMRUN", "#VMEXIT", "VMSAVE and VMLOAD Instructions"). */
 import { allFlagsMask, FlagMask, readFlags, writeFlags } from "../../isa/flags.ts";
-import type { StateField } from "../../isa/state.ts";
 import * as layout from "../../isa/state.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import { normalizeDebugControl, normalizeDebugStatus } from "../../isa/system/debug.ts";
 import { Cr0Mask, EferMask, SegmentAttribute, SegmentIndex } from "../../isa/system/mode.ts";
-import { loadSegmentCache } from "../../isa/system/segments.ts";
-import { Save, SaveSegment, type VmcbSegment } from "./vmcb.ts";
-
-/** Copies 64 bits without making a number of them. */
-export function copy64(from: StateView, source: StateField, to: StateView, target: StateField): void {
-  const at = (from.base + source.offset) >>> 2, place = (to.base + target.offset) >>> 2;
-  to.u32[place] = from.u32[at];
-  to.u32[place + 1] = from.u32[at + 1];
-}
+import { refreshSegmentEnds } from "../../isa/system/segments.ts";
+import { Save, SaveSegment, type VmcbField, type VmcbSegment } from "./vmcb.ts";
 
 /** Attributes as the VMCB packs them: bits 55:52 and 47:40 of a descriptor, in twelve bits. */
 function unpackAttributes(packed: number): number {
@@ -25,23 +17,52 @@ function packAttributes(attributes: number): number {
   return (attributes & 0xff) | ((attributes >>> 4) & 0xf00);
 }
 
-function loadSegment(state: StateView, index: number, vmcb: StateView, source: VmcbSegment, attributes: number): void {
-  loadSegmentCache(state, index, vmcb.get16(source.selector), {
-    base: vmcb.get64(source.base), limit: vmcb.get32(source.limit), attributes,
-  });
+/** A segment register and its place in the VMCB. */
+interface SegmentPair {
+  readonly index: number;
+  readonly fields: layout.SegmentFields;
+  readonly place: VmcbSegment;
 }
 
-function saveSegment(state: StateView, index: number, vmcb: StateView, target: VmcbSegment): void {
-  const fields = layout.segments[index];
-  vmcb.set16(target.selector, state.get16(fields.selector));
-  vmcb.set16(target.attributes, packAttributes(state.get32(fields.attributes)));
-  vmcb.set32(target.limit, state.get32(fields.limit));
-  copy64(state, fields.base, vmcb, target.base);
+/** A 64-bit register and its place in the VMCB. */
+interface RegisterPair {
+  readonly field: layout.StateField;
+  readonly place: VmcbField;
 }
 
-const runSegments = [
-  [SegmentIndex.ES, SaveSegment.es], [SegmentIndex.CS, SaveSegment.cs], [SegmentIndex.SS, SaveSegment.ss], [SegmentIndex.DS, SaveSegment.ds],
-] as const;
+function segmentPair(index: number, place: VmcbSegment): SegmentPair {
+  return { index, fields: layout.segments[index], place };
+}
+
+function registerPairs(pairs: readonly (readonly [field: layout.StateField, place: VmcbField])[]): RegisterPair[] {
+  return pairs.map(([field, place]) => ({ field, place }));
+}
+
+function loadSegment(state: StateView, { index, fields, place }: SegmentPair, vmcb: StateView, attributes: number): void {
+  state.set16(fields.selector, vmcb.get16(place.selector));
+  state.copy64(fields.base, place.base, vmcb);
+  state.set32(fields.limit, vmcb.get32(place.limit));
+  state.set32(fields.attributes, attributes);
+  refreshSegmentEnds(state, index);
+}
+
+function saveSegment(state: StateView, { fields, place }: SegmentPair, vmcb: StateView): void {
+  vmcb.set16(place.selector, state.get16(fields.selector));
+  vmcb.set16(place.attributes, packAttributes(state.get32(fields.attributes)));
+  vmcb.set32(place.limit, state.get32(fields.limit));
+  vmcb.copy64(place.base, fields.base, state);
+}
+
+const runSegments: readonly SegmentPair[] = [
+  segmentPair(SegmentIndex.ES, SaveSegment.es), segmentPair(SegmentIndex.CS, SaveSegment.cs),
+  segmentPair(SegmentIndex.SS, SaveSegment.ss), segmentPair(SegmentIndex.DS, SaveSegment.ds),
+];
+
+/** What VMRUN copies as it is. */
+const loadedRegisters = registerPairs([
+  [layout.cr2, Save.cr2], [layout.cr3, Save.cr3], [layout.cr4, Save.cr4], [layout.gdtrBase, SaveSegment.gdtr.base],
+  [layout.idtrBase, SaveSegment.idtr.base], [layout.rip, Save.rip], [layout.gpr[4], Save.rsp], [layout.gpr[0], Save.rax],
+]);
 
 /** Loads what VMRUN loads. Consistency has been checked; `p.modeChanged` is left to the caller. */
 export function loadGuest(state: StateView, vmcb: StateView): void {
@@ -49,28 +70,21 @@ export function loadGuest(state: StateView, vmcb: StateView): void {
   const flags = vmcb.get32(Save.rflags);
   const isReal = (cr0 & Cr0Mask.PE) === 0, isVirtual8086 = !isReal && (flags & FlagMask.VM) !== 0;
   const cpl = isReal ? 0 : isVirtual8086 ? 3 : vmcb.get8(Save.cpl) & 3;
-  state.set64(layout.cr0, BigInt((cr0 | Cr0Mask.ET) >>> 0));
-  for (const [source, target] of [[Save.cr2, layout.cr2], [Save.cr3, layout.cr3], [Save.cr4, layout.cr4]] as const) {
-    copy64(vmcb, source, state, target);
-  }
+  state.setHalves(layout.cr0, cr0 | Cr0Mask.ET, 0);
+  for (const { field, place } of loadedRegisters) state.copy64(field, place, vmcb);
   const efer = vmcb.get32(Save.efer) & ~EferMask.LMA;
   const isLong = (cr0 & Cr0Mask.PG) !== 0 && (efer & EferMask.LME) !== 0;
-  state.set64(layout.efer, BigInt(efer | (isLong ? EferMask.LMA : 0)));
-  for (const [index, source] of runSegments) {
-    loadSegment(state, index, vmcb, source, attributesFor(index, vmcb.get16(source.attributes), isReal || isVirtual8086, cpl));
+  state.setHalves(layout.efer, efer | (isLong ? EferMask.LMA : 0), 0);
+  for (const pair of runSegments) {
+    loadSegment(state, pair, vmcb, attributesFor(pair.index, vmcb.get16(pair.place.attributes), isReal || isVirtual8086, cpl));
   }
   state.set32(layout.cpl, cpl);
-  copy64(vmcb, SaveSegment.gdtr.base, state, layout.gdtrBase);
   state.set32(layout.gdtrLimit, vmcb.get32(SaveSegment.gdtr.limit) & 0xffff);
-  copy64(vmcb, SaveSegment.idtr.base, state, layout.idtrBase);
   state.set32(layout.idtrLimit, vmcb.get32(SaveSegment.idtr.limit) & 0xffff);
   state.set64(layout.dr[6], normalizeDebugStatus(vmcb.get64(Save.dr6)));
   state.set64(layout.dr[7], normalizeDebugControl(vmcb.get64(Save.dr7)));
   writeFlags(state, flags, allFlagsMask);
-  copy64(vmcb, Save.rip, state, layout.rip);
-  if (!isLong) state.set64(layout.rip, BigInt(state.get32(layout.rip)));
-  copy64(vmcb, Save.rsp, state, layout.gpr[4]);
-  copy64(vmcb, Save.rax, state, layout.gpr[0]);
+  if (!isLong) state.setHalves(layout.rip, state.get32(layout.rip), 0);
 }
 
 /**
@@ -88,53 +102,53 @@ function attributesFor(index: number, packed: number, isRealOrVirtual8086: boole
 
 /** Saves what #VMEXIT saves. */
 export function saveGuest(state: StateView, vmcb: StateView): void {
-  for (const [index, target] of runSegments) saveSegment(state, index, vmcb, target);
+  for (const pair of runSegments) saveSegment(state, pair, vmcb);
   vmcb.set8(Save.cpl, state.get32(layout.cpl));
-  copy64(state, layout.gdtrBase, vmcb, SaveSegment.gdtr.base);
   vmcb.set32(SaveSegment.gdtr.limit, state.get32(layout.gdtrLimit));
-  copy64(state, layout.idtrBase, vmcb, SaveSegment.idtr.base);
   vmcb.set32(SaveSegment.idtr.limit, state.get32(layout.idtrLimit));
-  for (const [source, target] of guestRegisters) copy64(state, source, vmcb, target);
-  vmcb.set32(Save.rflags, readFlags(state));
-  vmcb.u32[((vmcb.base + Save.rflags.offset) >>> 2) + 1] = 0;
+  for (const { field, place } of savedRegisters) vmcb.copy64(place, field, state);
+  vmcb.setHalves(Save.rflags, readFlags(state), 0);
 }
 
-const guestRegisters = [
+const savedRegisters = registerPairs([
   [layout.cr0, Save.cr0], [layout.cr2, Save.cr2], [layout.cr3, Save.cr3], [layout.cr4, Save.cr4], [layout.efer, Save.efer],
   [layout.dr[6], Save.dr6], [layout.dr[7], Save.dr7], [layout.rip, Save.rip], [layout.gpr[4], Save.rsp], [layout.gpr[0], Save.rax],
-] as const;
+  [layout.gdtrBase, SaveSegment.gdtr.base], [layout.idtrBase, SaveSegment.idtr.base],
+]);
 
-const loadSegments = [
-  [SegmentIndex.FS, SaveSegment.fs], [SegmentIndex.GS, SaveSegment.gs], [SegmentIndex.LDTR, SaveSegment.ldtr], [SegmentIndex.TR, SaveSegment.tr],
-] as const;
+const additionalSegments: readonly SegmentPair[] = [
+  segmentPair(SegmentIndex.FS, SaveSegment.fs), segmentPair(SegmentIndex.GS, SaveSegment.gs),
+  segmentPair(SegmentIndex.LDTR, SaveSegment.ldtr), segmentPair(SegmentIndex.TR, SaveSegment.tr),
+];
 
-/** Registers of VMLOAD and VMSAVE; the second column must be canonical, and is made so by VMLOAD. */
-const loadRegisters = [
-  [layout.star, Save.star, false], [layout.lstar, Save.lstar, true], [layout.cstar, Save.cstar, true], [layout.fmask, Save.sfmask, false],
-  [layout.kernelGsBase, Save.kernelGsBase, true], [layout.sysenterCs, Save.sysenterCs, false],
-  [layout.sysenterEsp, Save.sysenterEsp, true], [layout.sysenterEip, Save.sysenterEip, true],
-] as const;
+const additionalRegisters = registerPairs([
+  [layout.star, Save.star], [layout.lstar, Save.lstar], [layout.cstar, Save.cstar], [layout.fmask, Save.sfmask],
+  [layout.kernelGsBase, Save.kernelGsBase], [layout.sysenterCs, Save.sysenterCs], [layout.sysenterEsp, Save.sysenterEsp],
+  [layout.sysenterEip, Save.sysenterEip],
+]);
+
+/** Of what VMLOAD loads, the addresses, which it makes canonical. */
+const additionalAddresses: readonly layout.StateField[] = [
+  layout.segments[SegmentIndex.FS].base, layout.segments[SegmentIndex.GS].base, layout.lstar, layout.cstar, layout.kernelGsBase,
+  layout.sysenterEsp, layout.sysenterEip,
+];
 
 /** VMLOAD: what VMRUN leaves out. */
 export function loadAdditional(state: StateView, vmcb: StateView): void {
-  const shift = state.get32(layout.canonicalShift);
-  const canonicalBits = 64 - shift;
-  for (const [index, source] of loadSegments) {
-    const attributes = unpackAttributes(vmcb.get16(source.attributes));
+  for (const pair of additionalSegments) {
+    const attributes = unpackAttributes(vmcb.get16(pair.place.attributes));
     const isUnusable = (attributes & SegmentAttribute.present) === 0;
-    loadSegment(state, index, vmcb, source, isUnusable ? attributes | SegmentAttribute.unusable : attributes);
+    loadSegment(state, pair, vmcb, isUnusable ? attributes | SegmentAttribute.unusable : attributes);
   }
-  for (const index of [SegmentIndex.FS, SegmentIndex.GS]) {
-    const { base } = layout.segments[index];
-    state.set64(base, BigInt.asUintN(64, BigInt.asIntN(canonicalBits, state.get64(base))));
-  }
-  for (const [target, source, isAddress] of loadRegisters) {
-    copy64(vmcb, source, state, target);
-    if (isAddress) state.set64(target, BigInt.asUintN(64, BigInt.asIntN(canonicalBits, state.get64(target))));
+  for (const { field, place } of additionalRegisters) state.copy64(field, place, vmcb);
+  const shift = state.get32(layout.canonicalShift);
+  for (const field of additionalAddresses) {
+    const high = state.getHigh32(field);
+    state.setHalves(field, state.get32(field), (high << shift) >> shift);
   }
 }
 
 export function saveAdditional(state: StateView, vmcb: StateView): void {
-  for (const [index, target] of loadSegments) saveSegment(state, index, vmcb, target);
-  for (const [source, target] of loadRegisters) copy64(state, source, vmcb, target);
+  for (const pair of additionalSegments) saveSegment(state, pair, vmcb);
+  for (const { field, place } of additionalRegisters) vmcb.copy64(place, field, state);
 }

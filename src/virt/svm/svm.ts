@@ -13,7 +13,7 @@ import { supportedEfer } from "../../isa/system/model-specific.ts";
 import {
   exitVector, type BoundaryAction, type Interceptable, type PendingEvents, type Virtualization, type VirtualizationInstruction,
 } from "../../isa/virtualization.ts";
-import { findViolation, hasNestedPaging } from "./checks.ts";
+import { CheckMemory, findViolation, hasNestedPaging } from "./checks.ts";
 import { eventExit, ExitCode, instructionExit, Intercept, ownIntercepts, type Exit, type SvmInstruction } from "./exit-codes.ts";
 import { loadAdditional, loadGuest, saveAdditional, saveGuest } from "./guest-state.ts";
 import { HostState } from "./host-state.ts";
@@ -27,6 +27,7 @@ import { Control, EventInfo, EventType, ExtensionMask, Save, TlbControl } from "
 const rax = layout.gpr[0];
 const rcx = layout.gpr[1];
 const noException = 0xffff_ffff;
+const twoPow32 = 0x1_0000_0000;
 const maximumViews = 64;
 const maximumInstructionBytes = 15;
 const interruptShadowMask = 1;
@@ -53,6 +54,10 @@ export class Svm implements Virtualization {
   #hasNestedPaging = false;
   /** Without nested paging, host and guest share one. */
   #hostPat = 0n;
+  readonly #checked = new CheckMemory();
+  readonly #features: { readonly hasNestedPaging: boolean; readonly hasVirtualLoadAndSave: boolean; readonly hasNextRip: boolean; readonly hasDecodeAssists: boolean };
+  /** Nested CR3 by ASID, as the translations of that ASID have it; -1 without nested paging. */
+  readonly #nestedRoots = new Map<number, number>();
   #tscOffset = 0n;
   #extensions = 0;
   /** The global interrupt flag. */
@@ -68,6 +73,11 @@ export class Svm implements Virtualization {
       this.#exit = this.#nestedFault();
     });
     this.#registers = new SvmRegisters(processor.model);
+    const { model } = processor;
+    this.#features = {
+      hasNestedPaging: model.hasFeature("npt"), hasVirtualLoadAndSave: model.hasFeature("v_vmsave_vmload"),
+      hasNextRip: model.hasFeature("nrip_save"), hasDecodeAssists: model.hasFeature("decodeassists"),
+    };
   }
 
   reset(kind: "reset" | "init"): void {
@@ -77,6 +87,7 @@ export class Svm implements Virtualization {
     }
     this.#p.state.set32(layout.interception, 0);
     this.#gif = true;
+    this.#checked.forget();
     if (kind === "reset") this.#registers.reset();
   }
 
@@ -164,8 +175,8 @@ export class Svm implements Virtualization {
 
   #executeWithVmcb(instruction: "vmrun" | "vmload" | "vmsave", operand: bigint): Status {
     const p = this.#p;
-    if ((operand & 0xfffn) !== 0n || operand >> BigInt(p.model.physicalAddressBits) !== 0n) return p.raise(Vector.GP, 0);
     let address = Number(operand);
+    if (address % 0x1000 !== 0 || address >= 2 ** p.model.physicalAddressBits) return p.raise(Vector.GP, 0);
     if (this.isGuest && instruction !== "vmrun" && this.#hasVirtualLoadAndSave) {
       address = this.#nested.translate(address, instruction === "vmload" ? "read" : "write", "final");
       if (address < 0) return p.raise(exitVector);
@@ -216,19 +227,15 @@ export class Svm implements Virtualization {
   #run(vmcb: StateView): Status {
     const p = this.#p;
     const { state } = p;
-    const isViolated = findViolation(vmcb, {
-      model: p.model, writableCr4Mask: supportedCr4(p), writableEferMask: supportedEfer(p),
-      hasHostPaging: (state.get32(layout.cr0) & Cr0Mask.PG) !== 0,
-    }) !== undefined;
-    if (isViolated) return this.#refuse(vmcb);
+    if (!this.#isConsistent(vmcb)) return this.#refuse(vmcb);
     this.#host.save(state, p.nextRip());
     this.#vmcb = vmcb;
     this.#interception.load(vmcb);
     this.#interrupts.load(vmcb);
     this.#pauseFilter.load(vmcb);
     this.#tscOffset = vmcb.get64(Control.tscOffset);
-    this.#extensions = p.model.hasFeature("v_vmsave_vmload") ? vmcb.get32(Control.extensions) : 0;
-    this.#hasNestedPaging = p.model.hasFeature("npt") && hasNestedPaging(vmcb);
+    this.#extensions = this.#features.hasVirtualLoadAndSave ? vmcb.get32(Control.extensions) : 0;
+    this.#hasNestedPaging = this.#features.hasNestedPaging && hasNestedPaging(vmcb);
     if (this.#hasNestedPaging) this.#configureNestedPaging(vmcb);
     loadGuest(state, vmcb);
     if (this.#hasNestedPaging) {
@@ -246,6 +253,17 @@ export class Svm implements Virtualization {
     return Status.Branch;
   }
 
+  #isConsistent(vmcb: StateView): boolean {
+    const p = this.#p;
+    const hasHostPaging = (p.state.get32(layout.cr0) & Cr0Mask.PG) !== 0;
+    if (this.#checked.isKnown(vmcb, hasHostPaging)) return true;
+    const isConsistent = findViolation(vmcb, {
+      model: p.model, writableCr4Mask: supportedCr4(p), writableEferMask: supportedEfer(p), hasHostPaging,
+    }) === undefined;
+    if (isConsistent) this.#checked.keep(vmcb, hasHostPaging);
+    return isConsistent;
+  }
+
   /** VMEXIT_INVALID: the guest has not run, and its state stays as it is. */
   #refuse(vmcb: StateView): Status {
     const allOnes = 0xffff_ffff_ffff_ffffn;
@@ -261,9 +279,10 @@ export class Svm implements Virtualization {
   #configureNestedPaging(vmcb: StateView): void {
     const { paging } = this.#nested;
     const host = this.#p.memory.paging;
-    const cr3 = vmcb.get64(Control.nestedCr3);
+    const rootLow = vmcb.get32(Control.nestedCr3), rootHigh = vmcb.getHigh32(Control.nestedCr3);
     paging.mode = host.mode;
-    paging.root = host.mode === "legacy" ? Number(cr3 & 0xffff_f000n) : host.mode === "pae" ? Number(cr3 & 0xffff_ffe0n) : Number(cr3 & 0x000f_ffff_ffff_f000n);
+    paging.root = host.mode === "pae" ? (rootLow & 0xffff_ffe0) >>> 0 : (rootLow & 0xffff_f000) >>> 0;
+    if (host.mode === "level4" || host.mode === "level5") paging.root += (rootHigh & 0xf_ffff) * twoPow32;
     paging.noExecute = host.noExecute;
     paging.pageSizeExtension = host.pageSizeExtension;
     paging.smep = host.smep;
@@ -284,13 +303,13 @@ export class Svm implements Virtualization {
       default:
         memory.forgetSpace(asid);
     }
-    memory.enterSpace(asid, this.#hasNestedPaging ? this.#nested : undefined, this.#root());
-  }
-
-  /** What the present guest's translations begin with. */
-  #root(): bigint {
-    const cr3 = this.#p.state.get64(layout.cr3);
-    return this.#hasNestedPaging ? (BigInt(this.#nested.paging.root) << 64n) | cr3 : cr3;
+    const nestedRoot = this.#hasNestedPaging ? this.#nested.paging.root : -1;
+    if (this.#nestedRoots.get(asid) !== nestedRoot) {
+      memory.forgetSpace(asid);
+      this.#nestedRoots.set(asid, nestedRoot);
+    }
+    memory.noteRoot(this.#host.root);
+    memory.enterSpace(asid, this.#hasNestedPaging ? this.#nested : undefined, this.#p.state.get64(layout.cr3));
   }
 
   /** Delivers the event that EVENTINJ names. */
@@ -421,10 +440,9 @@ export class Svm implements Virtualization {
     const exit = this.#exit;
     const shadow = p.currentShadow();
     p.physical.announceWrite(vmcb.base, 0x1000);
-    const isNextRipKept = exit.hasNextRip && p.model.hasFeature("nrip_save");
-    vmcb.set64(Control.nextRip, isNextRipKept ? p.nextRip() : 0n);
+    vmcb.set64(Control.nextRip, exit.hasNextRip && this.#features.hasNextRip ? p.nextRip() : 0n);
     this.#saveInstructionBytes(vmcb, exit);
-    vmcb.set64(Control.exitCode, BigInt.asUintN(64, BigInt(exit.code)));
+    vmcb.setHalves(Control.exitCode, exit.code, 0);
     vmcb.set64(Control.exitInfo1, exit.info1);
     vmcb.set64(Control.exitInfo2, exit.info2);
     this.#saveInterruptedEvent(vmcb, during);
@@ -436,7 +454,7 @@ export class Svm implements Virtualization {
       vmcb.set64(Save.guestPat, state.get64(layout.pat));
       state.set64(layout.pat, this.#hostPat);
     }
-    p.memory.noteRoot(this.#root());
+    p.memory.noteRoot(state.get64(layout.cr3));
     this.#enterHost();
   }
 
@@ -457,7 +475,7 @@ export class Svm implements Virtualization {
   }
 
   #saveInstructionBytes(vmcb: StateView, exit: Exit): void {
-    const isGiven = exit.hasInstructionBytes && this.#p.model.hasFeature("decodeassists");
+    const isGiven = exit.hasInstructionBytes && this.#features.hasDecodeAssists;
     const bytes = isGiven ? this.#p.currentBytes() : undefined;
     vmcb.set8(Control.instructionBytesFetched, bytes?.length ?? 0);
     if (bytes === undefined) return;

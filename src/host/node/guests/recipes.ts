@@ -13,7 +13,7 @@ import { buildBiosDisk, buildEfiDisk, type DiskContents } from "./disk-image.ts"
 import { initScript, sessionScript } from "./init-script.ts";
 import { baseEntries, buildInitramfs } from "./initramfs.ts";
 import { isWantedKernelFile, moduleGroups, readKernelModules } from "./kernel-modules.ts";
-import { buildNestedPrograms, kvmModuleGroups, nestedVersion } from "./nested-programs.ts";
+import { buildNestedPrograms, kvmModuleGroups, nestedDirectory, nestedVersion } from "./nested-programs.ts";
 import type { Progress } from "./progress.ts";
 
 /** What a recipe works with. */
@@ -101,17 +101,26 @@ function bench(packageName: string, channel: AptChannel, width: BenchWidth): Rec
   };
 }
 
-/** A Linux guest with KVM's modules and, in /virt, the programs of guests/virt. */
+/**
+ * A Linux guest with KVM's modules and, in /virt, the programs of guests/virt; kernel and initial RAM file system of the
+ * guest within the guest, which has these programs again, lie beside them.
+ */
 function nested(packageName: string, channel: AptChannel): Recipe {
+  const layout = 2;
   return {
-    version: async () => `${initramfsVersion} ${await nestedVersion()}`,
+    version: async () => `${initramfsVersion} ${await nestedVersion()} ${layout}`,
     async build(kitchen, directory) {
       kitchen.progress.step("clients of KVM");
       const scratch = join(directory, "scratch");
       await mkdir(scratch);
       const programs = await buildNestedPrograms(kitchen.tools, scratch);
       await rm(scratch, { recursive: true });
-      const parts = await prepareLinux(kitchen, packageName, channel, programs, { ...moduleGroups, ...kvmModuleGroups });
+      const inner = await prepareLinux(kitchen, packageName, channel, programs, kvmModuleGroups);
+      const parts = await prepareLinux(kitchen, packageName, channel, [
+        ...programs,
+        { kind: "file", path: `${nestedDirectory}/vmlinuz`, bytes: await readFile(inner.kernel) },
+        { kind: "file", path: `${nestedDirectory}/initramfs.cpio`, bytes: inner.initramfs },
+      ], { ...moduleGroups, ...kvmModuleGroups });
       return writeLinux(directory, parts);
     },
   };

@@ -1,13 +1,15 @@
 /**
  * Boots the operating systems and tools of others, unmodified, and looks at what they say.
- * Usage: npm run test:guests [-- --json] [--only NAME,…]. The exit status is 1 when a guest fails.
+ * Usage: npm run test:guests [-- --json] [--only NAME,…] [--jit NAME]. The exit status is 1 when a guest fails.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { Vm, type GuestName, type VmOptions } from "../src/api/index.ts";
+import { Vm, type GuestName, type JitChoice, type VmOptions } from "../src/api/index.ts";
+import { jitTotals } from "../src/engine/jit/jit.ts";
+import { jitSettingsNamed } from "../src/engine/jit/settings.ts";
 import { ensureGuests } from "../src/host/node/guests/index.ts";
 import { formatTable } from "./table.ts";
 
@@ -16,8 +18,13 @@ interface GuestTest {
   /** What it shows, for the table. */
   readonly shows: string;
   readonly limitSeconds: number;
-  /** Returns what was seen; throws with the reason when it was not what it should be. */
-  run(signal: AbortSignal): Promise<string>;
+  /** Throws with the reason when what was seen is not what it should be. */
+  run(signal: AbortSignal): Promise<Seen>;
+}
+
+interface Seen {
+  readonly text: string;
+  readonly instructions: number;
 }
 
 interface GuestResult {
@@ -25,13 +32,27 @@ interface GuestResult {
   readonly passed: boolean;
   readonly seconds: number;
   readonly reason: string;
+  /** Instructions, and how many of them compiled code has executed where that is counted. */
+  readonly instructions: number;
+  readonly compiled: number;
 }
 
 const prompt = "/ # ";
 
+const { values } = parseArgs({
+  options: { json: { type: "boolean", default: false }, only: { type: "string" }, jit: { type: "string" } },
+});
+const countsCompiled = values.jit !== undefined && jitSettingsNamed(values.jit).counts === true;
+
+const jitOption = values.jit === undefined ? {} : { jit: values.jit as JitChoice };
+
+function createVm(options: VmOptions): Promise<Vm> {
+  return Vm.create({ ...options, ...jitOption });
+}
+
 /** Boots to a shell, runs a command in it and powers off. */
-async function runShell(options: VmOptions, signal: AbortSignal): Promise<string> {
-  await using vm = await Vm.create(options);
+async function runShell(options: VmOptions, signal: AbortSignal): Promise<Seen> {
+  await using vm = await createVm(options);
   await vm.boot({ until: prompt, signal });
   const { status, output } = await vm.exec("uname -sr; echo RM-$((6*7)); grep ' / ' /proc/mounts | tail -n 1", { signal });
   const text = output.trim().replaceAll("\n", "; ");
@@ -39,7 +60,7 @@ async function runShell(options: VmOptions, signal: AbortSignal): Promise<string
   vm.serial.write("poweroff\n");
   const end = await vm.wait();
   if (end.kind !== "poweroff") throw new Error(`poweroff led to ${end.kind}`);
-  return text;
+  return { text, instructions: vm.retiredInstructions };
 }
 
 /** Waits for a line of the VGA screen. */
@@ -57,22 +78,23 @@ async function waitForScreen(vm: Vm, pattern: RegExp, signal: AbortSignal, refus
 }
 
 /** memtest86+ has finished a pass over all of memory without an error. */
-async function runMemtest(signal: AbortSignal): Promise<string> {
+async function runMemtest(signal: AbortSignal): Promise<Seen> {
   const paths = await ensureGuests(["memtest86+"]);
-  await using vm = await Vm.create({ kernel: paths["memtest86+"].kernel, append: "", memory: "64M", vga: true });
+  await using vm = await createVm({ kernel: paths["memtest86+"].kernel, append: "", memory: "64M", vga: true });
   vm.run();
-  return await waitForScreen(vm, /Pass:\s+[1-9].*Errors: 0/, signal, /Errors: +[1-9]/);
+  const text = await waitForScreen(vm, /Pass:\s+[1-9].*Errors: 0/, signal, /Errors: +[1-9]/);
+  return { text, instructions: vm.retiredInstructions };
 }
 
 /** Two clones of a booted system go on apart from each other, and their kernels know that they are copies. */
-async function runClones(signal: AbortSignal): Promise<string> {
+async function runClones(signal: AbortSignal): Promise<Seen> {
   const directory = mkdtempSync(join(tmpdir(), "ringmaster-clones-"));
   try {
     const path = join(directory, "booted.rmsnap");
-    await using original = await Vm.create({ guest: "cloud-6.12" });
+    await using original = await createVm({ guest: "cloud-6.12" });
     await original.boot({ until: prompt, signal });
     await original.snapshot(path);
-    const clones = await Vm.restore(path, { fork: 2 });
+    const clones = await Vm.restore(path, { fork: 2, ...jitOption });
     try {
       const seen: string[] = [];
       for (const [index, clone] of clones.entries()) {
@@ -85,7 +107,8 @@ async function runClones(signal: AbortSignal): Promise<string> {
       const { output } = await original.exec("cat /tmp/mine || echo nothing; dmesg | grep -c 'virtual machine fork'", { signal });
       if (output.trim().split("\n").slice(-2).join(" ") !== "nothing 0") throw new Error(`the original sees its clones: ${output}`);
       if (new Set([...seen, original.generationId]).size !== 5) throw new Error("the clones' random numbers or generation IDs are the same");
-      return "crng reseeded due to virtual machine fork, in both";
+      const instructions = clones.reduce((sum, clone) => sum + clone.retiredInstructions, original.retiredInstructions);
+      return { text: "crng reseeded due to virtual machine fork, in both", instructions };
     } finally {
       for (const clone of clones) await clone.stop();
     }
@@ -109,7 +132,6 @@ const tests: readonly GuestTest[] = [
   { name: "memtest86+", shows: "first pass over 64 MiB", limitSeconds: 900, run: runMemtest },
 ];
 
-const { values } = parseArgs({ options: { json: { type: "boolean", default: false }, only: { type: "string" } } });
 const wanted = values.only?.split(",");
 const unknown = wanted?.filter((name) => !tests.some((test) => test.name === name)) ?? [];
 if (unknown.length > 0) {
@@ -120,21 +142,24 @@ if (unknown.length > 0) {
 const results: GuestResult[] = [];
 for (const test of tests.filter(({ name }) => wanted?.includes(name) ?? true)) {
   process.stderr.write(`${test.name}: ${test.shows} … `);
-  const start = performance.now();
-  const outcome = await test.run(AbortSignal.timeout(test.limitSeconds * 1000)).then(
-    (reason) => ({ passed: true, reason }),
-    (error: unknown) => ({ passed: false, reason: error instanceof Error ? error.message : String(error) }),
+  const start = performance.now(), compiledBefore = jitTotals.executed;
+  const outcome = await test.run(AbortSignal.timeout(test.limitSeconds * (countsCompiled ? 20 : 1) * 1000)).then(
+    ({ text, instructions }) => ({ passed: true, reason: text, instructions }),
+    (error: unknown) => ({ passed: false, reason: error instanceof Error ? error.message : String(error), instructions: 0 }),
   );
   const seconds = Math.round((performance.now() - start) / 100) / 10;
-  results.push({ name: test.name, ...outcome, seconds });
+  results.push({ name: test.name, ...outcome, compiled: jitTotals.executed - compiledBefore, seconds });
   process.stderr.write(`${outcome.passed ? "passed" : "FAILED"} in ${seconds} s\n`);
 }
 
 if (values.json) console.log(JSON.stringify({ guests: results }, null, 2));
 else {
   console.log(formatTable(
-    ["guest", "result", "seconds", "seen"],
-    results.map(({ name, passed, seconds, reason }) => [name, passed ? "passed" : "FAILED", seconds.toFixed(1), reason]),
+    ["guest", "result", "seconds", ...(countsCompiled ? ["instructions", "compiled"] : []), "seen"],
+    results.map(({ name, passed, seconds, instructions, compiled, reason }) => [
+      name, passed ? "passed" : "FAILED", seconds.toFixed(1),
+      ...(countsCompiled ? [String(instructions), `${((100 * compiled) / Math.max(instructions, 1)).toFixed(1)} %`] : []), reason,
+    ]),
   ));
 }
 const failed = results.filter(({ passed }) => !passed).length;

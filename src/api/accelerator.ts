@@ -1,7 +1,8 @@
 /** Chooses what executes the guest's instructions, and says why. */
 import type { Accelerator } from "../accel/contract.ts";
-import { softAccelerator } from "../accel/soft/index.ts";
+import { createSoftAccelerator, softAccelerator } from "../accel/soft/index.ts";
 import { UserError } from "../base/errors.ts";
+import { jitSettingsNamed } from "../engine/jit/settings.ts";
 import { kvmAvailability } from "../host/node/kvm/availability.ts";
 import { createCpuModel, defaultCpuModelName } from "../isa/models/index.ts";
 import type { AcceleratorChoice, VmOptions } from "./options.ts";
@@ -18,12 +19,13 @@ interface Choice {
 }
 
 /** What has a say in the choice. */
-export type AcceleratorWishes = Pick<VmOptions, "accel" | "cpu" | "deterministic">;
+export type AcceleratorWishes = Pick<VmOptions, "accel" | "cpu" | "deterministic" | "jit">;
 
 const choices: readonly AcceleratorChoice[] = ["auto", "soft", "kvm"];
 
-function soft(reason: string): Choice {
-  return { accelerator: softAccelerator, chosen: { name: "soft", reason } };
+function soft({ jit }: AcceleratorWishes, reason: string): Choice {
+  const accelerator = jit === undefined ? softAccelerator : createSoftAccelerator({ jit: jitSettingsNamed(jit) });
+  return { accelerator, chosen: { name: "soft", reason } };
 }
 
 interface Obstacle {
@@ -47,13 +49,13 @@ function findObstacle({ cpu = defaultCpuModelName, deterministic = false }: Acce
 export function chooseAccelerator(wishes: AcceleratorWishes): Choice {
   const choice = wishes.accel ?? "auto";
   if (!choices.includes(choice)) throw new UserError("BAD_ARGUMENT", `There is no accelerator "${String(choice)}": use auto, soft or kvm.`);
-  if (choice === "soft") return soft("asked for");
+  if (choice === "soft") return soft(wishes, "asked for");
   const obstacle = findObstacle(wishes);
   const { accelerator, probe } = obstacle === undefined ? kvmAvailability() : {};
   if (accelerator !== undefined) {
     const figure = `${probe?.loopInstructions ?? 0} instructions in ${(probe?.loopMs ?? 0).toFixed(2)} ms`;
     return { accelerator, chosen: { name: "kvm", reason: choice === "kvm" ? "asked for" : `the host's virtualization works: ${figure}` } };
   }
-  if (choice === "auto") return soft(obstacle?.problem ?? "");
+  if (choice === "auto") return soft(wishes, obstacle?.problem ?? "");
   throw new UserError("ACCELERATOR_UNAVAILABLE", `The kvm accelerator cannot be used, because ${obstacle?.problem}: ${obstacle?.remedy}, or use --accel soft.`);
 }

@@ -1,6 +1,6 @@
 /** Ringmaster for programs. */
 export { Vm, endError, type BootReport, type CommandResult, type VmEnd, type VmEvents, type VmState } from "./vm.ts";
-export type { AcceleratorChoice, DiskOptions, FileSource, ModuleOptions, VmOptions } from "./options.ts";
+export type { AcceleratorChoice, DiskOptions, FileSource, JitChoice, ModuleOptions, VmOptions } from "./options.ts";
 export { compareSnapshots, inspectSnapshot, listSnapshots, type SnapshotDifference, type SnapshotInfo } from "./inspect-snapshot.ts";
 export type { RestoreOptions } from "./restore.ts";
 export type { SnapshotOptions, SnapshotReport } from "./save.ts";

@@ -24,6 +24,9 @@ export interface ModuleOptions {
 
 export type AcceleratorChoice = "auto" | "soft" | "kvm";
 
+/** Whether the soft processor compiles what runs often; "forced", "tiny" and "huge" compile everything, for tests. */
+export type JitChoice = "on" | "off" | "forced" | "tiny" | "huge";
+
 export interface VmOptions {
   /** A guest that is fetched from Debian and kept in a cache; gives kernel and initrd, or a disk with its firmware. */
   readonly guest?: Exclude<GuestName, "seabios" | "ovmf">;
@@ -50,6 +53,8 @@ export interface VmOptions {
   readonly cpu?: string;
   /** Default "auto". */
   readonly accel?: AcceleratorChoice;
+  /** Of the soft accelerator. Default "on". */
+  readonly jit?: JitChoice;
   /** A VGA display in text mode. Default: with firmware only. */
   readonly vga?: boolean;
   /** The machine is stopped after this many milliseconds of the host's time. */

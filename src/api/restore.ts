@@ -10,7 +10,7 @@ import { Snapshot } from "../host/node/snapshot/reader.ts";
 import type { FirmwareConfig } from "../machine/config.ts";
 import { savedTimeNs } from "../machine/machine.ts";
 import { SavedComponents } from "../machine/saved-components.ts";
-import type { AcceleratorChoice } from "./options.ts";
+import type { AcceleratorChoice, JitChoice } from "./options.ts";
 import type { AttachedDisk } from "./prepare.ts";
 import { diskRegion, firmwareRegion, ramRegion, vgaBiosRegion } from "./save.ts";
 import { diskConfig, timeAndRandom, type VmParts } from "./vm-parts.ts";
@@ -18,6 +18,8 @@ import { diskConfig, timeAndRandom, type VmParts } from "./vm-parts.ts";
 export interface RestoreOptions {
   /** Default "auto". What executed the machine before does not matter. */
   readonly accel?: AcceleratorChoice;
+  /** Of the soft accelerator. Default "on". */
+  readonly jit?: JitChoice;
   /**
    * So many machines that go on from the same moment, each with memory and disks of its own: what they share is never
    * written. Disks that the machine wrote to directly get an overlay.

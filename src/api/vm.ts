@@ -13,7 +13,7 @@ import { chooseAccelerator, type AcceleratorWishes, type ChosenAccelerator } fro
 import { CommandOutput } from "./command-output.ts";
 import { ConsoleWatch, type Until } from "./console-watch.ts";
 import { Events } from "./events.ts";
-import type { AcceleratorChoice, VmOptions } from "./options.ts";
+import type { AcceleratorChoice, JitChoice, VmOptions } from "./options.ts";
 import { prepare } from "./prepare.ts";
 import { cloneCount, restoredParts, type RestoreOptions } from "./restore.ts";
 import { saveSnapshot, type SnapshotOptions, type SnapshotReport } from "./save.ts";
@@ -51,6 +51,8 @@ export interface CommandResult {
   readonly output: string;
 }
 
+type BuildOptions = Pick<VmOptions, "accel" | "jit" | "timeoutMs">;
+
 const commandChunkCharacters = 512;
 
 /**
@@ -76,6 +78,7 @@ export class Vm implements AsyncDisposable {
   readonly #parts: VmParts;
   readonly #ended: PromiseWithResolvers<VmEnd> = Promise.withResolvers();
   readonly #timeoutMs: number | undefined;
+  readonly #jit: JitChoice | undefined;
   #timeout: NodeJS.Timeout | undefined;
   #state: VmState = "created";
   #blockedPorts = 0;
@@ -85,8 +88,9 @@ export class Vm implements AsyncDisposable {
   #baseId: string | undefined;
   #debugBytes: number[] = [];
 
-  private constructor(parts: VmParts, { accel, timeoutMs }: Pick<VmOptions, "accel" | "timeoutMs">) {
-    const { accelerator, chosen } = chooseAccelerator(wishesOf(parts, accel));
+  private constructor(parts: VmParts, { accel, jit, timeoutMs }: BuildOptions) {
+    const { accelerator, chosen } = chooseAccelerator(wishesOf(parts, jit, accel));
+    this.#jit = jit;
     this.#accelerator = chosen;
     this.#parts = parts;
     this.#clock = parts.clock;
@@ -144,7 +148,7 @@ export class Vm implements AsyncDisposable {
   static async restore(path: string, options: RestoreOptions & { readonly fork: number }): Promise<Vm[]>;
   static async restore(path: string, options?: RestoreOptions & { readonly fork?: undefined }): Promise<Vm>;
   static async restore(path: string, options: RestoreOptions = {}): Promise<Vm | Vm[]> {
-    chooseAccelerator(options.accel === undefined ? {} : { accel: options.accel });
+    chooseAccelerator(options);
     if (options.fork === undefined) return Vm.#build(await restoredParts(path, options), options);
     const clones: Vm[] = [];
     try {
@@ -156,7 +160,7 @@ export class Vm implements AsyncDisposable {
     }
   }
 
-  static #build(parts: VmParts, options: Pick<VmOptions, "accel" | "timeoutMs">): Vm {
+  static #build(parts: VmParts, options: BuildOptions): Vm {
     try {
       return new Vm(parts, options);
     } catch (error) {
@@ -270,7 +274,7 @@ export class Vm implements AsyncDisposable {
   switchAccelerator(choice: AcceleratorChoice): ChosenAccelerator {
     if (this.#state === "ended") throw new UserError("BAD_ARGUMENT", "The machine has ended: nothing executes it any more.");
     if (this.#isHeld) throw new UserError("BAD_ARGUMENT", "A snapshot of this machine is being saved: wait for it.");
-    const { accelerator, chosen } = chooseAccelerator(wishesOf(this.#parts, choice));
+    const { accelerator, chosen } = chooseAccelerator(wishesOf(this.#parts, this.#jit, choice));
     this.#hold();
     try {
       this.#machine.switchAccelerator(accelerator);
@@ -451,8 +455,8 @@ export class Vm implements AsyncDisposable {
 }
 
 /** What a machine needs of an accelerator. */
-function wishesOf({ config }: VmParts, accel: AcceleratorChoice = "auto"): AcceleratorWishes {
-  return { accel, cpu: config.cpu, deterministic: config.clock.mode === "deterministic" };
+function wishesOf({ config }: VmParts, jit: JitChoice | undefined, accel: AcceleratorChoice = "auto"): AcceleratorWishes {
+  return { accel, cpu: config.cpu, deterministic: config.clock.mode === "deterministic", ...(jit === undefined ? {} : { jit }) };
 }
 
 /** The error for a machine that ended while something was expected of it. */

@@ -47,6 +47,7 @@ function machineOptions(command: Command): Command {
     .option("--memory <size>", "such as 256M or 2G; default 512M")
     .option("--cpu <model>", `processor model: ${cpuModelNames.join(", ")}`)
     .option("--accel <name>", "auto, soft or kvm; default auto")
+    .option("--jit <name>", "on, off, or forced, tiny, huge for tests; default on")
     .option("--timeout <time>", "stop the machine after this time, such as 90s or 5m")
     .option("--vga", "add a VGA display to a machine that boots a kernel")
     .option("--debug-exit <port>", "port of isa-debug-exit, or none; default 0xf4")

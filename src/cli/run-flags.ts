@@ -15,6 +15,7 @@ export interface RunFlags {
   readonly memory?: string;
   readonly cpu?: string;
   readonly accel?: string;
+  readonly jit?: string;
   readonly serial?: readonly string[];
   readonly command?: string;
   readonly timeout?: string;
@@ -95,6 +96,7 @@ export function vmOptions(guest: string | undefined, flags: RunFlags): VmOptions
     ...(flags.memory === undefined ? {} : { memory: flags.memory }),
     ...(flags.cpu === undefined ? {} : { cpu: flags.cpu }),
     ...(flags.accel === undefined ? {} : { accel: flags.accel as NonNullable<VmOptions["accel"]> }),
+    ...(flags.jit === undefined ? {} : { jit: flags.jit as NonNullable<VmOptions["jit"]> }),
     ...(flags.command === undefined ? {} : { command: flags.command }),
     ...(flags.timeout === undefined ? {} : { timeoutMs: parseDuration(flags.timeout) }),
     ...(flags.vga === undefined ? {} : { vga: flags.vga }),

@@ -34,6 +34,7 @@ const rows: readonly Row[] = [
   { name: "kernel and firmware", words: ["run", "--kernel", "@exit", "--firmware", "seabios"], code: "BAD_ARGUMENT", message: /either a kernel or firmware/u },
   { name: "an initrd without a kernel", words: ["run", "--firmware", "seabios", "--initrd", "x"], code: "BAD_ARGUMENT", message: /"initrd" belongs to a kernel/u },
   { name: "a command for a kernel that is not Linux", words: ["run", "--kernel", "@exit", "--command", "true"], code: "BAD_ARGUMENT", message: /needs a Linux kernel/u },
+  { name: "an unknown JIT setting", words: ["run", "--accel", "soft", "--jit", "fast", "--kernel", "@exit"], code: "BAD_ARGUMENT", message: /no JIT setting "fast": use one of on, off/u },
   { name: "an unknown accelerator", words: ["run", "--accel", "warp", "--kernel", "@exit"], code: "BAD_ARGUMENT", message: /no accelerator "warp"/u },
   { name: "KVM for a deterministic machine", words: ["run", "--accel", "kvm", "--deterministic", "--kernel", "@exit"], code: "ACCELERATOR_UNAVAILABLE", message: /deterministic machines count instructions, which KVM does not: take away --deterministic/u },
   { name: "an unknown CPU model", words: ["run", "--cpu", "z80", "--kernel", "@exit"], code: "BAD_CONFIG", message: /CPU model "z80" is unknown; use one of/u },

@@ -2,6 +2,7 @@
 import { UserError } from "../../base/errors.ts";
 import { pageSizeBytes, PhysicalMemory } from "../../engine/physical-memory.ts";
 import { hotInstructions } from "../../engine/hot-instructions.ts";
+import type { JitSettings } from "../../engine/jit/settings.ts";
 import { SoftProcessor } from "../../engine/processor.ts";
 import { wasm, type WasmMemory } from "../../engine/web-assembly.ts";
 import { writeFlags, allFlagsMask } from "../../isa/flags.ts";
@@ -143,12 +144,12 @@ class SoftInstance implements AcceleratorInstance {
   readonly #options: AcceleratorOptions;
   readonly #storageOffset: number;
 
-  readonly #profile: boolean;
+  readonly #settings: SoftAcceleratorSettings;
   readonly #processors: SoftProcessor[] = [];
 
-  constructor(options: AcceleratorOptions, profile: boolean) {
+  constructor(options: AcceleratorOptions, settings: SoftAcceleratorSettings) {
     this.#options = options;
-    this.#profile = profile;
+    this.#settings = settings;
     this.#storageOffset = engineBytes(options.processorCount);
     const pages = (this.#storageOffset + options.storageBytes) / wasmPageBytes;
     this.#memory = createMemory(pages);
@@ -165,10 +166,11 @@ class SoftInstance implements AcceleratorInstance {
     const stateOffset = firstProcessorOffset + index * state.processorAreaSizeBytes;
     const codeStart = firstProcessorOffset + this.#options.processorCount * state.processorAreaSizeBytes + index * codeBytesPerProcessor;
     const virtualization = virtualizationOf(this.#options.model);
+    const { profile = false, jit } = this.#settings;
     const processor = new SoftProcessor({
       memory: this.#memory, physical: this.physical, stateOffset, codeStart, codeEnd: codeStart + codeBytesPerProcessor,
       instructions, model: this.#options.model, bus, interrupts, hotInstructions,
-      profile: this.#profile, ...(virtualization === undefined ? {} : { virtualization }),
+      profile, ...(jit === undefined ? {} : { jit }), ...(virtualization === undefined ? {} : { virtualization }),
     });
     this.#processors.push(processor);
     return new SoftVirtualProcessor(index, processor);
@@ -214,8 +216,14 @@ class SoftInstance implements AcceleratorInstance {
   close(): void {}
 }
 
-/** `profile`: count what is executed, see `SoftProcessor.executionCounts`. */
-export function createSoftAccelerator(settings: { readonly profile?: boolean } = {}): Accelerator {
+export interface SoftAcceleratorSettings {
+  /** Count what is executed, see `SoftProcessor.executionCounts`. */
+  readonly profile?: boolean;
+  /** When to compile; the default settings unless given. */
+  readonly jit?: JitSettings;
+}
+
+export function createSoftAccelerator(settings: SoftAcceleratorSettings = {}): Accelerator {
   return {
     name: "soft",
     countsInstructions: true,
@@ -223,7 +231,7 @@ export function createSoftAccelerator(settings: { readonly profile?: boolean } =
     // Models have no features that instructions are not defined for.
     missingFeatures: () => [],
     maximumStorageBytes: maximumWasmPages * wasmPageBytes - engineBytes(1),
-    create: (options) => new SoftInstance(options, settings.profile ?? false),
+    create: (options) => new SoftInstance(options, settings),
   };
 }
 

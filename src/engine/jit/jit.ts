@@ -20,7 +20,12 @@ export interface JitHost {
   /** Brings what `slowAddress` points to into the TLB, if compiled code may access it. */
   reachable(sizeBytes: number, isWrite: boolean): boolean;
   recordAt(linear: bigint): number;
+  /** Instructions retired so far. */
+  retired(): number;
 }
+
+/** What compiled code has done, where it is counted; of all processors together. */
+export const jitTotals: { entries: number; executed: number } = { entries: 0, executed: 0 };
 
 /** A region that waits to be compiled or has been. */
 class CompiledRegion implements Dependent {
@@ -60,7 +65,9 @@ export class Jit {
   #nextSlot = 0;
   #codeBytes = 0;
   #random: number;
-  readonly counters = { regions: 0, modules: 0, instructions: 0, codeBytes: 0, voided: 0, evicted: 0 };
+  #retiredAtEntry = 0;
+  /** `executed`: instructions retired by compiled code in so many `entries`; both stay 0 where they are not counted. */
+  readonly counters = { regions: 0, modules: 0, blocks: 0, instructions: 0, codeBytes: 0, voided: 0, evicted: 0, entries: 0, executed: 0 };
 
   constructor(host: JitHost, settings: JitSettings) {
     this.#host = host;
@@ -77,9 +84,18 @@ export class Jit {
       host: {
         ...host.interpreter.hostImports,
         reachable: (sizeBytes: number, isWrite: number) => host.reachable(sizeBytes, isWrite !== 0) ? 1 : 0,
+        regionEntered: () => void (this.#retiredAtEntry = host.retired()),
+        regionLeft: () => this.#count(host.retired() - this.#retiredAtEntry),
       },
       flags,
     };
+  }
+
+  #count(executed: number): void {
+    for (const counters of [this.counters, jitTotals]) {
+      counters.entries++;
+      counters.executed += executed;
+    }
   }
 
   /** A block has been entered often, and is about to be. */
@@ -123,6 +139,10 @@ export class Jit {
       auxiliary: builder.importFunction("flags", "auxiliary", flagFunctions.auxiliary),
       result: builder.importFunction("flags", "result", flagFunctions.result),
     };
+    const counts = this.#settings.counts === true ? {
+      entered: builder.importFunction("host", "regionEntered", { params: [], results: [] }),
+      left: builder.importFunction("host", "regionLeft", { params: [], results: [] }),
+    } : undefined;
     const routines = new Set<Routine>();
     for (const { region } of regions) {
       for (const { instructions } of region.blocks) for (const { handler } of instructions) fastRoutinesOf(handler.body, routines);
@@ -132,8 +152,13 @@ export class Jit {
       const func = builder.addFunction(`r${index}`, { params: [], results: ["i32"] }, (f) => {
         new RegionCode({ view, calls, fastFunction, routineNumber: (routine) => interpreter.routineNumber(routine) }, f, region);
       });
-      builder.exportFunction(`r${index}`, func);
+      builder.exportFunction(`r${index}`, counts === undefined ? func : builder.addFunction(`counted${index}`, { params: [], results: ["i32"] }, (f) => {
+        f.call(counts.entered);
+        f.call(func);
+        f.call(counts.left);
+      }));
       this.counters.regions++;
+      this.counters.blocks += region.blocks.length;
       this.counters.instructions += region.instructionCount;
     });
     return builder.build();

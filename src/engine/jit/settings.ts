@@ -13,6 +13,8 @@ export interface JitSettings {
   readonly maximumCodeBytes: number;
   /** Throws away a module at random now and then, for tests: the seed. */
   readonly evictionSeed?: number;
+  /** Counts what compiled code executes, at the price of two calls an entry, for tests. */
+  readonly counts?: boolean;
 }
 
 export const standardJit: JitSettings = {
@@ -23,11 +25,11 @@ const named: Readonly<Record<string, JitSettings>> = {
   on: standardJit,
   off: { ...standardJit, threshold: 0 },
   /** Compiles at the first entry. */
-  forced: { ...standardJit, threshold: 1, batch: 1 },
+  forced: { ...standardJit, threshold: 1, batch: 1, counts: true },
   /** Regions of one block. */
-  tiny: { ...standardJit, threshold: 1, batch: 1, maximumBlocks: 1 },
+  tiny: { ...standardJit, threshold: 1, batch: 1, maximumBlocks: 1, counts: true },
   /** Regions as large as they get, some thrown away at random. */
-  huge: { ...standardJit, threshold: 1, batch: 1, maximumBlocks: 256, maximumInstructions: 4000, evictionSeed: 1 },
+  huge: { ...standardJit, threshold: 1, batch: 1, maximumBlocks: 256, maximumInstructions: 4000, evictionSeed: 1, counts: true },
 };
 
 export const jitNames: readonly string[] = Object.keys(named);

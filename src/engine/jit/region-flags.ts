@@ -172,7 +172,8 @@ export class RegionFlags {
         f.i64.sub();
         f.i64.xor();
         f.i32.wrap_i64();
-        f.i32.const(3);
+        // What was carried into bit 4.
+        f.i32.const(4);
         f.i32.shr_u();
         f.i32.const(1);
         return f.i32.and();

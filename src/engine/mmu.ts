@@ -647,9 +647,18 @@ export class Mmu implements ProcessorMemory {
     const isUser = this.#isUser(privilege), isImplicit = privilege === "supervisor";
     if (isUser && !this.#isAligned(low, sizeBytes)) return false;
     const area = this.#view.base + scratchValue.offset;
+    const inPage = Math.min(sizeBytes, pageSizeBytes - (low & 0xfff));
+    const isCached = inPage === sizeBytes && this.#hasContextOf(isUser, isImplicit);
+    const at = isCached ? this.reach(low, high, kind === "write") : 0;
+    if (at !== 0) {
+      const bytes = this.#view.u8;
+      if (kind === "read") for (let i = 0; i < sizeBytes; i++) bytes[area + i] = bytes[at + i];
+      else for (let i = 0; i < sizeBytes; i++) bytes[at + i] = bytes[area + i];
+      return true;
+    }
     const first = this.#translate(low, high, kind, isUser, isImplicit);
     if (first < 0) return false;
-    const inPage = Math.min(sizeBytes, pageSizeBytes - (low & 0xfff));
+    if (isCached) this.#fill(low, high, first, kind === "write");
     const second = inPage < sizeBytes ? this.#translateNext(low, high, inPage, kind, isUser, isImplicit) : 0;
     if (second < 0) return false;
     const isCopied = kind === "read"
@@ -658,6 +667,13 @@ export class Mmu implements ProcessorMemory {
     if (!isCopied) return false;
     if (privilege !== "supervisor") this.watch?.accessed(linear, sizeBytes, kind === "write");
     return true;
+  }
+
+  /** Whether the TLB's present context stands for the rights of such an access. */
+  #hasContextOf(isUser: boolean, isImplicit: boolean): boolean {
+    if (isUser !== (this.#cpl === 3)) return false;
+    // RFLAGS.AC lifts SMAP for explicit accesses only.
+    return !isImplicit || !this.paging.smap || !this.paging.alignmentCheck;
   }
 
   probe(linear: bigint, sizeBytes: number, intent: "read" | "write", privilege?: Privilege): boolean {

@@ -267,6 +267,7 @@ export class Svm implements Virtualization {
   /** VMEXIT_INVALID: the guest has not run, and its state stays as it is. */
   #refuse(vmcb: StateView): Status {
     const allOnes = 0xffff_ffff_ffff_ffffn;
+    this.#p.physical.announceWrite(vmcb.base, 0x1000);
     vmcb.set64(Control.exitCode, allOnes);
     vmcb.set64(Control.exitInfo1, 0n);
     vmcb.set64(Control.exitInfo2, 0n);

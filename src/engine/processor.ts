@@ -796,7 +796,7 @@ export class SoftProcessor implements Processor {
     }
     const hadResume = (s.get32(state.systemFlags) & FlagMask.RF) !== 0;
     const startRip = s.get64(state.rip);
-    this.jit.compileWaiting();
+    this.jit.compileDue();
     this.#slice = Math.min(budget, 0x7fff_0000);
     s.set32(state.budget, this.#slice);
     const result = this.interpreter.run();

@@ -22,13 +22,25 @@ function isRare(block: readonly Node[]): boolean {
   return block.some(({ op }) => op === "raise" || op === "answer" || op === "routine");
 }
 
-function countUses(block: readonly Node[], uses: Map<Node, number>): Map<Node, number> {
+function countUses(block: readonly Node[], uses: number[]): number[] {
   for (const node of block) {
-    for (const argument of node.args) uses.set(argument, (uses.get(argument) ?? 0) + 1);
+    for (const argument of node.args) uses[argument.id] = (uses[argument.id] ?? 0) + 1;
     if (node.op === "if") {
       countUses(node.then, uses);
       countUses(node.otherwise, uses);
     }
+  }
+  return uses;
+}
+
+const knownUses = new WeakMap<readonly Node[], number[]>();
+
+/** How often each value of a body is used, by its node's number. Bodies are emitted again and again. */
+function usesIn(body: readonly Node[]): number[] {
+  let uses = knownUses.get(body);
+  if (uses === undefined) {
+    uses = countUses(body, []);
+    knownUses.set(body, uses);
   }
   return uses;
 }
@@ -38,7 +50,7 @@ export class HandlerEmitter {
   readonly #core: EmitterCore;
   readonly #places: Places;
   readonly #values: ValueEmitter;
-  readonly #uses: Map<Node, number>;
+  readonly #uses: readonly number[];
   #effectiveAddress: Local<"i64"> | undefined;
   #depth = 0;
 
@@ -47,7 +59,7 @@ export class HandlerEmitter {
     this.#places = places;
     this.#values = new ValueEmitter(core, places);
     core.computeValue = (node) => this.#values.compute(node, undefined);
-    this.#uses = countUses(body, new Map());
+    this.#uses = usesIn(body);
     this.#block(body);
     core.release();
   }
@@ -63,12 +75,12 @@ export class HandlerEmitter {
         const local = this.#core.local(typeOfWidth(node.width));
         this.#core.push(node.args[0]);
         this.#core.f.local.set(local);
-        this.#core.values.set(node, local);
+        this.#core.values[node.id] = local;
         return;
       }
       case "writeVariable":
         this.#core.push(node.args[0]);
-        this.#core.f.local.set(this.#core.values.get(node.variable)!);
+        this.#core.f.local.set(this.#core.values[node.variable.id]!);
         return;
       case "writeState": case "writeRegister": case "writeFlags": case "arithmeticFlags": case "logicFlags": case "store":
       case "checkWrite": case "raise": case "jump": case "jumpTarget": case "routine":
@@ -76,18 +88,18 @@ export class HandlerEmitter {
       case "writeStateRow": case "answer": return this.#places.fastPath!(node);
       default: {
         if (this.#fold(node) || repeatable.has(node.op)) return;
-        const uses = this.#uses.get(node) ?? 0;
+        const uses = this.#uses[node.id] ?? 0;
         // A load is kept even when nobody wants the value: it may fault.
         if (uses === 0 && node.op !== "load") return;
         if (uses <= 1 && !impure.has(node.op)) return;
         if (node.op === "effectiveAddress" && this.#effectiveAddress !== undefined) {
-          this.#core.values.set(node, this.#effectiveAddress);
+          this.#core.values[node.id] = this.#effectiveAddress;
           return;
         }
         const local = this.#core.local(typeOfWidth(node.width));
         this.#values.compute(node, local);
         this.#core.f.local.set(local);
-        this.#core.values.set(node, local);
+        this.#core.values[node.id] = local;
         if (node.op === "effectiveAddress" && this.#depth === 0) this.#effectiveAddress = local as Local<"i64">;
       }
     }
@@ -96,18 +108,19 @@ export class HandlerEmitter {
   /** Notes the value of a node that is known already. */
   #fold(node: Node): boolean {
     const { constants } = this.#core;
-    const args = node.args.map((argument) => constants.get(argument));
     let value: bigint | undefined;
     if (node.op === "immediate") value = this.#places.constant(node);
-    else if (args.every((argument) => argument !== undefined)) value = foldConstants(node, args);
+    else if (node.args.every((argument) => constants[argument.id] !== undefined)) {
+      value = foldConstants(node, node.args.map((argument) => constants[argument.id]!));
+    }
     if (value === undefined) return false;
-    constants.set(node, value);
+    constants[node.id] = value;
     return true;
   }
 
   #if(node: Extract<Node, { op: "if" }>): void {
     const f = this.#core.f;
-    const known = this.#core.constants.get(node.args[0]);
+    const known = this.#core.constants[node.args[0].id];
     if (known !== undefined) return this.#block(known === 1n ? node.then : node.otherwise);
     this.#places.beforeIf(node);
     this.#core.push(node.args[0]);

@@ -10,10 +10,10 @@ const narrowMask: Partial<Record<Width, number>> = { 1: 1, 8: 0xff, 16: 0xffff }
 
 export class EmitterCore {
   readonly f: FunctionBuilder;
-  /** Locals of the nodes that have one. */
-  readonly values: Map<Node, Local> = new Map();
-  /** Nodes whose values are known. */
-  readonly constants: Map<Node, bigint> = new Map();
+  /** Locals of the nodes that have one, by the node's number. */
+  readonly values: (Local | undefined)[] = [];
+  /** Values that are known, by the node's number. */
+  readonly constants: (bigint | undefined)[] = [];
   readonly #owned: Local[] = [];
   /** Pushes a value that is in no local. */
   computeValue: (node: Node) => void = () => {};
@@ -48,9 +48,9 @@ export class EmitterCore {
 
   /** Pushes the value of a node. */
   push(node: Node): void {
-    const known = this.constants.get(node);
+    const known = this.constants[node.id];
     if (known !== undefined) return this.pushConstant(node.width, known);
-    const local = this.values.get(node);
+    const local = this.values[node.id];
     if (local !== undefined) this.f.local.get(local);
     else this.computeValue(node);
   }

@@ -3,8 +3,7 @@
  * flag computes it. This file has what several places agree on, and the functions for when the operation is not known
  * while code is generated.
  */
-import * as state from "../../isa/state.ts";
-import { ModuleBuilder, type FuncIndex, type FunctionBuilder, type Local } from "../../wasm/index.ts";
+import type { FuncIndex, FunctionBuilder, Local, ModuleBuilder } from "../../wasm/index.ts";
 
 /**
  * Operations. `explicit`: X and Y are `flagsResult` and `flagsAux` of the state. `logic`: X is the result. `sum`: X is the
@@ -18,7 +17,7 @@ export function widthLog2(width: number): number {
   return 31 - Math.clz32(width);
 }
 
-/** Names of the functions that `flagModule` exports. */
+/** Types of the functions that `addFlagFunctions` exports. */
 export const flagFunctions = {
   /** (operation, X, Y, carry operation, carry X, carry Y) → `flagsAux`. Carry operation 0: as the first; else one more than it. */
   auxiliary: { params: ["i32", "i64", "i64", "i32", "i64", "i64"], results: ["i32"] },
@@ -50,9 +49,8 @@ function pushDifference(f: FunctionBuilder, operation: Local<"i32">, x: Local<"i
   f.i64.shr_s();
 }
 
-/** A module with the functions, to be instantiated once. */
-export function flagModule(): Uint8Array<ArrayBuffer> {
-  const builder = new ModuleBuilder();
+/** Adds the functions to a module, and exports them. */
+export function addFlagFunctions(builder: ModuleBuilder): void {
   const single = builder.addFunction("single", { params: ["i32", "i64", "i64"], results: ["i32"] }, (f) => singleAuxiliary(f));
   builder.exportFunction("auxiliary", builder.addFunction("auxiliary", flagFunctions.auxiliary, (f) => combinedAuxiliary(f, single)));
   builder.exportFunction("result", builder.addFunction("result", flagFunctions.result, (f) => {
@@ -66,7 +64,6 @@ export function flagModule(): Uint8Array<ArrayBuffer> {
     f.local.get(x);
     f.end();
   }));
-  return builder.build();
 }
 
 /** The auxiliary word of one operation: bits 31 and 30 the top carries, bit 3 carry 3. */
@@ -167,6 +164,3 @@ function pushReplacedCarry(f: FunctionBuilder, main: Local<"i32">, carry: Local<
   f.i32.or();
 }
 
-/** Offsets of the flags' fields. */
-export const flagsResultOffset: number = state.flagsResult.offset;
-export const flagsAuxOffset: number = state.flagsAux.offset;

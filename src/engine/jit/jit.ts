@@ -3,17 +3,23 @@ import type { Routine } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as state from "../../isa/state.ts";
 import { ModuleBuilder } from "../../wasm/index.ts";
-import { neverHot, type CodeCache, type Dependent } from "../code-cache.ts";
-import { FastRoutines, fastRoutinesOf } from "../fast-routines.ts";
+import { neverHot, physicalOf, type CodeCache, type Dependent } from "../code-cache.ts";
+import { FastRoutines } from "../fast-routines.ts";
 import { maximumRegions, SpecialHandler, type Interpreter } from "../interpreter.ts";
 import { HeaderField } from "../record.ts";
 import { wasm } from "../web-assembly.ts";
-import { flagFunctions, flagModule } from "./flag-code.ts";
+import { summaryOf } from "./handler-summary.ts";
 import { RegionCode } from "./region-code.ts";
 import { formRegion, type Region, type RegionLimits } from "./region.ts";
 import type { JitSettings } from "./settings.ts";
+import { importSupport, supportModule } from "./support.ts";
+
+/** How long a region waits for others to be compiled with: less than a millisecond. */
+const patienceInstructions = 100_000;
 
 export interface JitHost {
+  /** Instructions retired so far. */
+  retired(): number;
   readonly state: StateView;
   readonly interpreter: Interpreter;
   readonly code: CodeCache;
@@ -62,6 +68,7 @@ export class Jit {
   readonly #waiting: CompiledRegion[] = [];
   readonly #modules: CompiledModule[] = [];
   readonly #freeSlots: number[] = [];
+  #waitingSince = 0;
   #nextSlot = 0;
   #codeBytes = 0;
   #random: number;
@@ -79,16 +86,21 @@ export class Jit {
       maximumBlocks: settings.maximumBlocks, maximumInstructions: settings.maximumInstructions,
       minimumEntries: Math.floor(threshold / 16), hotThreshold: threshold,
     };
-    const flags = new wasm.Instance(new wasm.Module(flagModule()), {}).exports;
+    const reachable = (sizeBytes: number, isWrite: number): number => host.reachable(sizeBytes, isWrite !== 0) ? 1 : 0;
+    const hostImports = host.interpreter.hostImports;
+    const support = new wasm.Module(supportModule(host.state.base, this.#memoryPages));
     this.#imports = {
       host: {
-        ...host.interpreter.hostImports,
-        reachable: (sizeBytes: number, isWrite: number) => host.reachable(sizeBytes, isWrite !== 0) ? 1 : 0,
+        ...hostImports,
         regionEntered: () => void (this.#retiredAtEntry = host.retired()),
         regionLeft: () => this.#count(host.retired() - this.#retiredAtEntry),
       },
-      flags,
+      support: new wasm.Instance(support, { host: { memory: hostImports["memory"], reachable } }).exports,
     };
+  }
+
+  get #memoryPages(): number {
+    return this.#host.state.u8.buffer.byteLength / 65_536;
   }
 
   #count(executed: number): void {
@@ -105,15 +117,19 @@ export class Jit {
     const block = code.blockOf(header);
     if (block === undefined) return;
     const linear = view.get64(state.ripBase) + view.get64(state.fetchBase);
-    const region = formRegion({ ...this.#host }, this.#limits, block, linear);
+    const region = formRegion(this.#host, this.#limits, block, linear);
     if (region === undefined) return;
+    if (this.#waiting.length === 0) this.#waitingSince = this.#host.retired();
     this.#waiting.push(new CompiledRegion(region, (compiled) => this.#release(compiled)));
-    if (this.#waiting.length >= this.#settings.batch) this.compileWaiting();
+    if (this.#waiting.length >= this.#settings.batch) this.#compileWaiting();
   }
 
-  /** Compiles what has been collected. */
-  compileWaiting(): void {
-    if (this.#waiting.length === 0) return;
+  /** Compiles what has waited long enough for company: between two slices. */
+  compileDue(): void {
+    if (this.#waiting.length > 0 && this.#host.retired() - this.#waitingSince >= patienceInstructions) this.#compileWaiting();
+  }
+
+  #compileWaiting(): void {
     const regions = this.#waiting.splice(0).filter(({ isVoid }) => !isVoid);
     if (regions.length === 0) return;
     const bytes = this.#generate(regions);
@@ -129,15 +145,11 @@ export class Jit {
   }
 
   #generate(regions: readonly CompiledRegion[]): Uint8Array<ArrayBuffer> {
-    const builder = new ModuleBuilder();
+    const builder = new ModuleBuilder({ names: this.#settings.names === true });
     const { interpreter, state: view } = this.#host;
-    const pages = view.u8.buffer.byteLength / 65_536;
-    builder.importMemory("host", "memory", { min: pages, max: pages, shared: true });
+    builder.importMemory("host", "memory", { min: this.#memoryPages, max: this.#memoryPages, shared: true });
     const calls = {
-      reachable: builder.importFunction("host", "reachable", { params: ["i32", "i32"], results: ["i32"] }),
-      routine: builder.importFunction("host", "routine", { params: ["i32"], results: ["i32"] }),
-      auxiliary: builder.importFunction("flags", "auxiliary", flagFunctions.auxiliary),
-      result: builder.importFunction("flags", "result", flagFunctions.result),
+      routine: builder.importFunction("host", "routine", { params: ["i32"], results: ["i32"] }), ...importSupport(builder),
     };
     const counts = this.#settings.counts === true ? {
       entered: builder.importFunction("host", "regionEntered", { params: [], results: [] }),
@@ -145,11 +157,13 @@ export class Jit {
     } : undefined;
     const routines = new Set<Routine>();
     for (const { region } of regions) {
-      for (const { instructions } of region.blocks) for (const { handler } of instructions) fastRoutinesOf(handler.body, routines);
+      for (const { instructions } of region.blocks) {
+        for (const { handler } of instructions) for (const routine of summaryOf(handler).fastRoutines) routines.add(routine);
+      }
     }
     const fastFunction = interpreter.fastRoutines.importInto(builder, routines);
     regions.forEach(({ region }, index) => {
-      const func = builder.addFunction(`r${index}`, { params: [], results: ["i32"] }, (f) => {
+      const func = builder.addFunction(`region ${physicalOf(region.entry).toString(16)}`, { params: [], results: ["i32"] }, (f) => {
         new RegionCode({ view, calls, fastFunction, routineNumber: (routine) => interpreter.routineNumber(routine) }, f, region);
       });
       builder.exportFunction(`r${index}`, counts === undefined ? func : builder.addFunction(`counted${index}`, { params: [], results: ["i32"] }, (f) => {

@@ -1,6 +1,6 @@
 /** One region as a WebAssembly function: registers come into locals at its start and go back at its one end. */
 import { invariant } from "../../base/errors.ts";
-import type { Node, Routine } from "../../ir/index.ts";
+import type { Routine } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as state from "../../isa/state.ts";
 import type { FuncIndex, FunctionBuilder, Label, Local } from "../../wasm/index.ts";
@@ -10,17 +10,15 @@ import { RegionExit } from "../interpreter.ts";
 import { operandFields, RecordField } from "../record.ts";
 import { HandlerEmitter } from "../wasm-emitter.ts";
 import { structure, type StructuredGraph } from "./control-flow.ts";
+import { summaryOf } from "./handler-summary.ts";
 import { addFlagLocals, explicitFlags, RegionFlags, unknownFlags, type FlagLocals, type FlagState } from "./region-flags.ts";
 import { cachedPlace, RegionPlaces } from "./region-places.ts";
 import { codeBitsOf, needsGuard, type Region, type RegionBlock, type RegionInstruction } from "./region.ts";
+import type { SupportCalls } from "./support.ts";
 
 /** Functions that the code calls. */
-export interface RegionCalls {
-  /** (sizeBytes, isWrite) → 1 when `slowAddress` is in the TLB now. */
-  readonly reachable: FuncIndex;
+export interface RegionCalls extends SupportCalls {
   readonly routine: FuncIndex;
-  readonly auxiliary: FuncIndex;
-  readonly result: FuncIndex;
 }
 
 export interface RegionEnvironment {
@@ -31,6 +29,12 @@ export interface RegionEnvironment {
   fastFunction(routine: Routine): FuncIndex | undefined;
 }
 
+/**
+ * How an exit is described in one word, lowest bits first: RegionExit.LookUp or Interpret, instructions to charge, flag
+ * operation, carry operation, and the distance of RIP from the region's first.
+ */
+const ExitField = { executed: 1, executedMask: 0x1ff, operation: 10, carry: 16, unknown: 0x3f, offset: 22 } as const;
+
 /** Registers that a region uses, and those that it writes. */
 interface RegisterUse {
   readonly general: Set<number>;
@@ -38,6 +42,7 @@ interface RegisterUse {
   readonly writtenGeneral: Set<number>;
   readonly writtenVectors: Set<number>;
   usesFlags: boolean;
+  keepsCarry: boolean;
 }
 
 export class RegionCode {
@@ -55,9 +60,10 @@ export class RegionCode {
   readonly #use: RegisterUse;
   readonly #flagLocals: FlagLocals;
   readonly #firstRip: Local<"i64">;
-  readonly #exitRip: Local<"i64">;
+  /** From the first RIP to where an exit leads, when no constant says it; else 0. */
+  readonly #exitDistance: Local<"i64">;
+  readonly #exitWord: Local<"i64">;
   readonly #budget: Local<"i32">;
-  readonly #status: Local<"i32">;
   readonly #chosen: Local<"i32">;
   readonly #general = new Map<number, Local<"i64">>();
   readonly #vectors = new Map<number, Local<"v128">>();
@@ -81,12 +87,12 @@ export class RegionCode {
     this.#use = findUse(environment.view, region);
     this.#entries = countEntries(region);
     this.#flagLocals = addFlagLocals(f);
-    this.flags = new RegionFlags(f, this.#flagLocals, environment.calls);
+    this.flags = new RegionFlags(f, this.#flagLocals, environment.calls, this.#use.keepsCarry);
     this.#firstRip = f.addLocal("i64");
-    this.#exitRip = f.addLocal("i64");
+    this.#exitDistance = f.addLocal("i64");
+    this.#exitWord = f.addLocal("i64");
     this.context = f.addLocal("i64");
     this.#budget = f.addLocal("i32");
-    this.#status = f.addLocal("i32");
     this.#chosen = f.addLocal("i32");
     this.#enter();
     this.#exit = f.block();
@@ -216,26 +222,67 @@ export class RegionCode {
     f.i64.store(this.place(state.flagsResult));
   }
 
+  /** The one end: what `exitWord` says is charged, and everything goes back to the state area. */
   #leave(): void {
     const f = this.#f;
-    this.flags.state = unknownFlags;
+    const field = (shift: number, mask: number): void => {
+      f.local.get(this.#exitWord);
+      f.i32.wrap_i64();
+      f.i32.const(shift);
+      f.i32.shr_u();
+      f.i32.const(mask);
+      f.i32.and();
+    };
+    if (this.#use.usesFlags) {
+      const value = f.addLocal("i32");
+      for (const [shift, local] of [[ExitField.operation, this.#flagLocals.operation], [ExitField.carry, this.#flagLocals.carry]] as const) {
+        field(shift, ExitField.unknown);
+        f.local.tee(value);
+        f.local.get(local);
+        f.local.get(value);
+        f.i32.const(ExitField.unknown);
+        f.i32.ne();
+        f.select();
+        f.local.set(local);
+      }
+      this.flags.state = unknownFlags;
+    }
     this.#storeRegisters();
     f.i32.const(0);
-    f.local.get(this.#exitRip);
+    f.local.get(this.#firstRip);
+    f.local.get(this.#exitDistance);
+    f.i64.add();
+    f.local.get(this.#exitWord);
+    f.i64.const(ExitField.offset);
+    f.i64.shr_s();
+    f.i64.add();
     f.i64.store(this.place(state.rip));
     f.i32.const(0);
     f.local.get(this.#budget);
+    field(ExitField.executed, ExitField.executedMask);
+    f.i32.sub();
     f.i32.store(this.place(state.budget));
-    f.local.get(this.#status);
+    field(0, 1);
   }
 
-  #exitWith(status: number, executed: number): void {
+  /** Leaves for an offset that is known here. All that the end of the function has to know is one number. */
+  #exitTo(offset: number, status: number, executed: number): void {
+    const { operation = ExitField.unknown, carry = ExitField.unknown } = this.#use.usesFlags ? this.flags.state : explicitFlags;
     const f = this.#f;
-    this.#charge(executed);
-    if (this.#use.usesFlags) this.flags.publish();
-    f.i32.const(status);
-    f.local.set(this.#status);
+    f.i64.const((BigInt(offset) << BigInt(ExitField.offset)) |
+      BigInt(status | (executed << ExitField.executed) | (operation << ExitField.operation) | (carry << ExitField.carry)));
+    f.local.set(this.#exitWord);
     f.br(this.#exit);
+  }
+
+  /** Leaves for a RIP in a local. */
+  #exitDynamic(target: Local<"i64">, executed: number): void {
+    const f = this.#f;
+    f.local.get(target);
+    f.local.get(this.#firstRip);
+    f.i64.sub();
+    f.local.set(this.#exitDistance);
+    this.#exitTo(0, RegionExit.LookUp, executed);
   }
 
   #charge(executed: number): void {
@@ -249,9 +296,7 @@ export class RegionCode {
 
   /** Leaves before an instruction, which the interpreter executes. */
   interpret(instruction: RegionInstruction): void {
-    this.pushRip(instruction.offset);
-    this.#f.local.set(this.#exitRip);
-    this.#exitWith(RegionExit.Interpret, this.executedBefore(instruction));
+    this.#exitTo(instruction.offset, RegionExit.Interpret, this.executedBefore(instruction));
   }
 
   /** Instructions of the running basic block before this one. */
@@ -373,9 +418,7 @@ export class RegionCode {
     f.i32.const(0);
     f.i32.load(this.place(state.leaveRequested));
     f.if("void", "unlikely");
-    this.pushRip(nextOffset);
-    f.local.set(this.#exitRip);
-    this.#exitWith(RegionExit.LookUp, this.#executedBefore + 1);
+    this.#exitTo(nextOffset, RegionExit.LookUp, this.#executedBefore + 1);
     f.end();
   }
 
@@ -389,18 +432,17 @@ export class RegionCode {
     const target = this.#region.blockAt.get(offset);
     const isInside = target !== undefined && this.#region.successors[this.#block].includes(target) && !this.#graph.isCut(this.#block, target);
     if (!isInside) {
-      this.pushRip(offset);
-      this.#f.local.set(this.#exitRip);
-      return this.#exitWith(RegionExit.LookUp, executed);
+      return this.#exitTo(offset, RegionExit.LookUp, executed);
     }
     const to = this.#region.blocks[target];
     if (needsGuard(from, to)) {
-      this.#pushIsMapped(to);
+      // The jump cache still leads to the block that this code was compiled from?
+      this.pushRip(to.offset);
+      this.#f.i32.const(to.header);
+      this.#f.call(this.calls.isMapped);
       this.#f.i32.eqz();
       this.#f.if("void", "unlikely");
-      this.pushRip(offset);
-      this.#f.local.set(this.#exitRip);
-      this.#exitWith(RegionExit.LookUp, executed);
+      this.#exitTo(offset, RegionExit.LookUp, executed);
       this.#f.end();
     }
     this.#branch(target, executed);
@@ -418,9 +460,7 @@ export class RegionCode {
       f.i32.const(this.#region.instructionCount);
       f.i32.lt_s();
       f.if("void", "unlikely");
-      this.pushRip(this.#region.blocks[target].offset);
-      f.local.set(this.#exitRip);
-      this.#exitWith(RegionExit.Interpret, 0);
+      this.#exitTo(this.#region.blocks[target].offset, RegionExit.Interpret, 0);
       f.end();
     }
     if (this.#entries[target] === 1 && dispatch === undefined && !isLoopHead[target] && target !== 0) {
@@ -447,13 +487,14 @@ export class RegionCode {
   goToDynamic(instruction: RegionInstruction, push: () => void): void {
     const f = this.#f;
     const executed = this.executedBefore(instruction) + 1;
+    const rip = f.addLocal("i64");
     push();
-    f.local.set(this.#exitRip);
+    f.local.set(rip);
     if (instruction.handler.form.definition.name === "ret") {
       for (const offset of new Set(this.#region.returnSites)) {
         const target = this.#region.blockAt.get(offset);
         if (target === undefined || !this.#region.successors[this.#block].includes(target)) continue;
-        f.local.get(this.#exitRip);
+        f.local.get(rip);
         this.pushRip(offset);
         f.i64.eq();
         f.if();
@@ -461,45 +502,8 @@ export class RegionCode {
         f.end();
       }
     }
-    this.#exitWith(RegionExit.LookUp, executed);
-  }
-
-  /** Pushes whether the jump cache still leads to the block that this code was compiled from. */
-  #pushIsMapped(to: RegionBlock): void {
-    const f = this.#f;
-    const linear = f.addLocal("i64"), entry = f.addLocal("i32");
-    this.pushRip(to.offset);
-    f.i32.const(0);
-    f.i64.load(this.place(state.fetchBase));
-    f.i64.add();
-    f.local.tee(linear);
-    f.i32.wrap_i64();
-    f.local.get(linear);
-    f.i64.const(12);
-    f.i64.shr_u();
-    f.i32.wrap_i64();
-    f.i32.xor();
-    f.i32.const(state.jumpCacheEntries - 1);
-    f.i32.and();
-    f.i32.const(4);
-    f.i32.shl();
-    f.local.tee(entry);
-    f.i64.load(this.base + state.jumpCacheOffset);
-    f.local.get(linear);
-    f.i64.eq();
-    f.local.get(entry);
-    f.i32.load(this.base + state.jumpCacheOffset + 8);
-    f.i32.const(0);
-    f.i32.load(this.place(state.codeKey));
-    f.i32.eq();
-    f.i32.and();
-    f.local.get(entry);
-    f.i32.load(this.base + state.jumpCacheOffset + 12);
-    f.i32.const(to.header);
-    f.i32.eq();
-    f.i32.and();
-    f.freeLocal(linear);
-    f.freeLocal(entry);
+    this.#exitDynamic(rip, executed);
+    f.freeLocal(rip);
   }
 }
 
@@ -511,35 +515,30 @@ function countEntries({ successors }: Region): number[] {
 }
 
 function findUse(view: StateView, region: Region): RegisterUse {
-  const use: RegisterUse = { general: new Set(), vectors: new Set(), writtenGeneral: new Set(), writtenVectors: new Set(), usesFlags: false };
+  const use: RegisterUse = {
+    general: new Set(), vectors: new Set(), writtenGeneral: new Set(), writtenVectors: new Set(), usesFlags: false, keepsCarry: false,
+  };
   const note = (offset: number, isWritten: boolean): void => {
     const place = cachedPlace(offset);
     if (place === undefined) return;
     (place.file === "gpr" ? use.general : use.vectors).add(place.number);
     if (isWritten) (place.file === "gpr" ? use.writtenGeneral : use.writtenVectors).add(place.number);
   };
-  const visit = (body: readonly Node[], record: number): void => {
-    for (const node of body) {
-      switch (node.op) {
-        case "readState": note(node.location.offset, false); break;
-        case "writeState": note(node.location.offset, true); break;
-        case "readRegister": note(view.u16[(record + operandFields[node.slot]) >>> 1], false); break;
-        case "writeRegister": note(view.u16[(record + operandFields[node.slot]) >>> 1], true); break;
-        case "effectiveAddress":
-          note(view.u16[(record + RecordField.base) >>> 1], false);
-          note(view.u16[(record + RecordField.index) >>> 1], false);
-          break;
-        case "readFlag": case "condition": case "writeFlags": case "arithmeticFlags": case "logicFlags":
-          use.usesFlags = true;
-          break;
-        case "if":
-          visit(node.then, record);
-          visit(node.otherwise, record);
-          break;
-        default:
+  for (const { instructions } of region.blocks) {
+    for (const { handler, record } of instructions) {
+      const summary = summaryOf(handler);
+      const field = (offset: number): number => view.u16[(record + offset) >>> 1];
+      for (const offset of summary.readOffsets) note(offset, false);
+      for (const offset of summary.writtenOffsets) note(offset, true);
+      for (const slot of summary.readSlots) note(field(operandFields[slot]), false);
+      for (const slot of summary.writtenSlots) note(field(operandFields[slot]), true);
+      if (summary.usesAddress) {
+        note(field(RecordField.base), false);
+        note(field(RecordField.index), false);
       }
+      use.usesFlags ||= summary.usesFlags;
+      use.keepsCarry ||= summary.keepsCarry;
     }
-  };
-  for (const { instructions } of region.blocks) for (const { handler, record } of instructions) visit(handler.body, record);
+  }
   return use;
 }

@@ -42,12 +42,23 @@ export class RegionFlags {
   readonly #f: FunctionBuilder;
   readonly #locals: FlagLocals;
   readonly #calls: FlagCalls;
-  state: FlagState = explicitFlags;
+  readonly #keepsCarry: boolean;
+  #state: FlagState = explicitFlags;
 
-  constructor(f: FunctionBuilder, locals: FlagLocals, calls: FlagCalls) {
+  /** `keepsCarry`: some instruction sets the other flags only. */
+  constructor(f: FunctionBuilder, locals: FlagLocals, calls: FlagCalls, keepsCarry: boolean) {
     this.#f = f;
     this.#locals = locals;
     this.#calls = calls;
+    this.#keepsCarry = keepsCarry;
+  }
+
+  get state(): FlagState {
+    return this.#state;
+  }
+
+  set state(state: FlagState) {
+    this.#state = this.#keepsCarry ? state : { operation: state.operation, carry: 0 };
   }
 
   /** Writes down in locals what is known only here, for code that many come to. */
@@ -57,7 +68,7 @@ export class RegionFlags {
       this.#f.i32.const(operation);
       this.#f.local.set(this.#locals.operation);
     }
-    if (carry === undefined) return;
+    if (carry === undefined || !this.#keepsCarry) return;
     this.#f.i32.const(carry);
     this.#f.local.set(this.#locals.carry);
   }

@@ -345,12 +345,9 @@ export class RegionPlaces implements Places {
     f.i64.or();
     f.i64.ne();
     f.if("void", "unlikely");
-    f.i32.const(0);
     f.local.get(linear);
-    f.i64.store(this.#code.place(state.slowAddress));
-    f.i32.const(sizeBytes);
-    f.i32.const(forWrite ? 1 : 0);
-    f.call(this.#code.calls.reachable);
+    f.i32.const(sizeBytes * 2 + (forWrite ? 1 : 0));
+    f.call(this.#code.calls.reach);
     f.i32.eqz();
     f.if();
     this.#code.interpret(this.#instruction);

@@ -80,15 +80,16 @@ export function jumpTargetOf(target: Node, codeBits: 16 | 32 | 64): JumpTarget {
 }
 
 /** Where the nodes of a body lead, besides to the next instruction. */
-function* jumpsOf(body: readonly Node[], codeBits: 16 | 32 | 64): Generator<JumpTarget> {
+function collectJumps(body: readonly Node[], codeBits: 16 | 32 | 64, found: Set<JumpTarget>): Set<JumpTarget> {
   for (const node of body) {
-    if (node.op === "jumpTarget") yield "branch";
-    else if (node.op === "jump") yield jumpTargetOf(node.args[0], codeBits);
+    if (node.op === "jumpTarget") found.add("branch");
+    else if (node.op === "jump") found.add(jumpTargetOf(node.args[0], codeBits));
     else if (node.op === "if") {
-      yield* jumpsOf(node.then, codeBits);
-      yield* jumpsOf(node.otherwise, codeBits);
+      collectJumps(node.then, codeBits, found);
+      collectJumps(node.otherwise, codeBits, found);
     }
   }
+  return found;
 }
 
 interface HandlerJumps {
@@ -102,7 +103,7 @@ const knownJumps = { 16: new WeakMap<Handler, HandlerJumps>(), 32: new WeakMap<H
 export function jumpsOfHandler(handler: Handler, codeBits: 16 | 32 | 64): HandlerJumps {
   let jumps = knownJumps[codeBits].get(handler);
   if (jumps === undefined) {
-    const found = new Set(jumpsOf(handler.body, codeBits));
+    const found = collectJumps(handler.body, codeBits, new Set());
     jumps = { leadsToTarget: found.has("branch"), leadsToSelf: found.has("self"), isDynamic: found.has("dynamic") };
     knownJumps[codeBits].set(handler, jumps);
   }
@@ -116,18 +117,20 @@ export function codeBitsOf(modeNumber: number): 16 | 32 | 64 {
 
 function readInstructions({ state, interpreter }: RegionSource, block: Block, blockOffset: number): RegionInstruction[] {
   const { u8, u16, u32 } = state;
-  return Array.from({ length: block.instructions }, (_, index) => {
-    const record = block.record + (index + 1) * recordSizeBytes;
+  const instructions: RegionInstruction[] = [];
+  for (let index = 1; index <= block.instructions; index++) {
+    const record = block.record + index * recordSizeBytes;
     const handler = interpreter.handlerOf(u16[record >>> 1])!;
-    const isRelative = handler.form.operands.some(({ kind }) => kind === "relative");
-    return {
+    const isRelative = handler.form.operands.length > 0 && handler.form.operands[0].kind === "relative";
+    instructions.push({
       record, handler, blockOffset,
       offset: blockOffset + u16[(record + RecordField.start) >>> 1],
       nextOffset: blockOffset + u16[(record + RecordField.next) >>> 1],
       count: u8[record + RecordField.count],
       targetOffset: isRelative ? blockOffset + (u32[(record + RecordField.immediate) >>> 2] | 0) : undefined,
-    };
-  });
+    });
+  }
+  return instructions;
 }
 
 interface Source {
@@ -171,17 +174,19 @@ class Exploration {
       (this.sources.size < this.#limits.maximumBlocks && this.#instructions + block.instructions <= this.#limits.maximumInstructions);
   }
 
-  *#leadsTo({ instructions }: Source): Generator<number> {
+  #leadsTo({ instructions }: Source): number[] {
+    const offsets: number[] = [];
     for (const { handler, targetOffset, nextOffset } of instructions) {
       if (targetOffset === undefined || !jumpsOfHandler(handler, this.#codeBits).leadsToTarget) continue;
-      yield targetOffset;
+      offsets.push(targetOffset);
       if (handler.form.definition.name === "call") {
         this.returnSites.push(nextOffset);
-        yield nextOffset;
+        offsets.push(nextOffset);
       }
     }
     const last = instructions[instructions.length - 1];
-    if (!last.handler.endsBlock) yield last.nextOffset;
+    if (!last.handler.endsBlock) offsets.push(last.nextOffset);
+    return offsets;
   }
 
   #resolve(source: Source, offset: number): Block | undefined {

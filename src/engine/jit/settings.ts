@@ -11,6 +11,8 @@ export interface JitSettings {
   /** Bounds of what is kept: beyond them the oldest modules go. */
   readonly maximumModules: number;
   readonly maximumCodeBytes: number;
+  /** Names functions after the physical address of their code, for profilers. */
+  readonly names?: boolean;
   /** Throws away a module at random now and then, for tests: the seed. */
   readonly evictionSeed?: number;
   /** Counts what compiled code executes, at the price of two calls an entry, for tests. */
@@ -18,7 +20,7 @@ export interface JitSettings {
 }
 
 export const standardJit: JitSettings = {
-  threshold: 2000, maximumBlocks: 8, maximumInstructions: 200, batch: 8, maximumModules: 2000, maximumCodeBytes: 48 << 20,
+  threshold: 10_000, maximumBlocks: 16, maximumInstructions: 300, batch: 8, maximumModules: 2000, maximumCodeBytes: 48 << 20,
 };
 
 const named: Readonly<Record<string, JitSettings>> = {

@@ -1,4 +1,5 @@
 /** Drives a machine within Node's event loop: runs it in turns, and sleeps while every processor waits. */
+import "./engine-flags.ts";
 import type { MachineEnd } from "../../machine/config.ts";
 import type { SliceResult } from "../../machine/machine.ts";
 

@@ -88,7 +88,6 @@ main:
     vmw APIC_ACCESS_ADDRESS, APIC_PAGE
     mov ebx, APIC_PAGE
     accesses 0x20, mov eax, [rbx + 0x20]
-    check_field GUEST_LINEAR_ADDRESS, APIC_PAGE + 0x20
     accesses 0x1300, mov [rbx + 0x300], eax
     accesses 0x80, mov eax, [rbx + 0x80]
     jmp .over_fetch

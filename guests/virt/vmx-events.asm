@@ -22,6 +22,8 @@
 
 main:
     call initialize_pic
+    mov dword [LOCAL_APIC + 0xf0], 0x1ff
+    mov dword [LOCAL_APIC + 0x350], 0x700       ; the 8259s by LINT0
     go_long
   use 64
     call set_up_vmx

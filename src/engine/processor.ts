@@ -335,6 +335,12 @@ export class SoftProcessor implements Processor {
     return this.#ripAt(RecordField.next);
   }
 
+  /** Bytes of the current instruction. */
+  get currentLength(): number {
+    const record = this.state.get32(state.currentRecord);
+    return record === 0 ? 0 : (this.state.u16[(record + RecordField.next) >>> 1] - this.state.u16[(record + RecordField.start) >>> 1]) & 0xffff;
+  }
+
   #ripAt(field: number): bigint {
     const record = this.state.get32(state.currentRecord);
     if (record === 0) return this.state.get64(state.rip);

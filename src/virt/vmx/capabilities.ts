@@ -21,7 +21,7 @@ export const featureControlValues: Readonly<Record<FirmwareSetting, bigint>> = {
 };
 
 /** Our VMCS data: another number whenever the places of the fields change. */
-export const vmcsRevision = 0x524d_0001;
+export const vmcsRevision = 0x524d_0002;
 export const vmcsRegionBytes = 4096;
 export const cr3TargetCount = 4;
 /** The VMX-preemption timer counts down whenever this bit of the TSC changes. */

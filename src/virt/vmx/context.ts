@@ -4,9 +4,10 @@ import type { StateView } from "../../isa/state-view.ts";
 import { supportedCr4 } from "../../isa/system/control-registers.ts";
 import { ActiveStructures } from "./active-structures.ts";
 import { cr4FixedToOne, featureControlValues, vmxCapabilities, type VmxCapabilities } from "./capabilities.ts";
-import { effectiveControls } from "./checks/view.ts";
-import { controls, type Control, type ControlGroup } from "./controls.ts";
+import { effectiveControls, type ControlWords } from "./checks/view.ts";
+import { controls, type Control } from "./controls.ts";
 import type { Exit } from "./exit-reasons.ts";
+import { segmentBlock } from "./fields.ts";
 import { Vmcs } from "./vmcs.ts";
 
 export const noAddress = -1;
@@ -17,6 +18,8 @@ export class VmxContext {
   readonly state: StateView;
   readonly capabilities: VmxCapabilities;
   readonly structures: ActiveStructures;
+  /** The processor's segment and descriptor-table registers as one piece of its state area. */
+  readonly segmentWords: Uint32Array;
   /** Names of the controls that may be 1. */
   readonly offeredControls: ReadonlySet<string>;
   featureControl: bigint;
@@ -27,21 +30,22 @@ export class VmxContext {
   current: Vmcs | undefined;
   /** The VMCS that the guest runs on. */
   vmcs: Vmcs = new Vmcs(0);
-  #words: Readonly<Record<ControlGroup, number>> = effectiveControls(this.vmcs);
+  #words: ControlWords = effectiveControls(this.vmcs);
 
   constructor(processor: SoftProcessor) {
     this.processor = processor;
     this.state = processor.state;
+    this.segmentWords = new Uint32Array(this.state.u32.buffer, this.state.base + segmentBlock.stateOffset, segmentBlock.sizeBytes / 4);
     this.structures = new ActiveStructures(processor.physical);
     this.capabilities = vmxCapabilities(processor.model, supportedCr4(processor) | lowestVmxBit);
     this.offeredControls = new Set(controls.filter(({ feature }) => feature === undefined || processor.model.hasFeature(feature)).map(({ name }) => name));
     this.featureControl = featureControlValues[processor.model.virtualization ?? "on"];
   }
 
-  /** Takes over the controls of `vmcs`. */
-  adopt(vmcs: Vmcs): void {
+  /** Goes on with `vmcs` and its controls. */
+  adopt(vmcs: Vmcs, words: ControlWords = effectiveControls(vmcs)): void {
     this.vmcs = vmcs;
-    this.#words = effectiveControls(vmcs);
+    this.#words = words;
   }
 
   has({ group, mask }: Control): boolean {

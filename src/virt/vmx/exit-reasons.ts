@@ -45,6 +45,6 @@ export function boundaryExit(reason: number, qualification: bigint = 0n, more: P
 }
 
 /** An exit in the place of an access to memory. */
-export function accessExit(reason: number, qualification: bigint, more: Partial<Exit>): Exit {
+export function accessExit(reason: number, qualification: bigint, more: Partial<Exit> = {}): Exit {
   return { reason, qualification, resumeFlag: "set", ...more };
 }

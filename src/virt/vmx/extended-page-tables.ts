@@ -27,8 +27,9 @@ const Violation = {
 export const ApicAccessType = { read: 0, write: 1, fetch: 2, duringDelivery: 3, guestPhysical: 15 } as const;
 const apicAccessTypeShift = 12;
 
-/** Places in EPTP. */
-export const EptPointerMask = { accessedDirty: 0x40n, address: 0x000f_ffff_ffff_f000n } as const;
+/** Of an EPTP: what is not the address, and the bit that enables accessed and dirty flags. */
+const pageOffsetMask = 0xfff;
+const accessedDirtyMask = 0x40;
 
 const reservedTypes: ReadonlySet<number> = new Set([2, 3, 7]);
 
@@ -47,7 +48,7 @@ export class ExtendedPageTables implements SecondStage {
   readonly #memory: PhysicalMemory;
   readonly #sink: ExitSink;
   /** Physical address of the top table; -1: guest-physical addresses are physical ones. */
-  #root = -1;
+  root = -1;
   #tracksUse = false;
   #hasUserExecute = false;
   #logsModifications = false;
@@ -67,20 +68,18 @@ export class ExtendedPageTables implements SecondStage {
     this.#hasUserExecute = context.has(Control.modeBasedExecute);
     this.#logsModifications = context.has(Control.pml);
     this.#reservedHigh = (0x000f_ffff & ~(2 ** (context.capabilities.physicalAddressBits - 32) - 1)) >>> 0;
-    this.setPointer(context.has(Control.ept) ? context.vmcs.get(Field.eptPointer) : undefined);
-    return this.#root >= 0 || this.#apicPage >= 0;
-  }
-
-  setPointer(pointer: bigint | undefined): void {
-    this.#root = pointer === undefined ? -1 : Number(pointer & EptPointerMask.address);
-    this.#tracksUse = pointer !== undefined && (pointer & EptPointerMask.accessedDirty) !== 0n;
+    const usesTables = context.has(Control.ept);
+    const low = context.vmcs.get32(Field.eptPointer);
+    this.root = usesTables ? context.vmcs.getAddress(Field.eptPointer) - (low & pageOffsetMask) : -1;
+    this.#tracksUse = usesTables && (low & accessedDirtyMask) !== 0;
+    return this.root >= 0 || this.#apicPage >= 0;
   }
 
   translate(address: number, kind: AccessKind, target: "table" | "final"): number {
     this.mayWrite = true;
     this.mayFetch = true;
     this.isLargePage = false;
-    const physical = this.#root < 0 ? address : this.#walk(address, kind, target);
+    const physical = this.root < 0 ? address : this.#walk(address, kind, target);
     if (physical < 0 || this.#apicPage < 0 || physical - (physical % pageBytes) !== this.#apicPage) return physical;
     return this.#onApicPage(physical % pageBytes, kind, target);
   }
@@ -89,9 +88,7 @@ export class ExtendedPageTables implements SecondStage {
   #onApicPage(offset: number, kind: AccessKind, target: "table" | "final"): number {
     if (target === "final" && kind !== "fetch") return virtualPageStart + offset;
     const type = target === "table" ? ApicAccessType.guestPhysical : ApicAccessType.fetch;
-    this.#sink.record(accessExit(ExitReason.apicAccess, apicAccessQualification(target === "table" ? 0 : offset, type), {
-      guestLinearAddress: this.#linearAddress(),
-    }));
+    this.#sink.record(accessExit(ExitReason.apicAccess, apicAccessQualification(target === "table" ? 0 : offset, type)));
     return -1;
   }
 
@@ -107,7 +104,7 @@ export class ExtendedPageTables implements SecondStage {
     if (address >= 2 ** 48) return this.#violate(address, kind, target, isWrite, 0);
     const low = address >>> 0, high = Math.floor(address / twoPow32);
     let rights = Entry.read | Entry.write | Entry.execute | Entry.userExecute;
-    let table = this.#root;
+    let table = this.root;
     for (let level = topLevel; ; level--) {
       const index = level === 4 ? (high >>> 7) & 0x1ff : level === 3 ? ((high & 0x7f) << 2) | (low >>> 30)
         : level === 2 ? (low >>> 21) & 0x1ff : (low >>> 12) & 0x1ff;

@@ -1,5 +1,7 @@
 /** The fields of a VMCS: names and encodings (SDM volume 3, appendix "Field Encoding in VMCS"), and their places in our region. */
 
+import * as state from "../../isa/state.ts";
+
 export type FieldWidth = 16 | 32 | 64 | "natural";
 export type FieldType = "control" | "read-only" | "guest" | "host";
 
@@ -187,17 +189,42 @@ export function sizeBytesOf(width: FieldWidth): 2 | 4 | 8 {
   return width === 16 ? 2 : width === 32 ? 4 : 8;
 }
 
-/** The revision identifier, the VMX-abort indicator and our launch state come first. */
-const dataOffset = 16;
+/**
+ * The guest's segment and descriptor-table registers lie in the region as they do in the processor's state area, so that
+ * they are loaded and saved as one piece. First, in bytes, there are the revision identifier, the VMX-abort indicator and our
+ * launch state.
+ */
+export const segmentBlock: { readonly offset: number; readonly stateOffset: number; readonly sizeBytes: number } = {
+  offset: 16, stateOffset: state.segments[0].base.offset,
+  sizeBytes: state.idtrLimit.offset + 4 - state.segments[0].base.offset,
+};
 
-/** Fields in descending order of size, so that each is aligned by its own. */
+const tableRegisters: Readonly<Record<string, state.StateField>> = {
+  guestGdtrBase: state.gdtrBase, guestGdtrLimit: state.gdtrLimit, guestIdtrBase: state.idtrBase, guestIdtrLimit: state.idtrLimit,
+};
+
+/** The processor's register that a field of the block holds. */
+function registerOf(key: string): state.StateField | undefined {
+  if (Object.hasOwn(tableRegisters, key)) return tableRegisters[key];
+  for (const [index, name] of segmentNames.entries()) {
+    const { selector, base, limit, attributes } = state.segments[index];
+    const parts: Readonly<Record<string, state.StateField>> = { Selector: selector, Base: base, Limit: limit, AccessRights: attributes };
+    const part = key.startsWith(`guest${name}`) ? parts[key.slice(`guest${name}`.length)] : undefined;
+    if (part !== undefined) return part;
+  }
+  return undefined;
+}
+
+/** Other fields in descending order of size, so that each is aligned by its own. */
 function placeFields(): Record<FieldKey, VmcsField> {
-  let next = dataOffset;
+  let next = Math.ceil((segmentBlock.offset + segmentBlock.sizeBytes) / 8) * 8;
   const bySize = allRows.toSorted(([, [a]], [, [b]]) => sizeBytesOf(widthOf(b)) - sizeBytesOf(widthOf(a)));
   const placed = bySize.map(([key, [encoding, name, requires]]) => {
     const width = widthOf(encoding);
-    const field: VmcsField = { encoding, name, width, type: typeOf(encoding), offset: next, requires };
-    next += sizeBytesOf(width);
+    const register = registerOf(key);
+    const offset = register === undefined ? next : segmentBlock.offset + register.offset - segmentBlock.stateOffset;
+    const field: VmcsField = { encoding, name, width, type: typeOf(encoding), offset, requires };
+    if (register === undefined) next += sizeBytesOf(width);
     return [key, field] as const;
   });
   return Object.fromEntries(placed) as Record<FieldKey, VmcsField>;

@@ -5,25 +5,28 @@ import * as layout from "../../isa/state.ts";
 import type { StateField } from "../../isa/state.ts";
 import { normalizeDebugControl } from "../../isa/system/debug.ts";
 import { Cr0Mask, EferMask, SegmentIndex } from "../../isa/system/mode.ts";
-import { loadSegmentCache } from "../../isa/system/segments.ts";
+import { refreshSegmentEnds } from "../../isa/system/segments.ts";
 import { Control } from "./controls.ts";
 import type { VmxContext } from "./context.ts";
-import { Field, guestPageDirectoryPointers, guestSegments, type VmcsField } from "./fields.ts";
+import { allUnchecked } from "./checks/pending.ts";
+import { Field, guestPageDirectoryPointers, type VmcsField } from "./fields.ts";
 import type { Vmcs } from "./vmcs.ts";
 
 /** Bits of CR0 that no transition changes: ET, NW, CD and what is reserved. */
 const cr0KeptMask = ~(Cr0Mask.PE | Cr0Mask.MP | Cr0Mask.EM | Cr0Mask.TS | Cr0Mask.NE | Cr0Mask.WP | Cr0Mask.AM | Cr0Mask.PG);
 export const debugControlMsr = 0x1d9;
+/** DR7 after reset: no breakpoints. */
+const debugControlReset = 0x400;
 const dplShift = 5;
 const privilegeMask = 3;
 const stackPointer = layout.gpr[4];
 
-/** CR0 after a transition that loads `value`. */
-export function loadedCr0(state: StateView, value: number): bigint {
-  return BigInt(((value & ~cr0KeptMask) | (state.get32(layout.cr0) & cr0KeptMask)) >>> 0);
+/** CR0 in a transition that loads `value`. */
+export function loadCr0(state: StateView, value: number): void {
+  state.setHalves(layout.cr0, ((value & ~cr0KeptMask) | (state.get32(layout.cr0) & cr0KeptMask)) >>> 0, 0);
 }
 
-function load64(state: StateView, vmcs: Vmcs, target: StateField, source: VmcsField): void {
+export function load64(state: StateView, vmcs: Vmcs, target: StateField, source: VmcsField): void {
   const at = (state.base + target.offset) >>> 2;
   state.u32[at] = vmcs.get32(source);
   state.u32[at + 1] = vmcs.getHigh32(source);
@@ -34,32 +37,38 @@ function save64(state: StateView, vmcs: Vmcs, source: StateField, target: VmcsFi
   vmcs.setHigh32(target, state.getHigh32(source));
 }
 
-/** Registers of 64 bits that are loaded and saved as they are. */
-const plainRegisters: readonly (readonly [StateField, VmcsField])[] = [
-  [layout.cr3, Field.guestCr3], [layout.cr4, Field.guestCr4], [layout.rip, Field.guestRip], [stackPointer, Field.guestRsp],
-  [layout.gdtrBase, Field.guestGdtrBase], [layout.idtrBase, Field.guestIdtrBase],
-  [layout.sysenterEsp, Field.guestSysenterEsp], [layout.sysenterEip, Field.guestSysenterEip],
-];
-
-/** Everything but interruptibility, activity and pending debug exceptions, and without telling the engine. */
-export function loadGuestState(context: VmxContext): void {
+/**
+ * Everything but interruptibility, activity and pending debug exceptions, and without telling the engine. `areSegmentsNew`:
+ * the fields of segment registers, or CR0, may have been written since they were saved.
+ */
+export function loadGuestState(context: VmxContext, areSegmentsNew: boolean): void {
   const { state, vmcs, processor } = context;
   const isLong = context.has(Control.ia32eModeGuest);
-  state.set64(layout.cr0, loadedCr0(state, vmcs.get32(Field.guestCr0)));
-  for (const [target, source] of plainRegisters) load64(state, vmcs, target, source);
-  state.set32(layout.gdtrLimit, vmcs.get32(Field.guestGdtrLimit));
-  state.set32(layout.idtrLimit, vmcs.get32(Field.guestIdtrLimit));
-  state.set64(layout.sysenterCs, BigInt(vmcs.get32(Field.guestSysenterCs)));
+  loadCr0(state, vmcs.get32(Field.guestCr0));
+  load64(state, vmcs, layout.cr3, Field.guestCr3);
+  load64(state, vmcs, layout.cr4, Field.guestCr4);
+  load64(state, vmcs, layout.rip, Field.guestRip);
+  load64(state, vmcs, stackPointer, Field.guestRsp);
+  load64(state, vmcs, layout.sysenterEsp, Field.guestSysenterEsp);
+  load64(state, vmcs, layout.sysenterEip, Field.guestSysenterEip);
+  state.setHalves(layout.sysenterCs, vmcs.get32(Field.guestSysenterCs), 0);
   if (context.has(Control.loadDebugControls)) {
-    state.set64(layout.dr[7], normalizeDebugControl(vmcs.get(Field.guestDr7)));
-    processor.msrs.set(debugControlMsr, vmcs.get(Field.guestDebugControl));
+    const dr7 = vmcs.get32(Field.guestDr7);
+    if (dr7 === debugControlReset) state.setHalves(layout.dr[7], dr7, 0);
+    else state.set64(layout.dr[7], normalizeDebugControl(BigInt(dr7)));
+    loadDebugControl(processor.msrs, vmcs.get(Field.guestDebugControl));
   }
   if (context.has(Control.entryLoadPat)) load64(state, vmcs, layout.pat, Field.guestPat);
   if (context.has(Control.entryLoadEfer)) load64(state, vmcs, layout.efer, Field.guestEfer);
-  else state.set64(layout.efer, BigInt(derivedEfer(state, isLong, (vmcs.get32(Field.guestCr0) & Cr0Mask.PG) !== 0)));
-  loadSegments(state, vmcs);
+  else state.setHalves(layout.efer, derivedEfer(state, isLong, (vmcs.get32(Field.guestCr0) & Cr0Mask.PG) !== 0), 0);
+  loadSegments(context, areSegmentsNew);
   writeFlags(state, vmcs.get32(Field.guestRflags), allFlagsMask);
   state.set32(layout.cpl, (state.get32(layout.segments[SegmentIndex.SS].attributes) >>> dplShift) & privilegeMask);
+}
+
+/** IA32_DEBUGCTL: plain storage, absent while it is 0. */
+export function loadDebugControl(msrs: Map<number, bigint>, value: bigint): void {
+  if (value !== 0n || msrs.has(debugControlMsr)) msrs.set(debugControlMsr, value);
 }
 
 /** IA32_EFER where it is not loaded: LMA is the guest's, and LME too while it pages. */
@@ -69,22 +78,23 @@ function derivedEfer(state: StateView, isLong: boolean, hasPaging: boolean): num
   return (efer & ~changed) | (isLong ? changed : 0);
 }
 
-function loadSegments(state: StateView, vmcs: Vmcs): void {
-  for (let index = 0; index < 8; index++) {
-    const { selector, base, limit, accessRights } = guestSegments[index];
-    loadSegmentCache(state, index, vmcs.get32(selector), {
-      base: vmcs.get(base), limit: vmcs.get32(limit), attributes: vmcs.get32(accessRights),
-    });
-  }
+/** `areNew`: software may have written them since the last exit, so that what derives from them is not known. */
+function loadSegments({ state, vmcs, segmentWords }: VmxContext, areNew: boolean): void {
+  segmentWords.set(vmcs.segmentWords);
+  if (!areNew) return;
+  for (let index = 0; index < 8; index++) refreshSegmentEnds(state, index);
 }
 
 /** What VM exits save of registers. */
 export function saveGuestState(context: VmxContext, resumeFlag: boolean): void {
   const { state, vmcs, processor } = context;
   save64(state, vmcs, layout.cr0, Field.guestCr0);
-  for (const [source, target] of plainRegisters) save64(state, vmcs, source, target);
-  vmcs.set32(Field.guestGdtrLimit, state.get32(layout.gdtrLimit));
-  vmcs.set32(Field.guestIdtrLimit, state.get32(layout.idtrLimit));
+  save64(state, vmcs, layout.cr3, Field.guestCr3);
+  save64(state, vmcs, layout.cr4, Field.guestCr4);
+  save64(state, vmcs, layout.rip, Field.guestRip);
+  save64(state, vmcs, stackPointer, Field.guestRsp);
+  save64(state, vmcs, layout.sysenterEsp, Field.guestSysenterEsp);
+  save64(state, vmcs, layout.sysenterEip, Field.guestSysenterEip);
   vmcs.set32(Field.guestSysenterCs, state.get32(layout.sysenterCs));
   if (context.has(Control.saveDebugControls)) {
     save64(state, vmcs, layout.dr[7], Field.guestDr7);
@@ -92,14 +102,7 @@ export function saveGuestState(context: VmxContext, resumeFlag: boolean): void {
   }
   if (context.has(Control.savePat)) save64(state, vmcs, layout.pat, Field.guestPat);
   if (context.has(Control.saveEfer)) save64(state, vmcs, layout.efer, Field.guestEfer);
-  for (let index = 0; index < 8; index++) {
-    const { selector, base, limit, accessRights } = guestSegments[index];
-    const fields = layout.segments[index];
-    vmcs.set32(selector, state.get16(fields.selector));
-    save64(state, vmcs, fields.base, base);
-    vmcs.set32(limit, state.get32(fields.limit));
-    vmcs.set32(accessRights, state.get32(fields.attributes));
-  }
+  vmcs.segmentWords.set(context.segmentWords);
   const resumeMask = 0x1_0000;
   vmcs.set32(Field.guestRflags, (readFlags(state) & ~resumeMask) | (resumeFlag ? resumeMask : 0));
   vmcs.setHigh32(Field.guestRflags, 0);
@@ -112,7 +115,10 @@ function saveLongMode({ state, vmcs }: VmxContext): void {
   const controls = vmcs.get32(Field.entryControls);
   const { mask } = Control.ia32eModeGuest;
   const isLong = (state.get32(layout.efer) & EferMask.LMA) !== 0;
-  vmcs.set32(Field.entryControls, (isLong ? controls | mask : controls & ~mask) >>> 0);
+  const updated = (isLong ? controls | mask : controls & ~mask) >>> 0;
+  if (updated === controls) return;
+  vmcs.set32(Field.entryControls, updated);
+  vmcs.unchecked = allUnchecked;
 }
 
 function savePageDirectoryPointers({ vmcs, processor }: VmxContext): void {

@@ -1,15 +1,14 @@
 /** The host-state area, loaded by VM exits (SDM volume 3, "Loading Host State"). */
 import { allFlagsMask, writeFlags } from "../../isa/flags.ts";
 import * as layout from "../../isa/state.ts";
-import { normalizeDebugControl } from "../../isa/system/debug.ts";
 import { Cr4Mask, EferMask, SegmentAttribute, SegmentIndex } from "../../isa/system/mode.ts";
-import { loadSegmentCache } from "../../isa/system/segments.ts";
+import { refreshSegmentEnds } from "../../isa/system/segments.ts";
 import { Control } from "./controls.ts";
 import type { VmxContext } from "./context.ts";
 import { Field, type VmcsField } from "./fields.ts";
-import { debugControlMsr, loadedCr0 } from "./guest-state.ts";
+import { load64, loadCr0, loadDebugControl } from "./guest-state.ts";
 
-const debugControlAfterExit = 0x400n;
+const debugControlAfterExit = 0x400;
 const flatLimit = 0xffff_ffff;
 const codeAttributes = 0x8000 | 0x80 | 0x10 | 0xb;
 const dataAttributes = 0x8000 | 0x4000 | 0x80 | 0x10 | 0x3;
@@ -28,42 +27,48 @@ const dataSegments: readonly (readonly [index: number, selector: VmcsField, base
 export function loadHostState(context: VmxContext): void {
   const { state, vmcs, processor } = context;
   const isLong = context.has(Control.hostAddressSpaceSize);
-  state.set64(layout.cr0, loadedCr0(state, vmcs.get32(Field.hostCr0)));
-  state.set64(layout.cr3, vmcs.get(Field.hostCr3));
-  state.set64(layout.cr4, vmcs.get(Field.hostCr4) | (isLong ? BigInt(Cr4Mask.PAE) : 0n));
-  state.set64(layout.dr[7], normalizeDebugControl(debugControlAfterExit));
-  if (processor.msrs.has(debugControlMsr)) processor.msrs.set(debugControlMsr, 0n);
-  state.set64(layout.sysenterCs, BigInt(vmcs.get32(Field.hostSysenterCs)));
-  state.set64(layout.sysenterEsp, vmcs.get(Field.hostSysenterEsp));
-  state.set64(layout.sysenterEip, vmcs.get(Field.hostSysenterEip));
+  loadCr0(state, vmcs.get32(Field.hostCr0));
+  load64(state, vmcs, layout.cr3, Field.hostCr3);
+  state.setHalves(layout.cr4, vmcs.get32(Field.hostCr4) | (isLong ? Cr4Mask.PAE : 0), 0);
+  state.setHalves(layout.dr[7], debugControlAfterExit, 0);
+  loadDebugControl(processor.msrs, 0n);
+  state.setHalves(layout.sysenterCs, vmcs.get32(Field.hostSysenterCs), 0);
+  load64(state, vmcs, layout.sysenterEsp, Field.hostSysenterEsp);
+  load64(state, vmcs, layout.sysenterEip, Field.hostSysenterEip);
   const longMask = EferMask.LMA | EferMask.LME;
   const efer = context.has(Control.exitLoadEfer) ? vmcs.get32(Field.hostEfer) : state.get32(layout.efer);
-  state.set64(layout.efer, BigInt(isLong ? efer | longMask : efer & ~longMask));
-  if (context.has(Control.exitLoadPat)) state.set64(layout.pat, vmcs.get(Field.hostPat));
+  state.setHalves(layout.efer, isLong ? efer | longMask : efer & ~longMask, 0);
+  if (context.has(Control.exitLoadPat)) load64(state, vmcs, layout.pat, Field.hostPat);
   loadSegments(context, isLong);
-  state.set64(layout.gdtrBase, vmcs.get(Field.hostGdtrBase));
-  state.set64(layout.idtrBase, vmcs.get(Field.hostIdtrBase));
-  state.set32(layout.gdtrLimit, tableLimit);
-  state.set32(layout.idtrLimit, tableLimit);
-  state.set64(layout.rip, vmcs.get(Field.hostRip));
-  state.set64(stackPointer, vmcs.get(Field.hostRsp));
+  load64(state, vmcs, layout.rip, Field.hostRip);
+  load64(state, vmcs, stackPointer, Field.hostRsp);
   writeFlags(state, 0, allFlagsMask);
   state.set32(layout.cpl, 0);
 }
 
-function loadSegments({ state, vmcs }: VmxContext, isLong: boolean): void {
-  loadSegmentCache(state, SegmentIndex.CS, vmcs.get32(Field.hostCSSelector), {
-    base: 0n, limit: flatLimit, attributes: codeAttributes | (isLong ? SegmentAttribute.long : SegmentAttribute.big),
-  });
-  for (const [index, selectorField, baseField] of dataSegments) {
+/** The block that VM exits load is made once and kept until its fields are written. */
+function loadSegments({ state, vmcs, segmentWords }: VmxContext, isLong: boolean): void {
+  if (vmcs.hostSegmentWords !== undefined) return segmentWords.set(vmcs.hostSegmentWords);
+  const load = (index: number, selector: number, base: VmcsField | undefined, limit: number, attributes: number): void => {
+    const fields = layout.segments[index];
+    state.set16(fields.selector, selector);
+    if (base === undefined) state.setHalves(fields.base, 0, 0);
+    else load64(state, vmcs, fields.base, base);
+    state.set32(fields.limit, limit);
+    state.set32(fields.attributes, attributes);
+    refreshSegmentEnds(state, index);
+  };
+  const code = codeAttributes | (isLong ? SegmentAttribute.long : SegmentAttribute.big);
+  load(SegmentIndex.CS, vmcs.get32(Field.hostCSSelector), undefined, flatLimit, code);
+  for (const [index, selectorField, base] of dataSegments) {
     const selector = vmcs.get32(selectorField);
-    loadSegmentCache(state, index, selector, {
-      base: baseField === undefined ? 0n : vmcs.get(baseField), limit: flatLimit,
-      attributes: selector === 0 ? SegmentAttribute.unusable : dataAttributes,
-    });
+    load(index, selector, base, flatLimit, selector === 0 ? SegmentAttribute.unusable : dataAttributes);
   }
-  loadSegmentCache(state, SegmentIndex.TR, vmcs.get32(Field.hostTRSelector), {
-    base: vmcs.get(Field.hostTRBase), limit: taskLimit, attributes: taskAttributes,
-  });
-  loadSegmentCache(state, SegmentIndex.LDTR, 0, { base: 0n, limit: 0, attributes: SegmentAttribute.unusable });
+  load(SegmentIndex.TR, vmcs.get32(Field.hostTRSelector), Field.hostTRBase, taskLimit, taskAttributes);
+  load(SegmentIndex.LDTR, 0, undefined, 0, SegmentAttribute.unusable);
+  load64(state, vmcs, layout.gdtrBase, Field.hostGdtrBase);
+  load64(state, vmcs, layout.idtrBase, Field.hostIdtrBase);
+  state.set32(layout.gdtrLimit, tableLimit);
+  state.set32(layout.idtrLimit, tableLimit);
+  vmcs.hostSegmentWords = segmentWords.slice();
 }

@@ -9,6 +9,7 @@ import type { VirtualizationInstruction } from "../../isa/virtualization.ts";
 import { cr0FixedToOne, cr4FixedToOne, FeatureControlMask, vmcsRevision, VmxMsr } from "./capabilities.ts";
 import { isValidEptPointer } from "./checks/controls.ts";
 import { noLinkPointer } from "./checks/guest.ts";
+import { noteFieldWrite } from "./checks/pending.ts";
 import { Control } from "./controls.ts";
 import { noAddress, type VmxContext } from "./context.ts";
 import { ExitReason } from "./exit-reasons.ts";
@@ -245,6 +246,7 @@ export class VmxInstructions {
       target.set32(Field.instructionError, InstructionError.unsupportedField);
       return this.#end("failValid");
     }
+    noteFieldWrite(target, found.field, value);
     if (found.isHigh) target.setHigh32(found.field, Number(value & 0xffff_ffffn));
     // Outside of 64-bit mode a full access to a 64-bit field clears its upper half.
     else target.set(found.field, is64BitMode(state) || sizeBytesOf(found.field.width) < 8 ? value : value & 0xffff_ffffn);

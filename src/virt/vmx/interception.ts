@@ -62,13 +62,11 @@ export class Interception {
     if (context.has(Control.pauseExiting) || context.has(Control.pauseLoopExiting)) mask |= InterceptionMask.pause;
     if (context.has(Control.descriptorTableExiting)) mask |= InterceptionMask.globalTables | InterceptionMask.localTables;
     if (!context.has(Control.rdtscp)) mask |= InterceptionMask.rdpid;
-    const hasCr0Mask = vmcs.get(Field.cr0Mask) !== 0n;
+    const hasCr0Mask = vmcs.get32(Field.cr0Mask) !== 0, hasCr4Mask = vmcs.get32(Field.cr4Mask) !== 0;
     if (hasCr0Mask) mask |= InterceptionMask.smsw;
-    const readControls = [Control.cr3StoreExiting, Control.cr8StoreExiting, Control.tprShadow];
-    if (hasCr0Mask || vmcs.get(Field.cr4Mask) !== 0n || readControls.some((control) => context.has(control))) {
-      mask |= InterceptionMask.readControlRegister;
-    }
-    return mask;
+    const asksForReads = hasCr0Mask || hasCr4Mask || context.has(Control.cr3StoreExiting) || context.has(Control.cr8StoreExiting) ||
+      context.has(Control.tprShadow);
+    return asksForReads ? mask | InterceptionMask.readControlRegister : mask;
   }
 
   /** What takes the instruction's place; undefined: nothing. */

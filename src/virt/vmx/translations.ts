@@ -1,25 +1,21 @@
 /** Which translations a guest goes on with: contexts of the TLB by VPID and EPTP (SDM volume 3, "Caching Translation Information"). */
 import { hostSpace, type Mmu } from "../../engine/mmu.ts";
 import type { SecondStage } from "../../engine/page-walk.ts";
-import { EptPointerMask } from "./extended-page-tables.ts";
 
 const maximumSpaces = 256;
+const pageBytes = 4096;
+const vpidCount = 0x1_0000;
 
 interface GuestSpace {
   readonly tag: number;
   readonly vpid: number;
-  /** Address bits of the EPTP, 0 without EPT. */
-  readonly table: bigint;
-}
-
-/** The EPTP's address: what else it holds does not tell translations apart. */
-function tableOf(eptPointer: bigint | undefined): bigint {
-  return eptPointer === undefined ? -1n : eptPointer & EptPointerMask.address;
+  /** Address of the top extended page table, -1 without EPT. What else EPTP holds does not tell translations apart. */
+  readonly table: number;
 }
 
 export class Translations {
   readonly #memory: Mmu;
-  readonly #spaces = new Map<string, GuestSpace>();
+  readonly #spaces = new Map<number, GuestSpace>();
   #nextTag = hostSpace + 1;
 
   constructor(memory: Mmu) {
@@ -27,18 +23,18 @@ export class Translations {
   }
 
   /** Goes on as a guest. VPID 0: nothing is kept across transitions, the host's own translations neither. */
-  enterGuest(vpid: number, eptPointer: bigint | undefined, stage: SecondStage | undefined, hostRoot: bigint, guestRoot: bigint): void {
+  enterGuest(vpid: number, table: number, stage: SecondStage | undefined, hostRoot: bigint, guestRoot: bigint): void {
     this.#memory.noteRoot(hostRoot);
     if (vpid === 0) this.#memory.flush({ keepGlobal: false });
-    const { tag } = this.#spaceOf(vpid, tableOf(eptPointer));
+    const { tag } = this.#spaceOf(vpid, table);
     if (vpid === 0) this.#memory.forgetSpace(tag);
     this.#memory.enterSpace(tag, stage, guestRoot);
   }
 
   /** The guest goes on with other extended page tables. */
-  switchTable(vpid: number, eptPointer: bigint, stage: SecondStage | undefined, root: bigint): void {
+  switchTable(vpid: number, table: number, stage: SecondStage | undefined, root: bigint): void {
     this.#memory.noteRoot(root);
-    this.#memory.enterSpace(this.#spaceOf(vpid, tableOf(eptPointer)).tag, stage, root);
+    this.#memory.enterSpace(this.#spaceOf(vpid, table).tag, stage, root);
   }
 
   enterHost(vpid: number, guestRoot: bigint, hostRoot: bigint): void {
@@ -47,8 +43,8 @@ export class Translations {
     if (vpid === 0) this.#memory.flush({ keepGlobal: false });
   }
 
-  #spaceOf(vpid: number, table: bigint): GuestSpace {
-    const key = `${vpid} ${table}`;
+  #spaceOf(vpid: number, table: number): GuestSpace {
+    const key = (table < 0 ? 0 : table / pageBytes + 1) * vpidCount + vpid;
     let space = this.#spaces.get(key);
     if (space === undefined) {
       if (this.#spaces.size === maximumSpaces) this.forgetGuests();
@@ -71,7 +67,7 @@ export class Translations {
   }
 
   forgetEpt(eptPointer: bigint): void {
-    const table = tableOf(eptPointer);
+    const table = Number(eptPointer) - (Number(eptPointer) % pageBytes);
     this.#forget((space) => space.table === table);
   }
 

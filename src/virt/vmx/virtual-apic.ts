@@ -116,10 +116,7 @@ export class VirtualApic implements VirtualPage {
   }
 
   #recordAccess(offset: number, type: number): void {
-    const { walker } = this.#context.processor.memory;
-    this.#sink.record(accessExit(ExitReason.apicAccess, apicAccessQualification(offset, type), {
-      guestLinearAddress: (BigInt(walker.high) << 32n) | BigInt(walker.low),
-    }));
+    this.#sink.record(accessExit(ExitReason.apicAccess, apicAccessQualification(offset, type)));
   }
 
   /** What a write has as its consequence ("APIC-Write Emulation"). */

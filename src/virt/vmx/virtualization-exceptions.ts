@@ -35,7 +35,9 @@ export class VirtualizationExceptions {
     write64(Area.qualification, exit.qualification ?? 0n);
     write64(Area.linearAddress, exit.guestLinearAddress ?? 0n);
     write64(Area.physicalAddress, exit.guestPhysicalAddress ?? 0n);
-    physical.write32(area + Area.eptpIndex, context.vmcs.get32(Field.eptpIndex));
+    const eptpIndex = context.vmcs.get32(Field.eptpIndex);
+    physical.write8(area + Area.eptpIndex, eptpIndex & 0xff);
+    physical.write8(area + Area.eptpIndex + 1, eptpIndex >>> 8);
     return true;
   }
 }

@@ -1,6 +1,7 @@
 /** VMFUNC: EPTP switching (SDM volume 3, "VM Functions"). */
 import * as layout from "../../isa/state.ts";
 import { isValidEptPointer } from "./checks/controls.ts";
+import { Unchecked } from "./checks/pending.ts";
 import { VmxMsr } from "./capabilities.ts";
 import { Control } from "./controls.ts";
 import type { VmxContext } from "./context.ts";
@@ -36,9 +37,10 @@ export class VmFunctions {
     if (!isValidEptPointer(pointer, supported, context.capabilities.physicalAddressBits)) return false;
     vmcs.set(Field.eptPointer, pointer);
     if (context.has(Control.eptViolationVe)) vmcs.set32(Field.eptpIndex, index);
-    this.#ept.setPointer(pointer);
+    vmcs.unchecked |= Unchecked.controls;
+    this.#ept.configure();
     const vpid = context.has(Control.vpid) ? vmcs.get32(Field.virtualProcessorId) : 0;
-    this.#translations.switchTable(vpid, pointer, this.#ept, state.get64(layout.cr3));
+    this.#translations.switchTable(vpid, this.#ept.root, this.#ept, state.get64(layout.cr3));
     if (memory.paging.mode !== "pae") context.processor.modeChanged();
     return true;
   }

@@ -3,7 +3,7 @@
  * "Software Use of Virtual-Machine Control Structures"). Memory holds it before VMPTRLD and after VMCLEAR.
  */
 import { vmcsRegionBytes } from "./capabilities.ts";
-import { sizeBytesOf, type VmcsField } from "./fields.ts";
+import { segmentBlock, sizeBytesOf, type VmcsField } from "./fields.ts";
 
 const revisionWord = 0;
 const abortWord = 1;
@@ -15,13 +15,22 @@ const launchedMark = 0x4c41_5543;
 export class Vmcs {
   /** Physical address of the region. */
   readonly address: number;
+  /** What VM entry has to check again, in bits of `Unchecked`: see `checks/pending.ts`. */
+  unchecked = 0xff;
+  /** Whether the host was in IA-32e mode when its state was checked last. */
+  wasCheckedInLongMode = false;
   readonly bytes: Uint8Array<ArrayBuffer> = new Uint8Array(vmcsRegionBytes);
+  /** The guest's segment and descriptor-table registers, as the processor's state area has them. */
+  readonly segmentWords: Uint32Array<ArrayBuffer>;
+  /** Segment registers of the host as VM exits load them; undefined since the fields that they come from were written. */
+  hostSegmentWords: Uint32Array<ArrayBuffer> | undefined;
   readonly #words: Uint32Array;
   readonly #halves: Uint16Array;
   readonly #wide: BigUint64Array;
 
   constructor(address: number) {
     this.address = address;
+    this.segmentWords = new Uint32Array(this.bytes.buffer, segmentBlock.offset, segmentBlock.sizeBytes / 4);
     this.#words = new Uint32Array(this.bytes.buffer);
     this.#halves = new Uint16Array(this.bytes.buffer);
     this.#wide = new BigUint64Array(this.bytes.buffer);

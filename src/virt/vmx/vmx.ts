@@ -6,17 +6,17 @@ import { FlagMask, hasSystemFlag, readFlags } from "../../isa/flags.ts";
 import * as layout from "../../isa/state.ts";
 import { deliverEvent, type ProcessorEvent } from "../../isa/system/exceptions.ts";
 import { flagsImage } from "../../isa/system/interrupt-delivery.ts";
-import { Activity, Cr0Mask } from "../../isa/system/mode.ts";
+import { Activity, Cr0Mask, isLongMode } from "../../isa/system/mode.ts";
 import { supportedEfer } from "../../isa/system/model-specific.ts";
 import {
   exitVector, type BoundaryAction, type ConcealableInstruction, type Interceptable, type PendingEvents, type Virtualization,
   type VirtualizationInstruction,
 } from "../../isa/virtualization.ts";
 import { cr0FixedToOne, cr4FixedToOne, FeatureControlMask, featureControlValues, VmxMsr } from "./capabilities.ts";
-import { controlChecks } from "./checks/controls.ts";
-import { ActivityState, guestChecks, InterruptibilityMask, PendingDebugMask } from "./checks/guest.ts";
-import { hostChecks } from "./checks/host.ts";
-import { EntryView, firstFailure, type EntryEnvironment } from "./checks/view.ts";
+import { ActivityState, InterruptibilityMask, PendingDebugMask } from "./checks/guest.ts";
+import { findEntryFailure } from "./checks/index.ts";
+import { Unchecked } from "./checks/pending.ts";
+import { EntryView, type EntryEnvironment } from "./checks/view.ts";
 import { Control } from "./controls.ts";
 import { noAddress, VmxContext, type ExitSink } from "./context.ts";
 import { EventDecision } from "./events.ts";
@@ -65,6 +65,7 @@ export class Vmx implements Virtualization, ExitSink {
   readonly #events: EventDecision;
   readonly #exceptions: VirtualizationExceptions;
   readonly #functions: VmFunctions;
+  #entryEnvironment: EntryEnvironment | undefined;
   /** The exit recorded last. */
   #exit: Exit = boundaryExit(0);
   /** Conditions of the debug exception that is going to leave the guest. */
@@ -207,10 +208,14 @@ export class Vmx implements Virtualization, ExitSink {
 
   // --- VM entry ----------------------------------------------------------------------------------------------------
 
+  /** What the checks of VM entry need to know of the processor. */
   #environment(): EntryEnvironment {
     const p = this.#p;
     return {
-      capabilities: this.context.capabilities, isLongMode: (p.state.get32(layout.efer) & 0x400) !== 0,
+      capabilities: this.context.capabilities,
+      get isLongMode() {
+        return isLongMode(p.state);
+      },
       linearAddressBits: p.model.linearAddressBits, eferMask: BigInt(supportedEfer(p)), debugControlMask,
       readPhysical32: (address) => p.physical.read32(address),
     };
@@ -224,24 +229,26 @@ export class Vmx implements Virtualization, ExitSink {
     if ((this.#p.currentShadow() & bySsMask) !== 0) return this.#instructions.fail(InstructionError.entryWithMovSsBlocking);
     if (isLaunch && current.isLaunched) return this.#instructions.fail(InstructionError.launchNotClear);
     if (!isLaunch && !current.isLaunched) return this.#instructions.fail(InstructionError.resumeNotLaunched);
-    const view = new EntryView(current, this.#environment());
-    if (firstFailure(controlChecks, view) !== undefined) return this.#instructions.fail(InstructionError.entryControls);
-    if (firstFailure(hostChecks, view) !== undefined) return this.#instructions.fail(InstructionError.entryHostState);
-    context.adopt(current);
-    const failure = firstFailure(guestChecks, view);
-    if (failure !== undefined) return this.#failEntry(ExitReason.invalidGuestState, failure.qualification ?? 0, false);
-    return this.#enterGuest(isLaunch, current);
+    this.#entryEnvironment ??= this.#environment();
+    const view = new EntryView(current, this.#entryEnvironment);
+    const areSegmentsNew = (current.unchecked & Unchecked.guest) !== 0;
+    const failure = findEntryFailure(view);
+    if (failure?.kind === "controls") return this.#instructions.fail(InstructionError.entryControls);
+    if (failure?.kind === "host") return this.#instructions.fail(InstructionError.entryHostState);
+    context.adopt(current, view.words);
+    if (failure !== undefined) return this.#failEntry(ExitReason.invalidGuestState, failure.check.qualification ?? 0, false);
+    return this.#enterGuest(isLaunch, current, areSegmentsNew);
   }
 
-  #enterGuest(isLaunch: boolean, vmcs: Vmcs): Status {
+  #enterGuest(isLaunch: boolean, vmcs: Vmcs, areSegmentsNew: boolean): Status {
     const { context } = this;
     const p = this.#p;
     const { state } = p;
     const hostRoot = state.get64(layout.cr3);
-    loadGuestState(context);
+    loadGuestState(context, areSegmentsNew);
     context.isGuest = true;
     const hasStage = this.#ept.configure();
-    this.#translations.enterGuest(this.#vpid, this.#eptPointer, hasStage ? this.#ept : undefined, hostRoot, state.get64(layout.cr3));
+    this.#translations.enterGuest(this.#vpid, this.#ept.root, hasStage ? this.#ept : undefined, hostRoot, state.get64(layout.cr3));
     p.modeChanged();
     loadPageDirectoryPointers(context);
     const failed = loadMsrArea(p, p.physical, vmcs.getAddress(Field.entryMsrLoadAddress), vmcs.get32(Field.entryMsrLoadCount));
@@ -258,16 +265,12 @@ export class Vmx implements Virtualization, ExitSink {
     const injected = parseInterruption(vmcs.get32(Field.entryInterruptionInformation));
     this.#events.enter(injected);
     if (injected.isValid && injected.type !== InterruptionType.otherEvent) this.#inject(vmcs);
-    p.attend();
+    if (this.stepsAlone) p.attend();
     return Status.Branch;
   }
 
   get #vpid(): number {
     return this.context.has(Control.vpid) ? this.context.vmcs.get32(Field.virtualProcessorId) : 0;
-  }
-
-  get #eptPointer(): bigint | undefined {
-    return this.context.has(Control.ept) ? this.context.vmcs.get(Field.eptPointer) : undefined;
   }
 
   /** Interruptibility, activity and pending debug exceptions. */
@@ -479,7 +482,7 @@ export class Vmx implements Virtualization, ExitSink {
     vmcs.set32(Field.exitInterruptionInformation, (isUnblocked && interruption !== 0 ? interruption | unblockingMask : interruption) >>> 0);
     vmcs.set32(Field.exitInterruptionErrorCode, exit.errorCode ?? 0);
     vmcs.set32(Field.exitInstructionInformation, exit.instructionInformation ?? 0);
-    const length = exit.isInstruction === true ? Number(BigInt.asUintN(32, p.nextRip() - p.currentRip()))
+    const length = exit.isInstruction === true ? p.currentLength
       : exit.instructionLength ?? during?.instructionLength ?? 0;
     vmcs.set32(Field.exitInstructionLength, length);
     this.#saveInterruptedEvent(vmcs, during);

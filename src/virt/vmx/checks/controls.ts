@@ -82,12 +82,6 @@ const executionChecks: readonly EntryCheck[] = [
     holds: ifHas(Control.tprShadow, (view) => view.has(Control.virtualInterruptDelivery) || view.get32(Field.tprThreshold) <= 0xf),
   },
   {
-    rule: "if \"use TPR shadow\" is 1 without \"virtualize APIC accesses\" and \"virtual-interrupt delivery\", the TPR threshold is at most bits 7:4 of VTPR",
-    section: executionSection, fields: [Field.tprThreshold, Field.virtualApicAddress],
-    holds: ifHas(Control.tprShadow, (view) => view.has(Control.apicAccesses) || view.has(Control.virtualInterruptDelivery) ||
-      (view.get32(Field.tprThreshold) & 0xf) <= ((view.environment.readPhysical32(view.vmcs.getAddress(Field.virtualApicAddress) + 0x80) >>> 4) & 0xf)),
-  },
-  {
     rule: "if \"NMI exiting\" is 0, \"virtual NMIs\" is 0", section: executionSection, fields: [Field.pinControls],
     holds: (view) => view.has(Control.nmiExiting) || !view.has(Control.virtualNmis),
   },
@@ -174,8 +168,7 @@ function wantsErrorCode(event: ReturnType<typeof parseInterruption>, view: Entry
   return isProtected && event.type === InterruptionType.hardwareException && hasErrorCodeVector(event.vector);
 }
 
-const entryChecks: readonly EntryCheck[] = [
-  reserved("entry", entrySection, "VM-entry controls", Field.entryControls),
+const injectionChecks: readonly EntryCheck[] = [
   injection("the type is not reserved", [], ({ type }) => type !== InterruptionType.reserved),
   injection("the vector fits the type", [], ({ type, vector }) =>
     type === InterruptionType.nmi ? vector === 2
@@ -188,7 +181,23 @@ const entryChecks: readonly EntryCheck[] = [
     !deliversErrorCode || view.get32(Field.entryExceptionErrorCode) <= 0xffff),
   injection("the instruction length of software interrupts and exceptions is at most 15", [Field.entryInstructionLength], ({ type }, view) =>
     !softwareTypes.includes(type) || view.get32(Field.entryInstructionLength) <= 15),
+];
+
+const entryChecks: readonly EntryCheck[] = [
+  reserved("entry", entrySection, "VM-entry controls", Field.entryControls),
+  ...injectionChecks,
   msrArea(entrySection, "VM-entry MSR-load", Field.entryMsrLoadAddress, Field.entryMsrLoadCount),
 ];
 
-export const controlChecks: readonly EntryCheck[] = [...executionChecks, ...exitChecks, ...entryChecks];
+/** What depends on memory, which software changes without VMWRITE. */
+const thresholdCheck: EntryCheck = {
+  rule: "if \"use TPR shadow\" is 1 without \"virtualize APIC accesses\" and \"virtual-interrupt delivery\", the TPR threshold is at most bits 7:4 of VTPR",
+  section: executionSection, fields: [Field.tprThreshold, Field.virtualApicAddress],
+  holds: ifHas(Control.tprShadow, (view) => view.has(Control.apicAccesses) || view.has(Control.virtualInterruptDelivery) ||
+    (view.get32(Field.tprThreshold) & 0xf) <= ((view.environment.readPhysical32(view.vmcs.getAddress(Field.virtualApicAddress) + 0x80) >>> 4) & 0xf)),
+};
+
+/** Of all, those that depend on the event to inject and on nothing else that changes often. */
+export const eventControlChecks: readonly EntryCheck[] = injectionChecks;
+export const memoryControlChecks: readonly EntryCheck[] = [thresholdCheck];
+export const controlChecks: readonly EntryCheck[] = [...executionChecks, thresholdCheck, ...exitChecks, ...entryChecks];

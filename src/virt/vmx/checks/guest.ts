@@ -124,7 +124,7 @@ function isIn64BitMode(view: EntryView): boolean {
   return isLongGuest(view) && (view.get32(Field.guestCSAccessRights) & longCodeMask) !== 0;
 }
 
-const flagChecks: readonly EntryCheck[] = [
+const instructionPointerChecks: readonly EntryCheck[] = [
   {
     rule: "outside of 64-bit mode, bits 63:32 of RIP are 0", section: flagSection, fields: [Field.guestRip],
     holds: (view) => isIn64BitMode(view) || view.get(Field.guestRip) >> 32n === 0n,
@@ -133,6 +133,9 @@ const flagChecks: readonly EntryCheck[] = [
     rule: "in 64-bit mode, RIP is canonical", section: flagSection, fields: [Field.guestRip],
     holds: (view) => !isIn64BitMode(view) || view.hasCanonical(Field.guestRip),
   },
+];
+
+const flagChecks: readonly EntryCheck[] = [
   {
     rule: "reserved bits of RFLAGS are 0 and bit 1 is 1", section: flagSection, fields: [Field.guestRflags],
     holds: (view) => (view.get(Field.guestRflags) & (rflagsReserved | rflagsFixed)) === rflagsFixed,
@@ -297,7 +300,13 @@ const pointerChecks: readonly EntryCheck[] = [
   },
 ];
 
+export { instructionPointerChecks };
+/** Of all, those that depend on the event to inject and on what goes with it. */
+export const eventGuestChecks: readonly EntryCheck[] = [
+  ...flagChecks, ...activityChecks, ...interruptibilityChecks, ...pendingDebugChecks,
+];
+/** Those that look at memory, which software changes without VMWRITE. */
+export const memoryGuestChecks: readonly EntryCheck[] = [...linkChecks, ...pointerChecks];
 export const guestChecks: readonly EntryCheck[] = [
-  ...registerChecks, ...segmentChecks, ...tableChecks, ...flagChecks, ...activityChecks, ...interruptibilityChecks,
-  ...pendingDebugChecks, ...linkChecks, ...pointerChecks,
+  ...registerChecks, ...segmentChecks, ...tableChecks, ...instructionPointerChecks, ...eventGuestChecks, ...memoryGuestChecks,
 ];

@@ -17,24 +17,27 @@ export interface EntryEnvironment {
   readPhysical32(address: number): number;
 }
 
+export type ControlWords = Readonly<Record<ControlGroup, number>>;
+
 export class EntryView {
   readonly vmcs: Vmcs;
   readonly environment: EntryEnvironment;
-  readonly #words: Readonly<Record<ControlGroup, number>>;
+  /** The controls as they take effect. */
+  readonly words: ControlWords;
 
   constructor(vmcs: Vmcs, environment: EntryEnvironment) {
     this.vmcs = vmcs;
     this.environment = environment;
-    this.#words = effectiveControls(vmcs);
+    this.words = effectiveControls(vmcs);
   }
 
   /** Whether a control is 1; without "activate secondary controls" all of those are 0. */
   has({ group, mask }: ControlDefinition): boolean {
-    return (this.#words[group] & mask) !== 0;
+    return (this.words[group] & mask) !== 0;
   }
 
   word(group: ControlGroup): number {
-    return this.#words[group];
+    return this.words[group];
   }
 
   get(field: VmcsField): bigint {
@@ -66,7 +69,7 @@ export class EntryView {
 }
 
 /** The words of controls as they take effect. */
-export function effectiveControls(vmcs: Vmcs): Readonly<Record<ControlGroup, number>> {
+export function effectiveControls(vmcs: Vmcs): ControlWords {
   const primary = vmcs.get32(Field.primaryControls);
   const secondary = (primary & Control.secondaryControls.mask) === 0 ? 0 : vmcs.get32(Field.secondaryControls);
   return {

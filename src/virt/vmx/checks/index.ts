@@ -1,0 +1,62 @@
+/** The checks of VM entry, as far as something has changed since they were passed. */
+import { controlChecks, eventControlChecks, memoryControlChecks } from "./controls.ts";
+import { eventGuestChecks, guestChecks, instructionPointerChecks, memoryGuestChecks } from "./guest.ts";
+import { Cr4Mask } from "../../../isa/system/mode.ts";
+import { Control } from "../controls.ts";
+import { Field } from "../fields.ts";
+import { hostChecks } from "./host.ts";
+import { allUnchecked, Unchecked } from "./pending.ts";
+import { firstFailure, type EntryCheck, type EntryView } from "./view.ts";
+
+export type EntryFailure =
+  | { readonly kind: "controls" | "host"; readonly check: EntryCheck }
+  | { readonly kind: "guest"; readonly check: EntryCheck };
+
+const recheckedControls: readonly EntryCheck[] = [...eventControlChecks, ...memoryControlChecks];
+
+function controlsToCheck(unchecked: number): readonly EntryCheck[] {
+  if ((unchecked & Unchecked.controls) !== 0) return controlChecks;
+  return (unchecked & Unchecked.event) !== 0 ? recheckedControls : memoryControlChecks;
+}
+
+const afterEvent: readonly EntryCheck[] = [...eventGuestChecks, ...memoryGuestChecks];
+const afterInstructionPointer: readonly EntryCheck[] = [...instructionPointerChecks, ...memoryGuestChecks];
+const afterBoth: readonly EntryCheck[] = [...instructionPointerChecks, ...afterEvent];
+
+const none: readonly EntryCheck[] = [];
+
+/** Whether memory matters: there is a link pointer, or PAE paging. */
+function looksAtMemory({ vmcs }: EntryView): boolean {
+  const hasLink = (vmcs.get32(Field.vmcsLinkPointer) & vmcs.getHigh32(Field.vmcsLinkPointer)) !== -1;
+  const isLong = (vmcs.get32(Field.entryControls) & Control.ia32eModeGuest.mask) !== 0;
+  return hasLink || (!isLong && (vmcs.get32(Field.guestCr4) & Cr4Mask.PAE) !== 0);
+}
+
+function guestToCheck(unchecked: number, view: EntryView): readonly EntryCheck[] {
+  if ((unchecked & Unchecked.guest) !== 0) return guestChecks;
+  if (unchecked === 0 && !looksAtMemory(view)) return none;
+  const hasEvent = (unchecked & Unchecked.event) !== 0;
+  if ((unchecked & Unchecked.instructionPointer) !== 0) return hasEvent ? afterBoth : afterInstructionPointer;
+  return hasEvent ? afterEvent : memoryGuestChecks;
+}
+
+/** The first rule that does not hold. After none, the VMCS counts as checked. */
+export function findEntryFailure(view: EntryView): EntryFailure | undefined {
+  const { vmcs, environment } = view;
+  if (vmcs.wasCheckedInLongMode !== environment.isLongMode) vmcs.unchecked |= Unchecked.host;
+  const { unchecked } = vmcs;
+  const control = firstFailure(controlsToCheck(unchecked), view);
+  if (control !== undefined) return failed(view, "controls", control);
+  const host = (unchecked & Unchecked.host) !== 0 ? firstFailure(hostChecks, view) : undefined;
+  if (host !== undefined) return failed(view, "host", host);
+  const guest = firstFailure(guestToCheck(unchecked, view), view);
+  if (guest !== undefined) return failed(view, "guest", guest);
+  vmcs.unchecked = 0;
+  vmcs.wasCheckedInLongMode = environment.isLongMode;
+  return undefined;
+}
+
+function failed({ vmcs }: EntryView, kind: EntryFailure["kind"], check: EntryCheck): EntryFailure {
+  vmcs.unchecked = allUnchecked;
+  return { kind, check };
+}

@@ -98,6 +98,11 @@ export const mmxFault: StateField = field("mmxFault", 32);
 
 /** All ones where the processor notes opcode and selectors of every x87 instruction (AMD), else 0. A property of the model. */
 export const x87NotesMask: StateField = field("x87NotesMask", 16);
+/**
+ * TOP as x87 instructions left it, but for those that load all of the status word: a guess, which holds if the status word
+ * agrees. The status word itself is ready only when the result before it is.
+ */
+export const x87TopGuess: StateField = field("x87TopGuess", 16);
 
 /** 64 minus the number of linear-address bits: shifting an address up and arithmetically down by it keeps canonical ones. */
 export const canonicalShift: StateField = field("canonicalShift", 64);

@@ -29,19 +29,30 @@ export class ValueEmitter {
         }
         if (wide) return f.i64.const(node.value);
         return f.i32.const(Number(BigInt.asIntN(32, node.value)));
-      case "add": case "sub": case "mul": case "shl":
+      case "shl":
+        this.#core.push(args[0]);
+        this.#pushCount(args[1]);
+        f[wide ? "i64" : "i32"].shl();
+        return this.#core.mask(width);
+      case "add": case "sub": case "mul":
         this.#core.pushAll(args);
         f[wide ? "i64" : "i32"][node.op]();
         return this.#core.mask(width);
       case "and": case "or": case "xor":
+        if (width === 1 && node.op === "xor" && this.#core.constants[args[1].id] === 1n) {
+          // Compilers turn a comparison around rather than its result.
+          this.#core.push(args[0]);
+          return f.i32.eqz();
+        }
         this.#core.pushAll(args);
         return f[wide ? "i64" : "i32"][node.op]();
       case "shr":
-        this.#core.pushAll(args);
+        this.#core.push(args[0]);
+        this.#pushCount(args[1]);
         return wide ? f.i64.shr_u() : f.i32.shr_u();
       case "sar":
         this.#core.pushSigned(args[0]);
-        this.#core.push(args[1]);
+        this.#pushCount(args[1]);
         if (wide) return f.i64.shr_s();
         f.i32.shr_s();
         return this.#core.mask(width);
@@ -147,6 +158,13 @@ export class ValueEmitter {
       default:
         invariant(false, `${node.op} has no value`);
     }
+  }
+
+  /** Pushes the count of a shift, which WebAssembly itself takes modulo 32 or 64. */
+  #pushCount(count: Node): void {
+    const isMasked = count.op === "and" && count.width >= 32 && this.#core.values[count.id] === undefined && this.#core.constants[count.id] === undefined &&
+      this.#core.constants[count.args[1].id] === BigInt(count.width - 1);
+    this.#core.push(isMasked ? count.args[0] : count);
   }
 
   #named(name: string): void {

@@ -7,7 +7,7 @@ import { type Processor, routine } from "../processor.ts";
 import { callX87, firstArgument, registerInstruction, x87Instruction } from "./x87-definition.ts";
 import { fastProduct, fastQuotient, fastSquareRoot, fastSum, refuseUnlessOrdinary } from "./x87-fast-arithmetic.ts";
 import { fastIntegral } from "./x87-fast-convert.ts";
-import { type FastX87, fastX87, type Image, refuseUnless, type RoundedImage } from "./x87-fast-unit.ts";
+import { type FastX87, fastX87, type Image, inMemory, inRegisters, refuseUnless, type RoundedImage } from "./x87-fast-unit.ts";
 import { type MemoryFormat, memoryFormats, withMemory } from "./x87-memory.ts";
 import { StatusMask, X87Operation } from "./x87-unit.ts";
 
@@ -66,7 +66,7 @@ function betweenRegisters(p: Processor, operation: Binary, pops: boolean): Statu
 }
 
 function fastBetweenRegisters(operation: FastBinary, pops: boolean): () => FastPath {
-  return fastX87([32, 32, 32], false, (x87, ...args) => {
+  return fastX87([32, 32, 32], inRegisters, (x87, ...args) => {
     const [destination, source, mask] = args as Bits<32>[];
     refuseUnless(x87.areValid(mask));
     const a = x87.read(destination), b = x87.read(source);
@@ -80,7 +80,7 @@ function fastBetweenRegisters(operation: FastBinary, pops: boolean): () => FastP
 
 /** ST(0) = operation(ST(0), memory). */
 function fastWithMemory(format: MemoryFormat, operation: FastBinary): () => FastPath {
-  return fastX87([format.width], true, (x87, memory) => {
+  return fastX87([format.width], inMemory, (x87, memory) => {
     refuseUnless(x87.isValid(0));
     const register = x87.read(0), value = format.fast(memory);
     refuseUnlessOrdinary(register);
@@ -146,7 +146,7 @@ function unary(
     const result = x87.isEmpty(0) ? x87.underflow() : operation(x87.read(0), x87.environment);
     if (!x87.isSuppressed) x87.write(0, result);
     return x87.settle();
-  }, fastX87([], false, (x87) => {
+  }, fastX87([], inRegisters, (x87) => {
     refuseUnless(x87.isValid(0));
     fast(x87);
   })));

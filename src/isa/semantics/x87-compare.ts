@@ -8,7 +8,7 @@ import * as state from "../state.ts";
 import { callX87, firstArgument, registerArguments, registerInstruction, x87Instruction } from "./x87-definition.ts";
 import { refuseUnlessOrdinary } from "./x87-fast-arithmetic.ts";
 import { conditionsOfOrdering, fastExamination, fastOrdering, orderingNumber } from "./x87-fast-convert.ts";
-import { type FastX87, fastX87, type Image, refuseUnless, type Settlement, writeField } from "./x87-fast-unit.ts";
+import { type FastX87, fastX87, type Image, inMemory, inRegisters, refuseUnless, type Settlement, writeField } from "./x87-fast-unit.ts";
 import { memoryFormats, withMemory } from "./x87-memory.ts";
 import { StatusMask, X87Operation } from "./x87-unit.ts";
 
@@ -65,7 +65,7 @@ function comparing(name: string, isSignalling: boolean, pops: number, other?: nu
   return routine(name, (p) => {
     const x87 = new X87Operation(p);
     return finish(x87, compareRegisters(x87, other ?? p.state.argument32(firstArgument + 1), isSignalling), pops);
-  }, fastX87(other === undefined ? [32, 32, 32] : [], false, (x87, ...args) => {
+  }, fastX87(other === undefined ? [32, 32, 32] : [], inRegisters, (x87, ...args) => {
     const [, index, mask] = args as Bits<32>[];
     const ordering = fastOrdering(...(other === undefined ? fastOperands(x87, index, mask) : fastOperands(x87, other, constant(32, 1 | (1 << other)))));
     x87.settle({ ...fastPops(x87, pops), conditions: conditionsOfOrdering(ordering) });
@@ -84,7 +84,7 @@ const withMemoryForms: readonly InstructionDefinition[] = memoryFormats.flatMap(
       const ordering = withMemory(x87.read(0), memory, x87.environment, (register, value, environment) =>
         softfloat.f80Compare(register, value, true, environment));
       return finish(x87, ordering, pops);
-    }, fastX87([format.width], true, (x87, memory) => {
+    }, fastX87([format.width], inMemory, (x87, memory) => {
       refuseUnless(x87.isValid(0));
       const register = x87.read(0), value = format.fast(memory);
       refuseUnlessOrdinary(register);
@@ -109,7 +109,7 @@ function comparingIntoFlags(p: Processor, isSignalling: boolean, pops: boolean):
 }
 
 function compareIntoFlags(name: string, encoding: string, isSignalling: boolean, pops: boolean): InstructionDefinition {
-  const run = routine(name, (p) => comparingIntoFlags(p, isSignalling, pops), fastX87([32, 32, 32], false, (x87, ...args) => {
+  const run = routine(name, (p) => comparingIntoFlags(p, isSignalling, pops), fastX87([32, 32, 32], inRegisters, (x87, ...args) => {
     const [, other, mask] = args as Bits<32>[];
     const ordering = fastOrdering(...fastOperands(x87, other, mask));
     writeField(state.scratch[0], orderingNumber(ordering));
@@ -135,7 +135,7 @@ const test = registerInstruction("ftst", ["D9 E4"], routine("ftst", (p) => {
     return finish(x87, softfloat.unordered, 0);
   }
   return finish(x87, softfloat.f80Compare(x87.read(0), softfloat.f80Zero(false), true, x87.environment), 0);
-}, fastX87([], false, (x87) => {
+}, fastX87([], inRegisters, (x87) => {
   refuseUnless(x87.isValid(0));
   const value = x87.read(0);
   refuseUnlessOrdinary(value);
@@ -156,7 +156,7 @@ const examine = registerInstruction("fxam", ["D9 E5"], routine("fxam", (p) => {
   const value = x87.read(0);
   const sign = (value.signExponent & 0x8000) === 0 ? 0 : C1;
   return x87.commit(sign, conditionsOfCode(x87.isEmpty(0) ? emptyCode : softfloat.f80Examine(value)));
-}, fastX87([], false, (x87) => {
+}, fastX87([], inRegisters, (x87) => {
   refuseUnless(x87.isValid(0));
   const value = x87.read(0);
   x87.settle({ outcome: value.signExponent.shr(15).shl(c1Bit), conditions: fastExamination(value) });

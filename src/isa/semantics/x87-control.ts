@@ -4,7 +4,7 @@ import { constant, type Cpu, instruction, type InstructionDefinition, Register }
 import { routine } from "../processor.ts";
 import * as state from "../state.ts";
 import { firstArgument, registerInstruction, requireWait, x87Instruction } from "./x87-definition.ts";
-import { fastX87 } from "./x87-fast-unit.ts";
+import { fastX87, inRegisters } from "./x87-fast-unit.ts";
 import { initialize, StatusMask, X87Operation } from "./x87-unit.ts";
 
 const wait = instruction({
@@ -76,11 +76,11 @@ const initializeUnit = x87Instruction({
 });
 
 function fastRotation(steps: number): () => FastPath {
-  return fastX87([], false, (x87) => x87.settle({ rotation: steps }));
+  return fastX87([], inRegisters, (x87) => x87.settle({ rotation: steps }));
 }
 
 function fastFree(pops: boolean): () => FastPath {
-  return fastX87([32, 32], false, (x87, index) => {
+  return fastX87([32, 32], inRegisters, (x87, index) => {
     const freed = x87.tagBit(index as Bits<32>);
     x87.settle(pops ? { rotation: 1, emptied: freed.or(x87.tagBit(0)) } : { emptied: freed });
   });
@@ -111,6 +111,6 @@ export const x87Control: readonly InstructionDefinition[] = [
   }, fastFree(true)),
   stackInstruction("fincstp", "D9 F7", (x87) => x87.rotate(1), fastRotation(1)),
   stackInstruction("fdecstp", "D9 F6", (x87) => x87.rotate(-1), fastRotation(-1)),
-  registerInstruction("fnop", ["D9 D0"], routine("fnop", (p) => new X87Operation(p).settleKeepingC1(), fastX87([], false, (x87) => x87.settle({ keepsC1: true })))),
+  registerInstruction("fnop", ["D9 D0"], routine("fnop", (p) => new X87Operation(p).settleKeepingC1(), fastX87([], inRegisters, (x87) => x87.settle({ keepsC1: true })))),
   leftover("fneni", "DB E0"), leftover("fndisi", "DB E1"), leftover("fnsetpm", "DB E4"),
 ];

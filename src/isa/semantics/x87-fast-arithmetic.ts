@@ -5,6 +5,7 @@
 import { type Bits, constant, float, Variable, when } from "../../ir/index.ts";
 import { type FastX87, type Image, refuseIf, refuseUnless, type RoundedImage } from "./x87-fast-unit.ts";
 
+const signMask = 0x8000;
 const exponentMask = 0x7fff;
 const exponentBias = 16383;
 const largestExponent = 0x7ffe;
@@ -25,7 +26,17 @@ export function signOf({ signExponent }: Image): Bits<32> {
 }
 
 function isNormal(value: Image): Bits<1> {
-  return exponentOf(value).sub(1).ltU(largestExponent).and(value.significand.sign());
+  return exponentOf(value).sub(1).ltU(largestExponent).and(value.significand.ltS(0));
+}
+
+/** Exponents are incremented, so that the greatest becomes 0 and the least 1; neither leaves a bit of this. */
+const incrementedExponentMask = 0x7ffe;
+
+function areNormal(values: readonly Image[]): Bits<1> {
+  const exponents = values.map(({ signExponent }) => signExponent.add(1).and(incrementedExponentMask));
+  const haveExponents = exponents.reduce((product, exponent) => product.mul(exponent)).zext(64);
+  const significands = values.map(({ significand }) => significand).reduce((both, significand) => both.and(significand));
+  return significands.sar(63).and(haveExponents).ne(0);
 }
 
 export function isZero(value: Image): Bits<1> {
@@ -34,8 +45,9 @@ export function isZero(value: Image): Bits<1> {
 
 /** Zeros and normal numbers only. */
 export function refuseUnlessOrdinary(...values: readonly Image[]): void {
-  const all = (test: (value: Image) => Bits<1>): Bits<1> => values.map(test).reduce((left, right) => left.and(right));
-  when(all(isNormal).xor(1), () => refuseUnless(all((value) => isNormal(value).or(isZero(value)))));
+  when(areNormal(values).xor(1), () => {
+    for (const value of values) refuseUnless(isNormal(value).or(isZero(value)));
+  });
 }
 
 /**
@@ -94,12 +106,12 @@ function shiftedLeft(high: Bits<64>, low: Bits<64>, count: Bits<64>): { high: Bi
 
 /** a + b, or a − b. */
 export function fastSum(x87: FastX87, a: Image, b: Image, subtracts: boolean): RoundedImage {
-  const exponentA = exponentOf(a), exponentB = exponentOf(b);
-  const isSwapped = exponentA.ltU(exponentB);
-  const large = isSwapped.select(b.significand, a.significand), small = isSwapped.select(a.significand, b.significand);
-  const largeExponent = isSwapped.select(exponentB, exponentA), smallExponent = isSwapped.select(exponentA, exponentB);
-  const signA = signOf(a), signB = subtracts ? signOf(b).xor(1) : signOf(b);
-  const distance = largeExponent.sub(smallExponent).zext(64);
+  const upperA = a.signExponent, upperB = subtracts ? b.signExponent.xor(signMask) : b.signExponent;
+  const isSwapped = exponentOf(a).ltU(exponentOf(b));
+  const large = isSwapped.select(b.significand, a.significand), small = a.significand.xor(b.significand).xor(large);
+  const largeUpper = isSwapped.select(upperB, upperA), difference = upperA.xor(upperB), smallUpper = difference.xor(largeUpper);
+  const largeExponent = largeUpper.and(exponentMask);
+  const distance = largeExponent.sub(smallUpper.and(exponentMask)).zext(64);
   const aligned = new Variable(small.shr(distance.and(63))), shiftedOut = new Variable(small.shl(1).shl(distance.not().and(63)));
   when(distance.ltU(64).xor(1), () => {
     // Nothing of it reaches the other significand; beyond 127 places its lowest bit stands for all of it.
@@ -109,9 +121,9 @@ export function fastSum(x87: FastX87, a: Image, b: Image, subtracts: boolean): R
     shiftedOut.set(small.shr(count).or(small.shl(1).shl(count.xor(63)).ne(0).zext(64)));
   });
   const other = aligned.get(), otherRest = shiftedOut.get();
-  const sign = new Variable(isSwapped.select(signB, signA)), exponent = new Variable(largeExponent);
+  const sign = new Variable(largeUpper.shr(15)), exponent = new Variable(largeExponent);
   const upper = new Variable(large), rest = new Variable(otherRest);
-  when(signA.eq(signB), () => {
+  when(difference.and(signMask).isZero(), () => {
     const sum = large.add(other);
     upper.set(sum);
     when(sum.ltU(large), () => {
@@ -175,7 +187,7 @@ function quotientDigit(top: Bits<64>, digit: Bits<64>, divisor: Bits<64>): { dig
 /** a ÷ b; refuses a zero divisor. */
 export function fastQuotient(x87: FastX87, a: Image, b: Image): RoundedImage {
   const divisor = b.significand;
-  refuseUnless(divisor.sign());
+  refuseUnless(divisor.ltS(0));
   // Halved if need be, so that the quotient has 64 bits exactly.
   const halving = divisor.leU(a.significand).zext(64);
   const dividend = a.significand.shr(halving), dividendLow = a.significand.and(halving).shl(63);
@@ -229,7 +241,7 @@ export function fastSquareRoot(x87: FastX87, a: Image): RoundedImage {
   const estimate = estimatedRoot(radicand);
   const found = difference(radicand, squared(estimate));
   const root = new Variable(estimate), high = new Variable(found.high), low = new Variable(found.low);
-  when(found.high.sign(), () => {
+  when(found.high.ltS(0), () => {
     const correction = estimate.shl(1).sub(1), sum = found.low.add(correction);
     root.set(estimate.sub(1));
     low.set(sum);

@@ -55,7 +55,7 @@ export function fastToFloat(x87: FastX87, from: Image, width: 32 | 64): RoundedN
   const { fractionBits, bias, infinityExponent } = formats[width];
   const { significand } = from;
   const sign = signOf(from), exponent = exponentOf(from).sub(exponentBias - bias);
-  const isNormal = exponent.sub(1).ltU(infinityExponent - 1).and(significand.sign());
+  const isNormal = exponent.sub(1).ltU(infinityExponent - 1).and(significand.ltS(0));
   when(isNormal.xor(1), () => refuseIf(significand.or(exponentOf(from).zext(64)).ne(0)));
   const kept = significand.shr(63 - fractionBits), rest = significand.shl(fractionBits + 1);
   const isRoundedUp = roundsAway(x87.control, sign, kept.and(1), rest);
@@ -89,7 +89,7 @@ function integralMagnitude(control: Bits<32>, from: Image): RoundedMagnitude {
 /** Zeros and normal numbers below 2^63. */
 function refuseUnlessModerate(from: Image): void {
   const exponent = exponentOf(from);
-  const isNormal = exponent.sub(1).ltU(exponentBias + 62).and(from.significand.sign());
+  const isNormal = exponent.sub(1).ltU(exponentBias + 62).and(from.significand.ltS(0));
   when(isNormal.xor(1), () => refuseIf(from.significand.or(exponent.zext(64)).ne(0)));
 }
 
@@ -148,6 +148,6 @@ export function fastExamination({ significand, signExponent }: Image): Bits<32> 
   const { C0, C2, C3 } = StatusMask;
   const special = significand.shl(1).isZero().select(constant(32, C0 | C2), C0);
   const regular = isGreatest.select(special, C2);
-  const supported = significand.sign().select(regular, 0);
+  const supported = significand.ltS(0).select(regular, 0);
   return isLeast.select(significand.isZero().select(constant(32, C3), C2 | C3), supported);
 }

@@ -71,32 +71,55 @@ export interface Settlement {
   readonly emptied?: Bits<32>;
 }
 
+export interface FastX87Form {
+  readonly hasMemoryOperand: boolean;
+  /** Waits for the status word instead of guessing TOP, and so never has to refuse. */
+  readonly isPatient?: boolean;
+}
+
+export const inRegisters: FastX87Form = { hasMemoryOperand: false };
+export const inMemory: FastX87Form = { hasMemoryOperand: true };
+
 /** ES and B are right already: they change with flags and masks only. */
 export class FastX87 {
-  readonly control: Bits<32>;
-  readonly #status: Bits<32>;
-  readonly #tag: Bits<32>;
   readonly #top: Bits<32>;
   readonly #instructionWord: Bits<32>;
   readonly #hasMemoryOperand: boolean;
 
   /** `instructionWord`: as for `X87Operation`. */
-  constructor(instructionWord: Bits<32>, hasMemoryOperand: boolean) {
-    this.control = readField(state.x87Control, 16).zext(32);
-    this.#status = readField(state.x87Status, 16).zext(32);
-    this.#tag = readField(state.x87Tag, 16).zext(32);
-    this.#top = this.#status.shr(topShift).and(7);
+  constructor(instructionWord: Bits<32>, { hasMemoryOperand, isPatient = false }: FastX87Form) {
+    const top = this.#status().shr(topShift).and(7), guess = this.#guess();
+    if (!isPatient) refuseUnless(guess.eq(top));
+    this.#top = isPatient ? top : guess;
     this.#instructionWord = instructionWord;
     this.#hasMemoryOperand = hasMemoryOperand;
   }
 
+  // Words are read where they are needed: keeping them takes registers, of which there are few.
+
+  get control(): Bits<32> {
+    return readField(state.x87Control, 16).zext(32);
+  }
+
+  #status(): Bits<32> {
+    return readField(state.x87Status, 16).zext(32);
+  }
+
+  #tag(): Bits<32> {
+    return readField(state.x87Tag, 16).zext(32);
+  }
+
+  #guess(): Bits<32> {
+    return readField(state.x87TopGuess, 16).zext(32);
+  }
+
   isValid(index: number): Bits<1> {
-    return this.#tag.shr(this.place(index)).trunc(1);
+    return this.#tag().shr(this.place(index)).trunc(1);
   }
 
   /** Whether all registers are in use whose bits are set: bit i for ST(i). */
   areValid(mask: Bits<32>): Bits<1> {
-    return this.#tag.mul(0x101).shr(this.#top).and(mask).eq(mask);
+    return this.#tag().mul(0x101).shr(this.#top).and(mask).eq(mask);
   }
 
   /** Physical number of ST(index). */
@@ -137,15 +160,19 @@ export class FastX87 {
   settle({ rotation = 0, outcome, mayBeUnmasked = false, conditions, keepsC1 = false, filled, emptied }: Settlement): void {
     const cleared = (mayBeUnmasked ? summaryMask : 0) | (keepsC1 ? 0 : StatusMask.C1) |
       (conditions === undefined ? 0 : conditionsMask) | (rotation === 0 ? 0 : StatusMask.top);
-    let status = this.#status.and(0xffff & ~cleared);
-    if (rotation !== 0) status = status.or(this.place(rotation).shl(topShift));
+    let status = this.#status().and(0xffff & ~cleared);
+    if (rotation !== 0) {
+      status = status.or(this.place(rotation).shl(topShift));
+      writeField(state.x87TopGuess, this.#guess().add(rotation).and(7).trunc(16));
+    }
     if (outcome !== undefined) status = status.or(outcome);
     if (conditions !== undefined) status = status.or(conditions);
     const unmaskedMask = this.control.not().and(exceptionFlagsMask);
     if (mayBeUnmasked) status = status.or(status.and(unmaskedMask).ne(0).select(constant(32, summaryMask), 0));
     writeField(state.x87Status, status.trunc(16));
     if (filled !== undefined || emptied !== undefined) {
-      const withFilled = filled === undefined ? this.#tag : this.#tag.or(filled);
+      const tag = this.#tag();
+      const withFilled = filled === undefined ? tag : tag.or(filled);
       writeField(state.x87Tag, (emptied === undefined ? withFilled : withFilled.and(emptied.not())).trunc(16));
     }
     const hasUnmasked = mayBeUnmasked ? outcome!.and(unmaskedMask).ne(0) : constant(1, 0);
@@ -170,7 +197,7 @@ export class FastX87 {
 
 /** A fast path whose first argument is the instruction word, `parameters` being the widths of the others. */
 export function fastX87(
-  parameters: readonly Width[], hasMemoryOperand: boolean, definition: (x87: FastX87, ...args: Bits[]) => void,
+  parameters: readonly Width[], form: FastX87Form, definition: (x87: FastX87, ...args: Bits[]) => void,
 ): () => FastPath {
-  return fastPath([32, ...parameters], (word, ...args) => definition(new FastX87(word as Bits<32>, hasMemoryOperand), ...args));
+  return fastPath([32, ...parameters], (word, ...args) => definition(new FastX87(word as Bits<32>, form), ...args));
 }

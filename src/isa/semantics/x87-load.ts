@@ -8,7 +8,7 @@ import type { StateView } from "../state-view.ts";
 import * as state from "../state.ts";
 import { callX87, firstArgument, x87Instruction } from "./x87-definition.ts";
 import { fastFromFloat, fastFromInteger } from "./x87-fast-convert.ts";
-import { fastX87, type Image, refuseIf } from "./x87-fast-unit.ts";
+import { fastX87, type Image, inMemory, refuseIf } from "./x87-fast-unit.ts";
 import { X87Operation } from "./x87-unit.ts";
 
 /** A value in an argument: as a number, if that is quick and exact, and as it is. */
@@ -28,7 +28,7 @@ function loading(name: string, encoding: string, width: 16 | 32 | 64, { number, 
     const value = isFree ? convert(p.state, x87.environment) : x87.overflow();
     if (!x87.hasUnmaskedInvalid) x87.push(value);
     return x87.settle();
-  }, fastX87([width], true, (x87, value) => {
+  }, fastX87([width], inMemory, (x87, value) => {
     refuseIf(x87.isValid(-1));
     x87.push(fast(value));
   }));
@@ -104,7 +104,7 @@ function loadTenBytes(
 }
 
 /** Any image is loaded as it is. */
-const fastImage = fastX87([64, 16], true, (x87, significand, signExponent) => {
+const fastImage = fastX87([64, 16], inMemory, (x87, significand, signExponent) => {
   refuseIf(x87.isValid(-1));
   x87.push({ significand: significand as Bits<64>, signExponent: signExponent.zext(32) });
 });

@@ -5,14 +5,14 @@ import { condition, constant, type InstructionDefinition } from "../definition.t
 import { routine } from "../processor.ts";
 import * as state from "../state.ts";
 import { callX87, firstArgument, registerInstruction, x87Instruction } from "./x87-definition.ts";
-import { fastX87, refuseIf, refuseUnless } from "./x87-fast-unit.ts";
+import { fastX87, inRegisters, refuseIf, refuseUnless } from "./x87-fast-unit.ts";
 import { X87Operation } from "./x87-unit.ts";
 
 const roundings = [softfloat.roundNearest, softfloat.roundDown, softfloat.roundUp, softfloat.roundZero] as const;
 
 /** The rounding modes change the significand alone, and give two different ones at most. */
 function fastConstant(byRounding: readonly softfloat.F80[]): () => FastPath {
-  return fastX87([], false, (x87) => {
+  return fastX87([], inRegisters, (x87) => {
     refuseIf(x87.isValid(-1));
     const mode = x87.control.shr(10).and(3);
     let significand = constant(64, byRounding[0].significand);
@@ -41,7 +41,7 @@ const loading = routine("fldRegister", (p) => {
   if (!x87.isEmpty(-1)) return x87.pushAndSettle(x87.overflow());
   x87.pushCopy(source);
   return x87.settle();
-}, fastX87([32, 32], false, (x87, ...args) => {
+}, fastX87([32, 32], inRegisters, (x87, ...args) => {
   const [source, mask] = args as Bits<32>[];
   refuseUnless(x87.areValid(mask));
   refuseIf(x87.isValid(-1));
@@ -61,7 +61,7 @@ function copying(name: string, pops: boolean): Routine {
     }
     if (pops) x87.pop();
     return x87.settle();
-  }, fastX87([32, 32], false, (x87, index) => {
+  }, fastX87([32, 32], inRegisters, (x87, index) => {
     const target = index as Bits<32>;
     refuseUnless(x87.isValid(0));
     x87.write(target, x87.read(0));
@@ -91,7 +91,7 @@ const exchange = routine("fxch", (p) => {
     x87.write(other, first);
   }
   return x87.settle();
-}, fastX87([32, 32, 32], false, (x87, ...args) => {
+}, fastX87([32, 32, 32], inRegisters, (x87, ...args) => {
   const [, other, mask] = args as Bits<32>[];
   refuseUnless(x87.areValid(mask));
   const first = x87.read(0), second = x87.read(other);
@@ -111,7 +111,7 @@ const conditionalMove = routine("fcmov", (p) => {
     x87.copy(source, 0);
   }
   return x87.settleKeepingC1();
-}, fastX87([32, 32], false, (x87, ...args) => {
+}, fastX87([32, 32], inRegisters, (x87, ...args) => {
   const [source, isTaken] = args as Bits<32>[];
   refuseUnless(x87.areValid(constant(32, 1).shl(source).or(1)));
   const from = isTaken.isZero().select(constant(32, 0), source);

@@ -8,7 +8,7 @@ import type { StateView } from "../state-view.ts";
 import * as state from "../state.ts";
 import { callX87, firstArgument, x87Instruction } from "./x87-definition.ts";
 import { fastToFloat, fastToInteger, type RoundedNumber } from "./x87-fast-convert.ts";
-import { FastX87, fastX87, type Image, refuseUnless, writeField } from "./x87-fast-unit.ts";
+import { FastX87, fastX87, type Image, inMemory, refuseUnless, writeField } from "./x87-fast-unit.ts";
 import { X87Operation } from "./x87-unit.ts";
 
 /** Views of one single. */
@@ -26,7 +26,7 @@ function committing(pops: boolean): Routine {
     const outcome = p.state.argument32(firstArgument);
     if (pops && (outcome & storesMask) !== 0) x87.pop();
     return x87.commit(outcome & ~storesMask);
-  }, fastX87([32], true, (x87, found) => {
+  }, fastX87([32], { hasMemoryOperand: true, isPatient: true }, (x87, found) => {
     const outcome = found as Bits<32>;
     const popped = outcome.shr(storesBit);
     x87.settle({
@@ -65,7 +65,7 @@ function storing(name: string, encoding: string, width: 16 | 32 | 64, pops: bool
     p.state.result32(1, x87.outcome() | (stores ? storesMask : 0));
     return Status.Next;
   }, fastPath([], () => {
-    const x87 = new FastX87(constant(32, 0), true);
+    const x87 = new FastX87(constant(32, 0), inMemory);
     refuseUnless(x87.isValid(0));
     const rounded = fast(x87, x87.read(0));
     const outcome = x87.outcomeOf(rounded).or(storesMask);
@@ -118,7 +118,7 @@ function storingTenBytes(
 
 /** Any image is stored as it is. */
 const fastImage = fastPath([], () => {
-  const x87 = new FastX87(constant(32, 0), true);
+  const x87 = new FastX87(constant(32, 0), inMemory);
   refuseUnless(x87.isValid(0));
   const { significand, signExponent } = x87.read(0);
   writeField(state.scratch[0], significand);

@@ -68,6 +68,7 @@ export class X87Operation {
     this.#processor = processor;
     this.#top = (view.get16(state.x87Status) >> topShift) & 7;
     this.#instructionWord = view.argument32(0);
+    view.set16(state.x87TopGuess, this.#top);
   }
 
   /** What the operation obeys and raises. */
@@ -252,6 +253,7 @@ export class X87Operation {
     status |= outcome | (conditions ?? 0) | (this.#top << topShift);
     const control = view.get16(state.x87Control);
     view.set16(state.x87Status, summarize(status, control));
+    view.set16(state.x87TopGuess, this.#top);
     this.#noteOpcode((outcome & ~control & exceptionFlagsMask) !== 0);
     return Status.Next;
   }

@@ -1,6 +1,7 @@
 /** The only list of benches. */
 import { boot } from "./benches/boot.ts";
 import { guest } from "./benches/guest.ts";
+import { snapshot } from "./benches/snapshot.ts";
 import type { Bench } from "./contract.ts";
 
-export const benches: readonly Bench[] = [boot, guest];
+export const benches: readonly Bench[] = [boot, guest, snapshot];

@@ -33,6 +33,8 @@ export class DispatchBus implements Bus {
   readonly #ranges: Range[] = [];
   /** Port space only: index of the owner plus one, per port. */
   readonly #owners: Uint16Array | undefined;
+  /** Memory: ranges have moved since segments were last worked out. */
+  #isStale = false;
   /** Memory: start addresses of segments with one owner each, ascending; the first starts at 0. */
   #starts: number[] = [0];
   #segmentRanges: (Range | undefined)[] = [undefined];
@@ -114,6 +116,7 @@ export class DispatchBus implements Bus {
   #find(address: number): Range | undefined {
     if (address < 0 || address >= this.#spaceBytes) return undefined;
     if (this.#owners !== undefined) return this.#ranges[this.#owners[address] - 1];
+    if (this.#isStale) this.#rebuildSegments();
     const hit = this.#hit;
     if (address >= hit.start && address < hit.end) return hit.range;
     let low = 0;
@@ -130,7 +133,8 @@ export class DispatchBus implements Bus {
 
   #redecode(previous: number | undefined, target: number | undefined, sizeBytes: number): void {
     if (this.#owners === undefined) {
-      this.#rebuildSegments();
+      // Firmware and restored machines move many at a time.
+      this.#isStale = true;
       return;
     }
     if (previous !== undefined) this.#repaint(this.#owners, previous, sizeBytes);
@@ -160,5 +164,6 @@ export class DispatchBus implements Bus {
       this.#ranges.findLast(({ base, sizeBytes }) => base !== undefined && base <= start && start < base + sizeBytes),
     );
     this.#hit = { start: 0, end: 0, range: undefined };
+    this.#isStale = false;
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The decode table: for every opcode the encodings that can match, already split by mandatory prefix and ModRM byte,
- * most specific first. Building it proves that no bytes have two meanings.
+ * most specific first. `checkAll`, which the tests call for every CPU model, proves that no bytes have two meanings.
  */
 import { invariant } from "../base/errors.ts";
 import { ConditionBit, parseEncoding } from "./encoding.ts";
@@ -40,8 +40,32 @@ export interface OpcodeRow<I extends EncodedInstruction> {
   readonly lists: readonly (readonly TableEntry<I>[])[];
 }
 
-/** Rows by `map << 8 | opcode`. */
-export type DecodeTable<I extends EncodedInstruction> = readonly (OpcodeRow<I> | undefined)[];
+/** Rows by `map << 8 | opcode`, each made when it is first asked for: guests use few of them, and nobody waits for the others. */
+export class DecodeTable<I extends EncodedInstruction> {
+  readonly #entries: ReadonlyMap<number, readonly TableEntry<I>[]>;
+  readonly #rows: (OpcodeRow<I> | undefined)[] = Array.from({ length: 7 * 256 }, () => undefined);
+
+  constructor(entries: ReadonlyMap<number, readonly TableEntry<I>[]>) {
+    this.#entries = entries;
+  }
+
+  row(key: number): OpcodeRow<I> | undefined {
+    return this.#rows[key] ?? this.#make(key);
+  }
+
+  /** Throws if two encodings claim the same bytes. */
+  checkAll(): void {
+    for (const key of this.#entries.keys()) this.row(key);
+  }
+
+  #make(key: number): OpcodeRow<I> | undefined {
+    const entries = this.#entries.get(key);
+    if (entries === undefined) return undefined;
+    const row = buildRow(yieldToRexB(entries));
+    this.#rows[key] = row;
+    return row;
+  }
+}
 
 /** The cell that a prefix slot and a ModRM byte select. */
 export function cellIndex(hasModrm: boolean, prefixSlot: number, modrm: number): number {
@@ -53,7 +77,7 @@ export function cellIndex(hasModrm: boolean, prefixSlot: number, modrm: number):
 /** Tables built before, by instructions and the features that were present among theirs. */
 const builtTables: WeakMap<readonly EncodedInstruction[], Map<string, DecodeTable<EncodedInstruction>>> = new WeakMap();
 
-/** The table of the instructions whose feature is present. Processors of one model share it: building it takes longer than all else about them. */
+/** The table of the instructions whose feature is present. Processors of one model share it. */
 export function decodeTable<I extends EncodedInstruction>(instructions: readonly I[], hasFeature: (name: string) => boolean): DecodeTable<I> {
   const features = new Set(instructions.flatMap(({ feature }) => feature === undefined || !hasFeature(feature) ? [] : [feature]));
   const key = [...features].toSorted().join(" ");
@@ -82,9 +106,7 @@ function buildDecodeTable<I extends EncodedInstruction>(
       }
     }
   }
-  const table: (OpcodeRow<I> | undefined)[] = Array.from({ length: 7 * 256 }, () => undefined);
-  for (const [key, entries] of byOpcode) table[key] = buildRow(yieldToRexB(entries));
-  return table;
+  return new DecodeTable(byOpcode);
 }
 
 function opcodesOf({ opcode, hasOpcodeRegister }: ParsedEncoding): number[] {

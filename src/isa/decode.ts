@@ -63,7 +63,6 @@ export class Decoder<I extends EncodedInstruction> {
   private vexL = 0;
   private vexPrefixSlot = 0;
 
-  /** Throws if two encodings claim the same bytes. */
   constructor(instructions: readonly I[], options: DecoderOptions) {
     this.table = decodeTable(instructions, (name) => options.hasFeature(name));
     this.isAmd = options.vendor === "amd";
@@ -82,7 +81,7 @@ export class Decoder<I extends EncodedInstruction> {
     const opcode = this.readOpcode(lead, isRealOrVirtual8086);
     if (cursor.hasOverrun) return this.overrun();
     if (opcode < 0) return invalid;
-    const row = this.table[(this.map << 8) | opcode];
+    const row = this.table.row((this.map << 8) | opcode);
     if (row === undefined) return invalid;
     if (row.hasModrm) {
       this.modrm = cursor.unsigned8();

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { Decoder } from "./decode.ts";
-import type { EncodedInstruction } from "./decode-table.ts";
+import { decodeTable, type EncodedInstruction } from "./decode-table.ts";
 import { parseEncoding } from "./encoding.ts";
+import { instructions } from "./instructions.ts";
+import { cpuModelNames, createCpuModel } from "./models/index.ts";
 
 describe("parseEncoding", () => {
   test("takes an opcode with ModRM, immediate and operands apart", () => {
@@ -40,7 +41,7 @@ describe("parseEncoding", () => {
 });
 
 describe("a table with two meanings for the same bytes is refused", () => {
-  const build = (...instructions: EncodedInstruction[]): unknown => new Decoder(instructions, { hasFeature: () => true });
+  const build = (...list: EncodedInstruction[]): void => decodeTable(list, () => true).checkAll();
   const named = (name: string, ...encodings: string[]): EncodedInstruction => ({ name, encodings });
 
   test.each([
@@ -50,6 +51,11 @@ describe("a table with two meanings for the same bytes is refused", () => {
     ["modes that overlap", named("one", "i64 63 /r Ew,Gw"), named("two", "a32 63 /r Gv,Ed")],
   ])("%s", (_, one, two) => {
     expect(() => build(one, two)).toThrow("claim the same bytes");
+  });
+
+  test.each(cpuModelNames)("and the instructions of %s have none such", (name) => {
+    const model = createCpuModel(name, { tscFrequencyHz: 1e9, apicId: 0, processors: 1 });
+    expect(() => decodeTable(instructions, (feature) => model.hasFeature(feature)).checkAll()).not.toThrow();
   });
 
   test("while the more specific of two wins", () => {

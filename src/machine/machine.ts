@@ -34,7 +34,7 @@ const generationIdSizeBytes = 0x1000;
 const lowFirmwareEnd = 0x10_0000;
 const lowFirmwareBytes = 0x2_0000;
 /** Instructions of one call into a processor in real-time mode, before its speed is known. */
-const firstSliceInstructions = 50_000;
+const firstSliceInstructions = 1000;
 const sliceTargetNs = 2_000_000;
 /** What a timer that is due at once leaves of a slice. */
 const smallestSlice = 0.005;

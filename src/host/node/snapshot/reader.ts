@@ -306,7 +306,7 @@ function readRegion(file: OpenFile, reference: RegionReference, parent: Snapshot
 function decompress(path: string, bytes: Uint8Array, maximumBytes: number, what: string): Uint8Array {
   try {
     return zstdDecompressSync(bytes, {
-      maxOutputLength: Math.max(maximumBytes, 1), params: { [zlibConstants.ZSTD_d_windowLogMax]: maximumWindowLog },
+      maxOutputLength: Math.max(maximumBytes, 1), chunkSize: granuleBytes, params: { [zlibConstants.ZSTD_d_windowLogMax]: maximumWindowLog },
     });
   } catch (cause) {
     throw badSnapshot(path, `${what} is damaged`, cause);

@@ -1,6 +1,7 @@
 /** Writes a snapshot file: memory as sparse compressed frames, what the parent has left out, then indexes and manifest. */
 import { randomUUID } from "node:crypto";
-import { constants as zlibConstants, zstdCompress, zstdCompressSync } from "node:zlib";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { constants as zlibConstants, zstdCompressSync, type ZstdOptions } from "node:zlib";
 import { invariant, UserError } from "../../../base/errors.ts";
 import { noRegions } from "../../../base/shape.ts";
 import { DraftFile } from "./draft-file.ts";
@@ -50,13 +51,17 @@ export interface WrittenSnapshot {
   readonly storedPages: number;
 }
 
-/** Frames that are compressed at a time; the thread pool has four threads. */
-const framesUnderWay = 8;
 const progressIntervalMs = 100;
-/** The fastest level: the next one gains 5 % of size for a third of the speed. */
-const compression = {
-  params: { [zlibConstants.ZSTD_c_compressionLevel]: 1, [zlibConstants.ZSTD_c_checksumFlag]: 1 },
-};
+/** The event loop has its turn this often. */
+const turnMs = 10;
+/** Beyond this level, size hardly falls and speed does (decision 020). */
+const compressionParameters = { [zlibConstants.ZSTD_c_compressionLevel]: 1, [zlibConstants.ZSTD_c_checksumFlag]: 1 };
+
+/** With the size known, zstd takes little memory, of which the garbage collector would otherwise hear a lot. */
+function compressionFor({ length }: Uint8Array): ZstdOptions {
+  return { params: compressionParameters, pledgedSrcSize: length, chunkSize: granuleBytes };
+}
+
 const zeros: Buffer = Buffer.alloc(granuleBytes);
 
 /**
@@ -73,17 +78,17 @@ export async function writeSnapshot(path: string, { manifest, regions }: Snapsho
   for (const region of regions) {
     const frames = new FrameWriter(file);
     for (const granule of region.granules()) {
-      progress.at(granule * granuleBytes);
+      await progress.at(granule * granuleBytes);
       const found = classify(region, granule);
       if (found !== undefined) await frames.add(granule, found);
     }
-    await frames.finish();
     storedPages += frames.storedPages;
     references.push(await appendIndex(file, region, frames.entries));
     progress.regionDone(region.sizeBytes);
   }
   const id = randomUUID();
-  const bytes = zstdCompressSync(Buffer.from(JSON.stringify(manifestShape.encode({ ...manifest, id, regions: references }, "", noRegions))), compression);
+  const text = Buffer.from(JSON.stringify(manifestShape.encode({ ...manifest, id, regions: references }, "", noRegions)));
+  const bytes = zstdCompressSync(text, compressionFor(text));
   const manifestOffset = file.position;
   await file.append(bytes);
   await file.append(encodeTrailer({ manifestOffset, manifestBytes: bytes.length, manifestDigest: digest(bytes) }));
@@ -132,7 +137,6 @@ function classify(region: RegionContents, granule: number): Pages | undefined {
       stored.push(bytes.subarray(start, end));
     }
   }
-  // Copies: the pages are compressed while the next granule is read, perhaps to the same place.
   return storedPages === 0 && zeroPages === 0 ? undefined : { storedPages, zeroPages, bytes: Buffer.concat(stored) };
 }
 
@@ -142,51 +146,27 @@ function granuleOf(parent: SnapshotRegion | undefined, granule: number): Buffer 
   return bytes;
 }
 
-/** Compresses frames in other threads and appends them in order. */
+/** Appends frames, and remembers where they are. */
 class FrameWriter {
   readonly entries: GranuleEntry[] = [];
   storedPages = 0;
   readonly #file: DraftFile;
-  readonly #queue: { readonly granule: number; readonly pages: Pages; readonly frame: Promise<Uint8Array> }[] = [];
 
   constructor(file: DraftFile) {
     this.#file = file;
   }
 
-  async add(granule: number, pages: Pages): Promise<void> {
-    if (this.#queue.length >= framesUnderWay) await this.#appendFirst();
-    const frame = pages.storedPages === 0 ? Promise.resolve(pages.bytes) : compress(pages.bytes);
-    // Looked at when it is its turn, which may be after an earlier one has failed.
-    frame.catch(() => {});
-    this.#queue.push({ granule, pages, frame });
-  }
-
-  async finish(): Promise<void> {
-    while (this.#queue.length > 0) await this.#appendFirst();
-  }
-
-  async #appendFirst(): Promise<void> {
-    const first = this.#queue.shift();
-    if (first === undefined) return;
-    const { granule, pages: { storedPages, zeroPages, bytes } } = first;
-    const frame = await first.frame;
+  async add(granule: number, { storedPages, zeroPages, bytes }: Pages): Promise<void> {
+    const frame = storedPages === 0 ? bytes : zstdCompressSync(bytes, compressionFor(bytes));
     this.entries.push({ granule, storedPages, zeroPages, frameOffset: this.#file.position, frameBytes: frame.length });
     this.storedPages += bytes.length / pageBytes;
     await this.#file.append(frame);
   }
 }
 
-function compress(bytes: Buffer): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    zstdCompress(bytes, compression, (error, frame) => {
-      if (error === null) resolve(frame);
-      else reject(error);
-    });
-  });
-}
-
 async function appendIndex(file: DraftFile, { name, sizeBytes }: RegionContents, entries: readonly GranuleEntry[]): Promise<RegionReference> {
-  const bytes = zstdCompressSync(encodeIndex(entries), compression);
+  const index = encodeIndex(entries);
+  const bytes = zstdCompressSync(index, compressionFor(index));
   const indexOffset = file.position;
   await file.append(bytes);
   return { name, sizeBytes, entries: entries.length, indexOffset, indexBytes: bytes.length, indexDigest: digest(bytes) };
@@ -197,17 +177,22 @@ class ProgressReport {
   readonly #totalBytes: number;
   #finishedBytes = 0;
   #reportedMs = -Infinity;
+  #turnStartMs: number = performance.now();
 
   constructor(totalBytes: number, options: WriteOptions) {
     this.#totalBytes = totalBytes;
     this.#options = options;
   }
 
-  at(offset: number): void {
-    const nowMs = performance.now();
+  async at(offset: number): Promise<void> {
+    let nowMs = performance.now();
+    if (nowMs - this.#turnStartMs >= turnMs) {
+      await nextTurn();
+      nowMs = this.#turnStartMs = performance.now();
+      this.checkAborted();
+    }
     if (nowMs - this.#reportedMs < progressIntervalMs) return;
     this.#reportedMs = nowMs;
-    this.checkAborted();
     this.#options.onProgress?.({ doneBytes: this.#finishedBytes + offset, totalBytes: this.#totalBytes });
   }
 

@@ -13,25 +13,35 @@ interface NestedTest {
   readonly guest: Extract<GuestName, `nested-${string}`>;
   /** Of KVM's module: `npt=0` and the like. */
   readonly parameters: string;
+  /** "guests": our tiny ones. "boot": Debian's kernel to its userland. "third": in there, KVM once more with the tiny guests. */
+  readonly load: "guests" | "boot" | "third";
 }
 
 /** What each extension's KVM is called, and on which processor it runs. */
 const hypervisors = {
   svm: { cpu: "epyc", modules: "kvm_amd", secondStage: "npt" },
-  vmx: { cpu: "xeon", modules: "kvm_intel", secondStage: "ept" },
+  vmx: { cpu: "max", modules: "kvm_intel", secondStage: "ept" },
 } as const;
 
-const limitSeconds = 900;
+const limitSeconds = { guests: 900, boot: 3600, third: 7200 } as const;
+const megabytes = 192;
 
 function testsOf(extension: Extension): readonly NestedTest[] {
   const { secondStage } = hypervisors[extension];
-  return (["nested-6.1", "nested-6.12"] as const).flatMap((guest) => ["", `${secondStage}=0`].map((parameters) => ({
-    name: `${guest.slice("nested-".length)}${parameters === "" ? "" : ` ${parameters}`}`, guest, parameters,
-  })));
+  const tests: NestedTest[] = [];
+  for (const guest of ["nested-6.1", "nested-6.12"] as const) {
+    const kernel = guest.slice("nested-".length);
+    for (const parameters of ["", `${secondStage}=0`]) {
+      const name = `${kernel}${parameters === "" ? "" : ` ${parameters}`}`;
+      tests.push({ name, guest, parameters, load: "guests" }, { name: `${name} boot`, guest, parameters, load: "boot" });
+    }
+    tests.push({ name: `${kernel} third`, guest, parameters: "", load: "third" });
+  }
+  return tests;
 }
 
-/** Loads the modules, the last one with `parameters`, and prints what the extension offers and what the guests did. */
-function commandOf(extension: Extension, parameters: string): string {
+/** Loads the modules, the last one with `parameters`, and says what the extension offers. */
+function loadModules(extension: Extension, parameters: string): string[] {
   const { modules, secondStage } = hypervisors[extension];
   return [
     `for module in $(cat /lib/modules/${modules}.order); do`,
@@ -39,21 +49,42 @@ function commandOf(extension: Extension, parameters: string): string {
     "  insmod /lib/modules/$module.ko $parameters || exit 1",
     "done",
     `echo "${secondStage}: $(cat /sys/module/${modules}/parameters/${secondStage})"`,
-    "/virt/kvm-client",
-  ].join("\n");
+  ];
 }
 
-async function run(extension: Extension, { guest, parameters }: NestedTest, signal: AbortSignal): Promise<string> {
+/** Boots the kernel in /virt; its userland runs `command` and resets the machine. */
+function bootCommand(command: string): string {
+  const inner = Buffer.from(`${command}\nreboot -f\n`).toString("base64");
+  return `/virt/kvm-client boot /virt/vmlinuz /virt/initramfs.cpio ${megabytes} "console=ttyS0 quiet reboot=t panic=-1 rm.command=${inner}"`;
+}
+
+const commands = {
+  guests: () => "/virt/kvm-client",
+  boot: () => bootCommand("echo booted: $(uname -r), $(grep -o -m1 hypervisor /proc/cpuinfo), $(dmesg | grep -o 'Hypervisor detected: KVM')"),
+  third: (extension: Extension) => bootCommand([...loadModules(extension, ""), "/virt/kvm-client"].join("\n")),
+} as const;
+
+/** What the output shows that has gone right; throws with what has gone wrong. */
+function judge(load: NestedTest["load"], output: string): string {
+  const lines = output.split(/\r?\n/u);
+  if (load === "boot") {
+    const booted = lines.find((line) => line.includes("booted: "));
+    if (booted?.includes("Hypervisor detected: KVM") !== true) throw new Error(`no userland: ${output.slice(-500)}`);
+    return booted.slice(booted.indexOf("booted: "));
+  }
+  const summary = /tiny guests: (\d+), failed: (\d+)/u.exec(output);
+  const failures = lines.filter((line) => / {2,}/u.test(line) && !line.endsWith("passed"));
+  if (summary?.[2] !== "0") throw new Error(failures.length > 0 ? failures.join("; ") : output.slice(-500));
+  return `${summary[1]} tiny guests, ${lines.findLast((line) => /^(?:npt|ept): /u.test(line)) ?? ""}`;
+}
+
+async function run(extension: Extension, { guest, parameters, load }: NestedTest, signal: AbortSignal): Promise<string> {
   const { cpu } = hypervisors[extension];
   await using vm = await Vm.create({ guest, cpu, accel: "soft" });
   await vm.boot({ until: "/ # ", signal });
-  const { status, output } = await vm.exec(commandOf(extension, parameters), { signal });
-  const lines = output.split(/\r?\n/u);
-  const summary = /tiny guests: (\d+), failed: (\d+)/u.exec(output);
-  const failures = lines.filter((line) => / {2,}/u.test(line) && !line.endsWith("passed"));
-  if (status !== 0 || summary === null) throw new Error(failures.length > 0 ? failures.join("; ") : `status ${status}: ${output.slice(-500)}`);
-  const offered = lines.find((line) => /^(?:npt|ept): /u.test(line)) ?? "";
-  return `${summary[1]} tiny guests, ${offered}`;
+  const command = [...loadModules(extension, parameters), commands[load](extension)].join("\n");
+  const { output } = await vm.exec(command, { signal });
+  return judge(load, output);
 }
 
 const { values, positionals } = parseArgs({
@@ -76,7 +107,7 @@ const results: { name: string; passed: boolean; seconds: number; reason: string 
 for (const test of tests.filter(({ name }) => wanted?.includes(name) ?? true)) {
   process.stderr.write(`${test.name} … `);
   const start = performance.now();
-  const outcome = await run(extension, test, AbortSignal.timeout(limitSeconds * 1000)).then(
+  const outcome = await run(extension, test, AbortSignal.timeout(limitSeconds[test.load] * 1000)).then(
     (reason) => ({ passed: true, reason }),
     (error: unknown) => ({ passed: false, reason: error instanceof Error ? error.message : String(error) }),
   );

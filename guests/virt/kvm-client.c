@@ -485,6 +485,7 @@ static uint8_t *map_file(const char *path, size_t *bytes) {
 struct uart {
   uint8_t registers[8];
   int is_empty_pending;
+  int has_fifo;
 };
 enum { transmit_irq = 4, interrupt_enable = 1, interrupt_identity = 2, line_control = 3, line_status = 5, divisor_latch = 0x80 };
 
@@ -501,11 +502,12 @@ static uint8_t uart_read(struct machine *m, struct uart *uart, int offset) {
   int is_raised = uart->is_empty_pending && (uart->registers[interrupt_enable] & 2);
   uart->is_empty_pending = 0;
   update_interrupt(m, uart);
-  return is_raised ? 2 : 1;
+  return (is_raised ? 2 : 1) | (uart->has_fifo ? 0xc0 : 0);
 }
 
 static void uart_write(struct machine *m, struct uart *uart, int offset, uint8_t value) {
   int selects_divisor = uart->registers[line_control] & divisor_latch;
+  if (offset == interrupt_identity) uart->has_fifo = value & 1;
   if (offset == 0 && !selects_divisor) putchar(value);
   else if (offset != interrupt_identity && !(selects_divisor && offset < 2)) uart->registers[offset] = value;
   if (offset < 2 && !selects_divisor) {

@@ -3,6 +3,7 @@ import { instructions } from "../../isa/instructions.ts";
 import { allFlagsMask, writeFlags } from "../../isa/flags.ts";
 import type { CpuModel, ProcessorBus } from "../../isa/processor.ts";
 import * as state from "../../isa/state.ts";
+import type { Virtualization } from "../../isa/virtualization.ts";
 import { Activity, Cr0Mask, Cr4Mask, EferMask, SegmentIndex } from "../../isa/system/mode.ts";
 import { loadSegmentCache, parseDescriptor } from "../../isa/system/segments.ts";
 import type { JitSettings } from "../jit/settings.ts";
@@ -40,6 +41,7 @@ export interface EngineMachineOptions {
   readonly arenaBytes?: number;
   readonly hotInstructions?: readonly Uint8Array[];
   readonly model?: Partial<CpuModel>;
+  readonly virtualization?: (processor: SoftProcessor) => Virtualization;
   readonly jit?: JitSettings;
 }
 
@@ -110,6 +112,7 @@ export class EngineMachine {
         name: "test", vendor: "intel", physicalAddressBits: 40, linearAddressBits: 57, hasFeature: () => true,
         cpuid: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }), msr: () => undefined, ...options.model,
       },
+      ...(options.virtualization === undefined ? {} : { virtualization: options.virtualization }),
       interrupts: { hasInterrupt: () => this.interrupts.length > 0, acknowledge: () => this.interrupts.shift() ?? -1 },
     });
   }

@@ -5,6 +5,7 @@ export default defineConfig({
     include: ["src/**/*.test.ts", "src/**/*.fuzz.ts", "tests/**/*.test.ts", "tools/**/*.test.ts"],
     setupFiles: ["tests/jit-setup.ts"],
     testTimeout: 60_000,
+    hookTimeout: 60_000,
     maxWorkers: 2,
   },
 });

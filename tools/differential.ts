@@ -1,15 +1,16 @@
 /**
  * `npm run test:differential`: single instructions on the host's processor against ours. Exit status 1 on a mismatch.
- * `--cases N --seed S --bits 64,32,16 --form <key or expression> --case N --json --record`
+ * `--cases N --seed S --bits 64,32,16 --form <key or expression> --case N --tiers interpreter,oracle,compiled --json --record`
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Decoder, DecoderOptions, Formatter, FormatterSyntax } from "iced-x86";
 import { instructions } from "../src/isa/instructions.ts";
-import { processorsUnderTest } from "../tests/differential/processors.ts";
-import type { CodeBits } from "../tests/differential/layout.ts";
+import { makeProcessors, tierNames, type TierName } from "../tests/differential/processors.ts";
+import type { CodeBits, Way } from "../tests/differential/layout.ts";
 import { runDifferential } from "../tests/differential/run.ts";
+import { formatTable } from "./table.ts";
 import type { DifferentialReport, Mismatch } from "../tests/differential/run.ts";
 
 const coverageFile = join(import.meta.dirname, "..", "tests", "differential", "coverage.json");
@@ -22,6 +23,8 @@ const { values } = parseArgs({
     bits: { type: "string", default: "64,32,16" },
     form: { type: "string" },
     case: { type: "string" },
+    /** Ours that take part; `compiled` counts in how many cases compiled code did it. */
+    tiers: { type: "string", default: "interpreter,oracle" },
     json: { type: "boolean", default: false },
     /** Write the number of cases per form to `tests/differential/coverage.json`. */
     record: { type: "boolean", default: false },
@@ -39,6 +42,13 @@ function codeSizes(text: string): CodeBits[] {
   const sizes = text.split(",").map(Number);
   if (sizes.every((size): size is CodeBits => size === 16 || size === 32 || size === 64)) return sizes;
   process.stderr.write(`differential: --bits wants some of 16, 32 and 64, not "${text}"\n`);
+  process.exit(2);
+}
+
+function tiersOf(text: string): TierName[] {
+  const names = text.split(",");
+  if (names.every((name): name is TierName => (tierNames as readonly string[]).includes(name))) return names;
+  process.stderr.write(`differential: --tiers wants some of ${tierNames.join(", ")}, not "${text}"\n`);
   process.exit(2);
 }
 
@@ -85,7 +95,24 @@ function printReport(report: DifferentialReport): void {
     console.log(`not run, ${reason}: ${[...names].join(" ")}`);
   }
   for (const [rule, count] of Object.entries(excused)) console.log(`excused, ${rule}: ${count} cases`);
+  printTiers(report);
   console.log(`${report.host} against ${Object.entries(report.executed).map(([name, count]) => `${name} (${count} instructions)`).join(" and ")}, seed ${report.seed}: ${cases} cases, ${mismatchCount} mismatches`);
+}
+
+/** What compiled code did not execute is named, by instruction, most cases first. */
+function printTiers({ tiers: counts }: DifferentialReport): void {
+  for (const { name, ways, notCompiled } of counts.filter((tier) => Object.keys(tier.notCompiled).length > 0)) {
+    const byName = new Map<string, number>();
+    for (const [form, cases] of Object.entries(notCompiled)) {
+      const instruction = form.split(" ")[1];
+      byName.set(instruction, (byName.get(instruction) ?? 0) + cases);
+    }
+    const listed = [...byName].toSorted(([, a], [, b]) => b - a).map(([instruction, cases]) => `${instruction} ${cases}`);
+    console.log(`${name}: ${ways["handed back"] ?? 0} cases left to the interpreter as rare, ${ways.absent ?? 0} without compiled code (code in two pages, or none): ${listed.join(", ")}`);
+  }
+  console.log(formatTable(["tier", "cases", "compiled", "compiled, faults", "handed back", "not compiled", "mismatches"], counts.map(
+    ({ name, cases, mismatches, ways }) => [name, String(cases), ...["executed", "faulted", "handed back", "absent"].map((way) => String(ways[way as Way] ?? (name === "compiled" ? 0 : "-"))), String(mismatches)],
+  )));
 }
 
 /** Forms with more cases than before replace what the file says; forms that no longer exist leave it. */
@@ -106,6 +133,7 @@ function readRecorded(): Record<string, number> {
   }
 }
 
+const tiers = tiersOf(values.tiers);
 const onlyCase = values.case === undefined ? undefined : wholeNumber("case", values.case);
 let lastProgress = 0;
 const result = await runDifferential({
@@ -115,7 +143,7 @@ const result = await runDifferential({
   codeSizes: codeSizes(values.bits),
   filter: formFilter(values.form),
   definitions: instructions,
-  processors: processorsUnderTest,
+  processors: (bits, host) => makeProcessors(bits, host, tiers),
   progress(done, total, mismatches) {
     const now = Date.now();
     if (now - lastProgress < 1000) return;

@@ -102,6 +102,8 @@ export class CodeCache {
   isVolatile = false;
   /** Entries of a block after which it is hot. */
   hotThreshold: number = neverHot;
+  /** The same while instructions are executed one by one. */
+  stepThreshold: number = neverHot;
   /** Machine code of one instruction per handler, kept while somebody profiles. */
   examples: Map<number, Uint8Array> | undefined = undefined;
   readonly counters = { blocks: 0, instructions: 0, invalidations: 0, flushes: 0 };
@@ -341,7 +343,7 @@ export class CodeCache {
   #writeHeader(mode: CodeMode): number {
     const at = this.#allocate(SpecialHandler.Enter, 0, 1, 0);
     this.#halves[(at + HeaderField.instructions) >>> 1] = 1;
-    this.#words[(at + HeaderField.heat) >>> 2] = mode.single ? neverHot : this.hotThreshold;
+    this.#words[(at + HeaderField.heat) >>> 2] = mode.single ? this.stepThreshold : this.hotThreshold;
     return at;
   }
 

@@ -4,8 +4,8 @@ import { instructions } from "../isa/instructions.ts";
 import { Comparer } from "../../tests/differential/compare.ts";
 import { enumerateForms, type Form } from "../../tests/differential/forms.ts";
 import { CaseGenerator } from "../../tests/differential/generate.ts";
-import { CaseBatch, type CodeBits, ResultBatch } from "../../tests/differential/layout.ts";
-import { makeProcessors } from "../../tests/differential/processors.ts";
+import { CaseBatch, type CodeBits, ResultBatch, Way } from "../../tests/differential/layout.ts";
+import { makeProcessors, tierNames } from "../../tests/differential/processors.ts";
 import { Decoder } from "../isa/decode.ts";
 import { handlerFormOf } from "./code-cache.ts";
 import { findFaultAfterCommit } from "./commit-rule.ts";
@@ -86,28 +86,32 @@ describe.each(codeSizes)("%i-bit code", (bits) => {
     expect(invalid).toEqual([]);
   });
 
-  test("oracle and interpreter agree", () => {
+  test("interpreter, oracle and compiled code agree", () => {
     const generator = new CaseGenerator(2);
     const comparer = new Comparer(bits);
     const wrong: string[] = [];
+    let compiled = 0;
     for (let first = 0; first < forms.length; first += 256) {
       const group = forms.slice(first, first + 256);
       const cases = new CaseBatch(bits, group.length * 2);
       for (const form of group) for (let number = 0; number < 2; number++) generator.append(form, number, cases);
-      const results = makeProcessors(bits, host).map((processor) => {
+      const results = makeProcessors(bits, host, tierNames).map((processor) => {
         const result = new ResultBatch(bits, cases.count);
         processor.run(cases, result);
+        compiled += processor.ways?.filter((way) => way === Way.executed || way === Way.faulted).length ?? 0;
         return result;
       });
       for (let index = 0; index < cases.count; index++) {
         const form = group[index >> 1];
-        const { differences } = comparer.compare(form, cases, index, results[1], results[0]);
-        if (differences.length > 0) {
+        for (const tier of [1, 2]) {
+          const { differences } = comparer.compare(form, cases, index, results[tier], results[0]);
+          if (differences.length === 0) continue;
           const bytes = Buffer.from(cases.instruction(index)).toString("hex");
-          wrong.push(`${form.key} case ${index & 1} ${bytes}: ${differences.map(({ field, host: oracle, ours }) => `${field} ${oracle} ${ours}`).join(", ")}`);
+          wrong.push(`${form.key} case ${index & 1} ${bytes}: ${differences.map(({ field, host: other, ours }) => `${field} ${tierNames[tier]} ${other}, interpreter ${ours}`).join(", ")}`);
         }
       }
     }
     expect(wrong).toEqual([]);
-  });
+    expect(compiled).toBeGreaterThan(forms.length * 2 * 0.8);
+  }, 180_000);
 });

@@ -192,7 +192,7 @@ export class SoftProcessor implements Processor {
     if (options.profile === true) this.code.examples = new Map();
     this.jit = new Jit({
       state: this.state, interpreter: this.interpreter, code: this.code, reachable: (size, isWrite) => this.memory.reachable(size, isWrite),
-      recordAt: (linear) => this.#knownRecord(linear), retired: () => this.retired,
+      recordAt: (linear) => this.#knownRecord(linear), retired: () => this.#retired + this.#slice - (this.state.get32(state.budget) | 0),
     }, options.jit ?? defaultJitSettings());
     options.physical.onRemap = () => this.#forgetTranslations();
     this.memory.listener = {

@@ -301,12 +301,27 @@ export class ResultBatch extends RecordBatch {
   }
 }
 
+/** What compiled code did in a case. */
+export const Way = {
+  /** It executed the instruction. */
+  executed: "executed",
+  /** It came to the instruction's fault, or had a routine raise it. */
+  faulted: "faulted",
+  /** It left the instruction to the interpreter, as it does with what is rare. */
+  handedBack: "handed back",
+  /** There was none. */
+  absent: "absent",
+} as const;
+export type Way = (typeof Way)[keyof typeof Way];
+
 /**
  * Anything that can be compared with the host's processor. One instruction of each case is executed at CPL 3 with
  * CR0.AM, CR4.OSFXSR and CR4.OSXMMEXCPT set and IOPL 0; IDT gates 3 and 4 have DPL 3, all others DPL 0.
  */
 export interface ProcessorUnderTest {
   readonly name: string;
+  /** Of a processor that compiles: what compiled code did in each case of the last `run`. */
+  readonly ways?: readonly Way[];
   /** Instructions that the tier under test itself has counted, so that a case cannot pass for it unnoticed. */
   readonly executed: number;
   /** Runs all cases of the batch and fills `results` from index 0. */

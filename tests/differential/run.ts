@@ -4,7 +4,7 @@ import { Comparer, describeState } from "./compare.ts";
 import type { Difference } from "./compare.ts";
 import type { Form } from "./forms.ts";
 import { CaseGenerator } from "./generate.ts";
-import { CaseBatch, Outcome, recordBytes, RecordOffset, ResultBatch } from "./layout.ts";
+import { CaseBatch, Outcome, recordBytes, RecordOffset, ResultBatch, Way } from "./layout.ts";
 import type { CodeBits, ProcessorUnderTest } from "./layout.ts";
 import { NativeProcessor } from "./native-processor.ts";
 import type { HostFeatures } from "./native-processor.ts";
@@ -62,6 +62,18 @@ export interface DifferentialReport {
   readonly excused: Readonly<Record<string, number>>;
   /** The first few of each form. */
   readonly mismatches: readonly Mismatch[];
+  /** What each of our processors did. */
+  readonly tiers: readonly TierCount[];
+}
+
+export interface TierCount {
+  readonly name: string;
+  cases: number;
+  mismatches: number;
+  /** Of a processor that compiles: in how many cases compiled code did what. */
+  readonly ways: Partial<Record<Way, number>>;
+  /** Forms of the cases that compiled code did not execute, with their number. */
+  readonly notCompiled: Record<string, number>;
 }
 
 const batchCapacity = 2048;
@@ -95,6 +107,7 @@ class DifferentialRun {
   private readonly mismatches: Mismatch[] = [];
   private readonly keptByForm = new Map<string, number>();
   private readonly executed = new Map<string, number>();
+  private readonly tiers = new Map<string, TierCount>();
   private mismatchCount = 0;
   private done = 0;
   private total = 0;
@@ -160,11 +173,15 @@ class DifferentialRun {
     await native.run(cases, host);
     for (const processor of processors) {
       const before = processor.executed;
-      runOurs(processor, cases, ours);
+      const ways = runOurs(processor, cases, ours);
       this.countExecuted(processor, processor.executed - before, ours);
+      const tier = this.tierCount(processor.name);
+      tier.cases += cases.count;
       for (const [index, { form, caseNumber }] of owners.entries()) {
+        countWay(tier, form, ways[index]);
         const { differences, excused } = comparer.compare(form, cases, index, host, ours);
         for (const rule of excused) this.excused.set(rule, (this.excused.get(rule) ?? 0) + 1);
+        if (differences.length > 0) tier.mismatches++;
         if (differences.length > 0) this.addMismatch(processor.name, form, caseNumber, cases, index, differences);
       }
     }
@@ -180,6 +197,14 @@ class DifferentialRun {
     for (let index = 0; index < ours.count; index++) if (ours.outcome(index) === Outcome.completed) completed++;
     if (executed < completed) throw new Error(`${name} counted ${executed} instructions in ${completed} completed cases`);
     this.executed.set(name, (this.executed.get(name) ?? 0) + executed);
+  }
+
+  private tierCount(name: string): TierCount {
+    const known = this.tiers.get(name);
+    if (known) return known;
+    const made: TierCount = { name, cases: 0, mismatches: 0, ways: {}, notCompiled: {} };
+    this.tiers.set(name, made);
+    return made;
   }
 
   private countForm(form: Form, cases: number): void {
@@ -232,16 +257,28 @@ class DifferentialRun {
       notRun: this.notRun,
       excused: Object.fromEntries(this.excused),
       mismatches: this.mismatches,
+      tiers: [...this.tiers.values()],
     };
   }
 }
 
-/** A processor of ours that throws has lost the case, not the test: the batch runs again one by one. */
-function runOurs(processor: ProcessorUnderTest, batch: CaseBatch, results: ResultBatch): void {
+function countWay({ ways, notCompiled }: TierCount, { key }: Form, way: Way | undefined): void {
+  if (way === undefined) return;
+  ways[way] = (ways[way] ?? 0) + 1;
+  if (way === Way.handedBack || way === Way.absent) notCompiled[key] = (notCompiled[key] ?? 0) + 1;
+}
+
+/**
+ * A processor of ours that throws has lost the case, not the test: the batch runs again one by one. Returns what compiled
+ * code did in each case, if there is any.
+ */
+function runOurs(processor: ProcessorUnderTest, batch: CaseBatch, results: ResultBatch): readonly (Way | undefined)[] {
   results.count = batch.count;
   try {
     processor.run(batch, results);
+    return processor.ways ?? [];
   } catch {
+    const ways: (Way | undefined)[] = [];
     const single = new CaseBatch(batch.bits, 1);
     const singleResult = new ResultBatch(batch.bits, 1);
     for (let index = 0; index < batch.count; index++) {
@@ -255,6 +292,8 @@ function runOurs(processor: ProcessorUnderTest, batch: CaseBatch, results: Resul
         singleResult.bytes[RecordOffset.outcome] = Outcome.rejected;
       }
       results.bytes.set(singleResult.bytes, start);
+      ways.push(processor.ways?.[0]);
     }
+    return ways;
   }
 }

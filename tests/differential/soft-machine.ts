@@ -6,6 +6,7 @@
  */
 import { PhysicalMemory } from "../../src/engine/physical-memory.ts";
 import { recordSizeBytes } from "../../src/engine/record.ts";
+import type { JitSettings } from "../../src/engine/jit/settings.ts";
 import { SoftProcessor } from "../../src/engine/processor.ts";
 import { wasm } from "../../src/engine/web-assembly.ts";
 import type { DecoderOptions } from "../../src/isa/decode.ts";
@@ -87,7 +88,7 @@ export class SoftMachine {
   private readonly segmentImages = new Map<string, Uint8Array>();
   private nextTable = At.pageTables + pageBytes;
 
-  constructor(bits: CodeBits, vendor: string, instructions: readonly InstructionDefinition[]) {
+  constructor(bits: CodeBits, vendor: string, instructions: readonly InstructionDefinition[], jit?: JitSettings) {
     this.bits = bits;
     const pages = (ramOffset + ramBytes) / 0x1_0000;
     const memory = new wasm.Memory({ initial: pages, maximum: pages, shared: true });
@@ -101,7 +102,7 @@ export class SoftMachine {
     this.writeTables();
     this.processor = new SoftProcessor({
       memory, physical, stateOffset, codeStart: stateOffset + state.processorAreaSizeBytes, codeEnd: this.recordOffset, instructions,
-      model, bus: nothing,
+      model, bus: nothing, ...(jit === undefined ? {} : { jit }),
       interrupts: { hasInterrupt: () => false, acknowledge: () => -1 },
     });
     this.setState();

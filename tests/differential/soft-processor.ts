@@ -3,7 +3,7 @@ import { allFlagsMask, readFlags, writeFlags } from "../../src/isa/flags.ts";
 import * as state from "../../src/isa/state.ts";
 import { is64BitMode } from "../../src/isa/system/mode.ts";
 import { CaseFlag, defaultSelectors, FxsaveOffset, MemoryMap, Outcome, recordBytes, RecordOffset, windowBytes, wroteOutsideFlag } from "./layout.ts";
-import type { CaseBatch, ProcessorUnderTest, ResultBatch } from "./layout.ts";
+import type { CaseBatch, ProcessorUnderTest, ResultBatch, Way } from "./layout.ts";
 import type { SoftMachine } from "./soft-machine.ts";
 
 /** How one instruction, or one iteration of a repeated one, ended. */
@@ -16,6 +16,8 @@ export interface Tier {
   step(): StepResult;
   /** Instructions that this tier itself has counted. */
   readonly executed: number;
+  /** What compiled code did since the last call, in a case that faulted or did not. */
+  takeWay?(hasFaulted: boolean): Way;
 }
 
 /** Iterations of a repeated instruction before it counts as endless. */
@@ -26,6 +28,7 @@ const topShift = 11;
 
 export class SoftProcessorUnderTest implements ProcessorUnderTest {
   readonly name: string;
+  readonly ways: Way[] = [];
   private readonly machine: SoftMachine;
   private readonly tier: Tier;
   private readonly defaultSegments: readonly number[];
@@ -46,6 +49,7 @@ export class SoftProcessorUnderTest implements ProcessorUnderTest {
 
   run(cases: CaseBatch, results: ResultBatch): void {
     results.count = cases.count;
+    this.ways.length = 0;
     for (let index = 0; index < cases.count; index++) this.runOne(cases, index, results);
   }
 
@@ -77,6 +81,7 @@ export class SoftProcessorUnderTest implements ProcessorUnderTest {
       result = this.tier.step();
       iterations++;
     }
+    if (this.tier.takeWay !== undefined) this.ways.push(this.tier.takeWay(result === StepResult.fault));
     const isEndless = result === StepResult.done && s.get64(state.rip) === entry;
     this.store(results, index, result, isEndless);
     results.bytes.set(bytes.subarray(window, window + windowBytes), start + RecordOffset.window);

@@ -5,7 +5,7 @@ import * as state from "../../isa/state.ts";
 import { ModuleBuilder } from "../../wasm/index.ts";
 import { neverHot, physicalOf, type CodeCache, type Dependent } from "../code-cache.ts";
 import { FastRoutines } from "../fast-routines.ts";
-import { maximumRegions, SpecialHandler, type Interpreter } from "../interpreter.ts";
+import { maximumRegions, RegionExit, SpecialHandler, type Interpreter } from "../interpreter.ts";
 import { HeaderField } from "../record.ts";
 import { wasm } from "../web-assembly.ts";
 import { summaryOf } from "./handler-summary.ts";
@@ -26,7 +26,7 @@ export interface JitHost {
   /** Brings what `slowAddress` points to into the TLB, if compiled code may access it. */
   reachable(sizeBytes: number, isWrite: boolean): boolean;
   recordAt(linear: bigint): number;
-  /** Instructions retired so far. */
+  /** Instructions retired so far; only differences mean something. */
   retired(): number;
 }
 
@@ -73,8 +73,11 @@ export class Jit {
   #codeBytes = 0;
   #random: number;
   #retiredAtEntry = 0;
-  /** `executed`: instructions retired by compiled code in so many `entries`; both stay 0 where they are not counted. */
-  readonly counters = { regions: 0, modules: 0, blocks: 0, instructions: 0, codeBytes: 0, voided: 0, evicted: 0, entries: 0, executed: 0 };
+  /**
+   * `executed`: instructions retired by compiled code in so many `entries`; so many were `handedBack` to the interpreter
+   * with nothing done. These stay 0 where they are not counted.
+   */
+  readonly counters = { regions: 0, modules: 0, blocks: 0, instructions: 0, codeBytes: 0, voided: 0, evicted: 0, entries: 0, executed: 0, handedBack: 0 };
 
   constructor(host: JitHost, settings: JitSettings) {
     this.#host = host;
@@ -82,6 +85,7 @@ export class Jit {
     this.#random = settings.evictionSeed ?? 0;
     const threshold = settings.threshold === 0 ? neverHot : settings.threshold;
     host.code.hotThreshold = threshold;
+    if (settings.compilesSteps === true) host.code.stepThreshold = threshold;
     this.#limits = {
       maximumBlocks: settings.maximumBlocks, maximumInstructions: settings.maximumInstructions,
       minimumEntries: Math.floor(threshold / 16), hotThreshold: threshold,
@@ -93,7 +97,7 @@ export class Jit {
       host: {
         ...hostImports,
         regionEntered: () => void (this.#retiredAtEntry = host.retired()),
-        regionLeft: () => this.#count(host.retired() - this.#retiredAtEntry),
+        regionLeft: (status: number) => this.#count(host.retired() - this.#retiredAtEntry, status),
       },
       support: new wasm.Instance(support, { host: { memory: hostImports["memory"], reachable } }).exports,
     };
@@ -103,7 +107,8 @@ export class Jit {
     return this.#host.state.u8.buffer.byteLength / 65_536;
   }
 
-  #count(executed: number): void {
+  #count(executed: number, status: number): void {
+    if (status === RegionExit.Interpret && executed === 0) this.counters.handedBack++;
     for (const counters of [this.counters, jitTotals]) {
       counters.entries++;
       counters.executed += executed;
@@ -153,7 +158,7 @@ export class Jit {
     };
     const counts = this.#settings.counts === true ? {
       entered: builder.importFunction("host", "regionEntered", { params: [], results: [] }),
-      left: builder.importFunction("host", "regionLeft", { params: [], results: [] }),
+      left: builder.importFunction("host", "regionLeft", { params: ["i32"], results: [] }),
     } : undefined;
     const routines = new Set<Routine>();
     for (const { region } of regions) {
@@ -168,8 +173,11 @@ export class Jit {
       });
       builder.exportFunction(`r${index}`, counts === undefined ? func : builder.addFunction(`counted${index}`, { params: [], results: ["i32"] }, (f) => {
         f.call(counts.entered);
+        const status = f.addLocal("i32");
         f.call(func);
+        f.local.tee(status);
         f.call(counts.left);
+        f.local.get(status);
       }));
       this.counters.regions++;
       this.counters.blocks += region.blocks.length;

@@ -17,6 +17,8 @@ export interface JitSettings {
   readonly evictionSeed?: number;
   /** Counts what compiled code executes, at the price of two calls an entry, for tests. */
   readonly counts?: boolean;
+  /** Compiles what is executed one instruction at a time, too, for tests. */
+  readonly compilesSteps?: boolean;
 }
 
 export const standardJit: JitSettings = {

@@ -237,14 +237,18 @@ export class Mmu implements ProcessorMemory {
   /** Empties the TLB of the present address space's pages that are not global. */
   #forgetLocal(): void {
     const { u32, u64, base } = this.#view;
+    const slot = this.#slot;
+    // Entries of other slots are kept only while somebody may come back to them.
+    const hasOthers = this.#spaces.size > 1 || this.#space.slotOfPcid.size > 0;
     this.#local.retain((member) => {
       const at = base + state.tlbOffset + member * state.tlbEntrySizeBytes;
-      if (((u32[at >>> 2] & 0xfff) >>> 2) !== this.#slot) return true;
+      const owner = (u32[at >>> 2] & 0xfff) >>> 2;
+      if (owner !== slot) return hasOthers && owner < contextSlots;
       u64[at >>> 3] = noTag;
       u64[(at >>> 3) + 1] = noTag;
       return false;
     });
-    this.listener?.localForgotten(this.#slot);
+    this.listener?.localForgotten(slot);
   }
 
   flush(_options: { keepGlobal: boolean }): void {
@@ -293,11 +297,7 @@ export class Mmu implements ProcessorMemory {
 
   /** Place in linear memory of the byte at `high:low` when generated code may read (or write) its page by itself, else 0. */
   reach(low: number, high: number, isWrite: boolean): number {
-    const words = this.#view.u32;
-    const entry = this.#entryAt(low) >>> 2;
-    const tag = entry + (isWrite ? 2 : 0);
-    const isKnown = words[tag] === ((low & ~0xfff) | this.#view.get32(state.tlbContext)) >>> 0 && words[tag + 1] === high;
-    return isKnown ? (low + words[entry + 4]) >>> 0 : 0;
+    return this.#lookUp(low, high, isWrite, this.#view.get32(state.tlbContext));
   }
 
   /** Whether the page tables, or the TLB from an earlier state of them, may map `linear` by a large page. */
@@ -385,10 +385,9 @@ export class Mmu implements ProcessorMemory {
     return target.length;
   }
 
-  /** Enters the page just walked into the TLB when generated code may reach it by itself. */
-  #fill(low: number, high: number, physical: number, isWrite: boolean): void {
+  /** Enters the page just walked into the TLB when generated code of the context may reach it by itself. */
+  #fill(low: number, high: number, physical: number, isWrite: boolean, context: number = this.#view.get32(state.tlbContext)): void {
     const view = this.#view;
-    const context = view.get32(state.tlbContext);
     if ((context & 3) === ContextPrivilege.userAligned) return;
     const readAt = this.#memory.readable(physical - (low & 0xfff));
     if (readAt === 0) return;
@@ -614,6 +613,34 @@ export class Mmu implements ProcessorMemory {
     return privilege !== "supervisor" && this.#cpl === 3;
   }
 
+  /** Lower bits of the TLB tags that let such an access by. The processor's own are not exempted from SMAP by RFLAGS.AC. */
+  #contextOf(privilege: Privilege | undefined): number {
+    if (privilege !== "supervisor") return this.#view.get32(state.tlbContext);
+    return (this.#slot << 2) | (this.paging.smap ? ContextPrivilege.supervisor : ContextPrivilege.supervisorOverUser);
+  }
+
+  locate(low: number, high: number, sizeBytes: number, isWrite: boolean, privilege: Privilege | undefined): number {
+    if ((low & 0xfff) + sizeBytes > pageSizeBytes) return 0;
+    const context = this.#contextOf(privilege);
+    const known = this.#lookUp(low, high, isWrite, context);
+    if (known !== 0) return known;
+    if (this.#isLong && !this.#isCanonical(high)) return 0;
+    this.counters.walks++;
+    const isUser = this.#isUser(privilege);
+    if (!this.walker.translate(low, high, isWrite ? "write" : "read", this.paging, isUser, privilege === "supervisor")) return 0;
+    this.#fill(low, high, this.walker.physical, isWrite, context);
+    return this.#lookUp(low, high, isWrite, context);
+  }
+
+  /** Place of a byte in linear memory by the TLB; 0: not in it. */
+  #lookUp(low: number, high: number, isWrite: boolean, context: number): number {
+    const words = this.#view.u32;
+    const entry = this.#entryAt(low) >>> 2;
+    const tag = entry + (isWrite ? 2 : 0);
+    const isKnown = words[tag] === ((low & ~0xfff) | context) >>> 0 && words[tag + 1] === high;
+    return isKnown ? (low + words[entry + 4]) >>> 0 : 0;
+  }
+
   load(linear: bigint, sizeBytes: 1 | 2 | 4 | 8, privilege?: Privilege): bigint | undefined {
     if (!this.#copyLinear(linear, sizeBytes, "read", privilege)) return undefined;
     const at = this.#view.base + scratchValue.offset;
@@ -647,18 +674,17 @@ export class Mmu implements ProcessorMemory {
     const isUser = this.#isUser(privilege), isImplicit = privilege === "supervisor";
     if (isUser && !this.#isAligned(low, sizeBytes)) return false;
     const area = this.#view.base + scratchValue.offset;
-    const inPage = Math.min(sizeBytes, pageSizeBytes - (low & 0xfff));
-    const isCached = inPage === sizeBytes && this.#hasContextOf(isUser, isImplicit);
-    const at = isCached ? this.reach(low, high, kind === "write") : 0;
-    if (at !== 0) {
+    const known = (low & 0xfff) + sizeBytes <= pageSizeBytes ? this.#lookUp(low, high, kind === "write", this.#contextOf(privilege)) : 0;
+    if (known !== 0) {
       const bytes = this.#view.u8;
-      if (kind === "read") for (let i = 0; i < sizeBytes; i++) bytes[area + i] = bytes[at + i];
-      else for (let i = 0; i < sizeBytes; i++) bytes[at + i] = bytes[area + i];
+      const from = kind === "read" ? known : area, to = kind === "read" ? area : known;
+      for (let index = 0; index < sizeBytes; index++) bytes[to + index] = bytes[from + index];
       return true;
     }
     const first = this.#translate(low, high, kind, isUser, isImplicit);
     if (first < 0) return false;
-    if (isCached) this.#fill(low, high, first, kind === "write");
+    const inPage = Math.min(sizeBytes, pageSizeBytes - (low & 0xfff));
+    if (inPage === sizeBytes) this.#fill(low, high, first, kind === "write", this.#contextOf(privilege));
     const second = inPage < sizeBytes ? this.#translateNext(low, high, inPage, kind, isUser, isImplicit) : 0;
     if (second < 0) return false;
     const isCopied = kind === "read"
@@ -667,13 +693,6 @@ export class Mmu implements ProcessorMemory {
     if (!isCopied) return false;
     if (privilege !== "supervisor") this.watch?.accessed(linear, sizeBytes, kind === "write");
     return true;
-  }
-
-  /** Whether the TLB's present context stands for the rights of such an access. */
-  #hasContextOf(isUser: boolean, isImplicit: boolean): boolean {
-    if (isUser !== (this.#cpl === 3)) return false;
-    // RFLAGS.AC lifts SMAP for explicit accesses only.
-    return !isImplicit || !this.paging.smap || !this.paging.alignmentCheck;
   }
 
   probe(linear: bigint, sizeBytes: number, intent: "read" | "write", privilege?: Privilege): boolean {

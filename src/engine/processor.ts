@@ -96,7 +96,6 @@ const noCodeKey = 0xffff_ffff;
 const codeKeySlotShift = 8;
 const slotMask = 0x3ff;
 const pageNumberMask = 0xf_ffff;
-const pageFilterMask = 0xffff;
 const resetVector = 0xfff0n;
 const maximumCodeRanges = 8000;
 const maximumInstructionBytes = 15;
@@ -122,6 +121,7 @@ export class SoftProcessor implements Processor {
   readonly #hasGigabytePages: boolean;
   readonly #decoder: Decoder<InstructionDefinition>;
   #mode: CodeMode = { code: 16, stack: 16, isRealOrVirtual8086: true, single: false };
+  #modeNumber: number = codeModeNumber(this.#mode);
   #nmiPending = false;
   /** Taken already, for instance by another accelerator: comes before the next instruction. */
   #waitingEvent: WaitingEvent | undefined;
@@ -156,8 +156,8 @@ export class SoftProcessor implements Processor {
   readonly #codeRanges = new Map<bigint, number>();
   /** Entries of the jump cache for code in pages that are not global. */
   readonly #localBlocks = new EntrySet(state.jumpCacheEntries);
-  /** By the lower bits of page numbers: 0 where the jump cache has no code of such pages. Most pages that a guest invalidates hold data. */
-  readonly #mayHoldBlocks = new Uint8Array(pageFilterMask + 1);
+  /** Entries of the jump cache by the lower bits of their pages' numbers. Most pages that a guest invalidates hold data. */
+  readonly #blocksOfPage = new Map<number, Set<number>>();
   /** Data breakpoints that `memory.watch` was made for. */
   #watchKey = "";
 
@@ -360,7 +360,7 @@ export class SoftProcessor implements Processor {
       hasPortBreakpoints(s);
     // Traps and breakpoints are looked at between slices: the running one ends with this instruction.
     if (single && !this.#mode.single) this.attend();
-    this.#mode = { code, stack, isRealOrVirtual8086: hasRealModeSegments(s), single };
+    this.#setMode(code, stack, hasRealModeSegments(s), single);
     s.copy64(state.fetchBase, is64 ? state.zero : state.segments[Segment.CS].base);
     s.setHalves(state.canonicalShift, s.get32(state.cr4) & Cr4Mask.LA57 ? 7 : 16, 0);
     this.#updateExtensionFaults();
@@ -369,6 +369,15 @@ export class SoftProcessor implements Processor {
     const isAligned = (s.get32(state.cr0) & Cr0Mask.AM) !== 0 && (s.get32(state.systemFlags) & FlagMask.AC) !== 0;
     this.memory.updateContext(cpl, is64, isAligned);
     this.#updateCodeKey();
+  }
+
+  /** Called at every system call and interrupt: nearly always nothing changes. */
+  #setMode(code: 16 | 32 | 64, stack: 16 | 32 | 64, isRealOrVirtual8086: boolean, single: boolean): void {
+    const old = this.#mode;
+    const isSame = old.code === code && old.stack === stack && old.isRealOrVirtual8086 === isRealOrVirtual8086 && old.single === single;
+    if (isSame) return;
+    this.#mode = { code, stack, isRealOrVirtual8086, single };
+    this.#modeNumber = codeModeNumber(this.#mode);
   }
 
   /** Watched pages are kept out of the TLB, so that every access to them comes by. */
@@ -398,14 +407,15 @@ export class SoftProcessor implements Processor {
 
   #updateCodeKey(): void {
     const context = this.state.get32(state.tlbContext);
-    this.state.set32(state.codeKey, (this.#codeRangeNumber() << 18) | (context << 6) | codeModeNumber(this.#mode));
+    this.state.set32(state.codeKey, (this.#codeRangeNumber() << 18) | (context << 6) | this.#modeNumber);
   }
 
   /** A number for base and limit of CS: known blocks are entered without a look at the limit. */
   #codeRangeNumber(): number {
+    if (this.#mode.code === 64) return 0;
     const { base, limit } = state.segments[Segment.CS];
     const first = this.state.get64(base), size = this.state.get32(limit);
-    if (this.#mode.code === 64 || (first === 0n && size === 0xffff_ffff)) return 0;
+    if (first === 0n && size === 0xffff_ffff) return 0;
     const range = (first << 32n) | BigInt(size);
     const known = this.#codeRanges.get(range);
     if (known !== undefined) return known;
@@ -429,7 +439,7 @@ export class SoftProcessor implements Processor {
     const first = (this.state.base + state.jumpCacheOffset) >>> 2;
     this.state.u32.fill(noCodeKey, first, first + (state.jumpCacheEntries * state.jumpCacheEntrySizeBytes) / 4);
     this.#localBlocks.clear();
-    this.#mayHoldBlocks.fill(0);
+    this.#blocksOfPage.clear();
   }
 
   /** Empties the jump cache of code in pages of an address-space slot that are not global. */
@@ -446,14 +456,23 @@ export class SoftProcessor implements Processor {
   /** Empties the jump cache of code in one page, and of code that runs into it. */
   #forgetPage(low: number): void {
     const page = low >>> 12;
-    if ((this.#mayHoldBlocks[page & pageFilterMask] | this.#mayHoldBlocks[(page - 1) & pageFilterMask]) === 0) return;
+    this.#forgetBlocksOf(page);
+    this.#forgetBlocksOf((page - 1) & pageNumberMask);
+  }
+
+  #forgetBlocksOf(page: number): void {
+    const entries = this.#blocksOfPage.get(page);
+    if (entries === undefined) return;
     const { u32, base } = this.state;
-    const first = (base + state.jumpCacheOffset) >>> 2;
-    for (let entry = 0; entry < state.jumpCacheEntries; entry++) {
-      const at = first + entry * (state.jumpCacheEntrySizeBytes / 4);
-      // Which 4 GiB it is does not matter: to forget more than was asked for is no mistake.
-      if (((page - (u32[at] >>> 12)) & pageNumberMask) <= 1) u32[at + 2] = noCodeKey;
-    }
+    // Which 4 GiB it is does not matter, nor whether another page has the entry now: to forget more than was asked for is no mistake.
+    for (const entry of entries) u32[(base + state.jumpCacheOffset + entry * state.jumpCacheEntrySizeBytes + 8) >>> 2] = noCodeKey;
+    this.#blocksOfPage.delete(page);
+  }
+
+  #noteBlock(page: number, entry: number): void {
+    const entries = this.#blocksOfPage.get(page);
+    if (entries === undefined) this.#blocksOfPage.set(page, new Set([entry]));
+    else entries.add(entry);
   }
 
   #updatePaging(): void {
@@ -561,7 +580,7 @@ export class SoftProcessor implements Processor {
     s.u32[at + 1] = high;
     s.u32[at + 2] = s.get32(state.codeKey);
     s.u32[at + 3] = record;
-    this.#mayHoldBlocks[(low >>> 12) & pageFilterMask] = 1;
+    this.#noteBlock(low >>> 12, entry);
     if (!isGlobal) this.#localBlocks.add(entry);
     return record;
   }

@@ -21,6 +21,11 @@ export interface ProcessorMemory {
   probe(linear: bigint, sizeBytes: number, intent: "read" | "write", privilege?: Privilege): boolean;
   /** Linear address of `offset` in segment 0..5 after limit, rights and canonical checks; undefined after #GP or #SS. */
   linear(segment: number, offset: bigint, sizeBytes: number, intent: "read" | "write"): bigint | undefined;
+  /**
+   * Where the bytes at the linear address `high:low` are in the buffer that `state` views, when they are ordinary memory of
+   * one page that may be read (or written); 0, with nothing raised, when they are not. Without it there are no fast paths.
+   */
+  locate?(low: number, high: number, sizeBytes: number, isWrite: boolean, privilege: Privilege): number;
   /** Eight bytes of guest-physical memory; undefined after a fault, which only nested paging can raise. */
   loadPhysical(address: bigint): bigint | undefined;
   /** The page-directory pointers of PAE paging are read by each walk, and not when CR3 is written. */

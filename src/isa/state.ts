@@ -176,7 +176,7 @@ export const tlbEntries = 4096;
 export const tlbEntrySizeBytes = 32;
 export const tlbOffset: number = registerAreaSizeBytes;
 /** Direct-mapped cache of block entry points: {linear address i64, code key i32, record i32}. */
-export const jumpCacheEntries = 16_384;
+export const jumpCacheEntries = 65_536;
 export const jumpCacheEntrySizeBytes = 16;
 export const jumpCacheOffset: number = tlbOffset + tlbEntries * tlbEntrySizeBytes;
 /** Bytes of one processor's area. */

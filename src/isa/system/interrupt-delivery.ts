@@ -8,6 +8,7 @@ import { isIntercepted } from "../virtualization.ts";
 import { checkGateTarget, enterCode, refuse, type CodeSegment } from "./code-segment.ts";
 import { selectorErrorCode } from "./descriptor-tables.ts";
 import { isByProgram, type ProcessorEvent } from "./exceptions.ts";
+import { deliverOrdinarily } from "./long-mode-delivery.ts";
 import { SegmentIndex, isCanonical, isLongMode, isProtectedMode, isVirtual8086, linearSum } from "./mode.ts";
 import {
   SystemType, descriptorPrivilege, isPresent, isWithinLimit, loadNullSegment, loadSegmentCache, readSegmentCache,
@@ -22,7 +23,8 @@ const stackPointer = layout.gpr[4];
 /** Delivers `event`; false after a fault, which is then recorded in the state while nothing else has changed. */
 export function deliver(p: Processor, event: ProcessorEvent): boolean {
   if (!isProtectedMode(p.state)) return deliverReal(p, event);
-  return isLongMode(p.state) ? deliverLong(p, event) : deliverProtected(p, event);
+  if (isLongMode(p.state)) return deliverOrdinarily(p, event) || deliverLong(p, event);
+  return deliverProtected(p, event);
 }
 
 /** RIP that the handler's IRET comes back to. */

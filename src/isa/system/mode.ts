@@ -60,6 +60,12 @@ export function isCanonical(state: StateView, address: bigint): boolean {
   return isCanonicalFor(hasCr4(state, Cr4Mask.LA57) ? 57 : 48, address);
 }
 
+/** The same for the address `high:low`, of which the upper half tells. */
+export function isCanonicalHigh(state: StateView, high: number): boolean {
+  const top = (high | 0) >> (hasCr4(state, Cr4Mask.LA57) ? 24 : 15);
+  return top === 0 || top === -1;
+}
+
 function isCanonicalFor(bits: 48 | 57, address: bigint): boolean {
   return BigInt.asUintN(64, BigInt.asIntN(bits, address)) === address;
 }

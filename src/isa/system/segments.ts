@@ -31,11 +31,24 @@ const virtual8086Attributes = 0xf3;
 
 /** Base, limit and attributes of a code, data or 8-byte system descriptor. */
 export function parseDescriptor({ low, high }: { low: number; high: number }): SegmentCache {
-  const base = ((low >>> 16) | ((high & 0xff) << 16) | (high & 0xff00_0000)) >>> 0;
+  return { base: BigInt(descriptorBase(low, high)), limit: descriptorLimit(low, high), attributes: descriptorAttributes(high) };
+}
+
+/** Base of a descriptor from its two words. */
+export function descriptorBase(low: number, high: number): number {
+  return ((low >>> 16) | ((high & 0xff) << 16) | (high & 0xff00_0000)) >>> 0;
+}
+
+/** Its limit in bytes. */
+export function descriptorLimit(low: number, high: number): number {
   const limit = (low & 0xffff) | (high & 0xf_0000);
-  const attributes = (high >>> 8) & 0xf0ff;
-  const isInPages = (attributes & SegmentAttribute.granularity) !== 0;
-  return { base: BigInt(base), limit: isInPages ? ((limit << 12) | 0xfff) >>> 0 : limit, attributes };
+  const isInPages = (descriptorAttributes(high) & SegmentAttribute.granularity) !== 0;
+  return isInPages ? ((limit << 12) | 0xfff) >>> 0 : limit;
+}
+
+/** Its attributes as the state area keeps them. */
+export function descriptorAttributes(high: number): number {
+  return (high >>> 8) & 0xf0ff;
 }
 
 export function descriptorPrivilege(attributes: number): number {
@@ -93,18 +106,24 @@ export function readSegmentCache(state: StateView, index: number): SegmentCache 
 
 /** Fills segment register `index`, the fast ends of its range included. */
 export function loadSegmentCache(state: StateView, index: number, selector: number, segment: SegmentCache): void {
+  loadSegmentFields(state, index, selector, 0, segment.limit, segment.attributes);
+  state.set64(layout.segments[index].base, segment.base);
+}
+
+/** The same for a base of 32 bits, all in numbers: system calls and interrupts come here. */
+export function loadSegmentFields(state: StateView, index: number, selector: number, base: number, limit: number, attributes: number): void {
   const fields = layout.segments[index];
   state.set16(fields.selector, selector);
-  state.set64(fields.base, segment.base);
-  state.set32(fields.limit, segment.limit);
-  state.set32(fields.attributes, segment.attributes);
+  state.setHalves(fields.base, base, 0);
+  state.set32(fields.limit, limit);
+  state.set32(fields.attributes, attributes);
   refreshSegmentEnds(state, index);
 }
 
 /** A null selector: accesses through the register fault outside of 64-bit mode. SS keeps the privilege level as its DPL. */
 export function loadNullSegment(state: StateView, index: number, selector: number): void {
   const privilege = index === SegmentIndex.SS ? (selector & 3) << SegmentAttribute.dplShift : 0;
-  loadSegmentCache(state, index, selector, { base: 0n, limit: 0, attributes: SegmentAttribute.unusable | privilege });
+  loadSegmentFields(state, index, selector, 0, 0, SegmentAttribute.unusable | privilege);
 }
 
 /** Recomputes readEnd and writeEnd; needed for all registers when CR0.PE changes, since real mode ignores the type. */

@@ -1,5 +1,6 @@
 /** Linear memory of one processor: the software TLB that generated code probes, and the slow paths behind it. */
 import { Segment, Vector } from "../isa/definition.ts";
+import { FlagMask } from "../isa/flags.ts";
 import type { Privilege, ProcessorMemory } from "../isa/processor.ts";
 import * as state from "../isa/state.ts";
 import type { StateView } from "../isa/state-view.ts";
@@ -95,7 +96,6 @@ export class Mmu implements ProcessorMemory {
   #is64 = false;
   /** IA-32e mode: the processor's own accesses have 64-bit addresses in compatibility mode, too. */
   #isLong = false;
-  #cpl = 0;
 
   constructor(view: StateView, memory: PhysicalMemory) {
     this.#view = view;
@@ -113,9 +113,20 @@ export class Mmu implements ProcessorMemory {
     return this.#memory;
   }
 
+  /** Generated code changes the level, too. */
+  get #isAtUserLevel(): boolean {
+    return this.#view.get32(state.cpl) === 3;
+  }
+
+  /** Walks for an access of the present level, or one that the processor makes by itself. */
+  #walk(low: number, high: number, kind: AccessKind, isUser: boolean, isImplicit: boolean): boolean {
+    this.counters.walks++;
+    this.paging.alignmentCheck = (this.#view.get32(state.systemFlags) & FlagMask.AC) !== 0;
+    return this.walker.translate(low, high, kind, this.paging, isUser, isImplicit);
+  }
+
   /** Takes over privilege and mode; `paging` has been brought up to date by the caller. */
   updateContext(cpl: number, is64: boolean, alignmentChecked: boolean): void {
-    this.#cpl = cpl;
     this.#is64 = is64;
     this.#isLong = this.paging.mode === "level4" || this.paging.mode === "level5";
     const privilege = cpl === 3
@@ -342,9 +353,8 @@ export class Mmu implements ProcessorMemory {
    * Guest-physical address of one byte, or -1 after recording #PF. The page's rights stay in `walker`.
    */
   #translate(low: number, high: number, kind: AccessKind, isUser: boolean, isImplicit: boolean): number {
-    this.counters.walks++;
     const { walker } = this;
-    if (walker.translate(low, high, kind, this.paging, isUser, isImplicit)) return walker.physical;
+    if (this.#walk(low, high, kind, isUser, isImplicit)) return walker.physical;
     if (walker.isSecondStageFault) {
       this.#raise(exitVector, 0);
       return -1;
@@ -367,7 +377,7 @@ export class Mmu implements ProcessorMemory {
       this.#raise(Vector.GP, 0);
       return -1;
     }
-    return this.#translate(low, high, "fetch", this.#cpl === 3, false);
+    return this.#translate(low, high, "fetch", this.#isAtUserLevel, false);
   }
 
   /** Copies code from `linear` on as far as it can be fetched without a fault; how many bytes that was. */
@@ -376,7 +386,7 @@ export class Mmu implements ProcessorMemory {
       const at = BigInt.asUintN(this.#is64 ? 64 : 32, linear + BigInt(done));
       const low = Number(at & 0xffff_ffffn), high = Number(at >> 32n);
       const isReachable = (!this.#is64 || this.#isCanonical(high)) &&
-        this.walker.translate(low, high, "fetch", this.paging, this.#cpl === 3, false);
+        this.#walk(low, high, "fetch", this.#isAtUserLevel, false);
       if (!isReachable) return done;
       const length = Math.min(target.length - done, pageSizeBytes - (low & 0xfff));
       this.#memory.readRange(this.walker.physical, target.subarray(done, done + length));
@@ -417,8 +427,7 @@ export class Mmu implements ProcessorMemory {
     const view = this.#view;
     const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
     if ((low & 0xfff) + sizeBytes > pageSizeBytes || (this.#is64 && !this.#isCanonical(high))) return false;
-    this.counters.walks++;
-    if (!this.walker.translate(low, high, isWrite ? "write" : "read", this.paging, this.#cpl === 3, false)) return false;
+    if (!this.#walk(low, high, isWrite ? "write" : "read", this.#isAtUserLevel, false)) return false;
     this.#fill(low, high, this.walker.physical, isWrite);
     return this.reach(low, high, isWrite) !== 0;
   }
@@ -452,7 +461,7 @@ export class Mmu implements ProcessorMemory {
     const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
     if (!this.#admit(low, high, sizeBytes, flags)) return 1;
     const kind: AccessKind = flags & AccessFlag.write ? "write" : "read";
-    const isUser = this.#cpl === 3;
+    const isUser = this.#isAtUserLevel;
     const target = view.base + scratchValue.offset;
     const first = this.#translate(low, high, kind, isUser, false);
     if (first < 0) return 1;
@@ -539,7 +548,7 @@ export class Mmu implements ProcessorMemory {
     const view = this.#view;
     const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
     if (!this.#admit(low, high, sizeBytes, flags)) return 1;
-    const isUser = this.#cpl === 3;
+    const isUser = this.#isAtUserLevel;
     const source = view.base + scratchValue.offset;
     const first = this.#translate(low, high, "write", isUser, false);
     if (first < 0) return 1;
@@ -610,7 +619,7 @@ export class Mmu implements ProcessorMemory {
   // --- ProcessorMemory: what routines use --------------------------------------------------------------------------
 
   #isUser(privilege: Privilege | undefined): boolean {
-    return privilege !== "supervisor" && this.#cpl === 3;
+    return privilege !== "supervisor" && this.#isAtUserLevel;
   }
 
   /** Lower bits of the TLB tags that let such an access by. The processor's own are not exempted from SMAP by RFLAGS.AC. */
@@ -625,9 +634,7 @@ export class Mmu implements ProcessorMemory {
     const known = this.#lookUp(low, high, isWrite, context);
     if (known !== 0) return known;
     if (this.#isLong && !this.#isCanonical(high)) return 0;
-    this.counters.walks++;
-    const isUser = this.#isUser(privilege);
-    if (!this.walker.translate(low, high, isWrite ? "write" : "read", this.paging, isUser, privilege === "supervisor")) return 0;
+    if (!this.#walk(low, high, isWrite ? "write" : "read", this.#isUser(privilege), privilege === "supervisor")) return 0;
     this.#fill(low, high, this.walker.physical, isWrite, context);
     return this.#lookUp(low, high, isWrite, context);
   }

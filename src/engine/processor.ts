@@ -86,7 +86,7 @@ export interface SoftProcessorOptions {
 }
 
 /** Bit of `interruptShadow` cast by a load of SS, which debug traps respect, too. */
-const stackSegmentShadow = 2;
+const stackSegmentShadow = state.ShadowMask.stackSegment;
 const counterBytes = maximumHandlers * 4;
 const noException = 0xffff_ffff;
 const trapFlag: number = FlagMask.TF;
@@ -368,7 +368,15 @@ export class SoftProcessor implements Processor {
     const cpl = s.get32(state.cpl);
     const isAligned = (s.get32(state.cr0) & Cr0Mask.AM) !== 0 && (s.get32(state.systemFlags) & FlagMask.AC) !== 0;
     this.memory.updateContext(cpl, is64, isAligned);
+    s.set32(state.contextRule, (this.memory.paging.smap ? 0 : 1) | (s.get32(state.cr0) & Cr0Mask.AM ? 2 : 0));
+    this.#updatePlain();
     this.#updateCodeKey();
+  }
+
+  #updatePlain(): void {
+    const { virtualization } = this;
+    const isVirtualized = virtualization !== undefined && (virtualization.isGuest || virtualization.decidesEvents);
+    this.state.set32(state.isPlain, isVirtualized || this.#mode.single ? 0 : 1);
   }
 
   /** Called at every system call and interrupt: nearly always nothing changes. */
@@ -507,6 +515,7 @@ export class SoftProcessor implements Processor {
 
   #runRoutine(routine: Routine): number {
     const s = this.state;
+    if ((s.get32(state.interruptShadow) & state.ShadowMask.stiAtRip) !== 0) this.#settleShadow(s.get32(state.currentRecord));
     // An interrupt shadow covers one instruction; when a later one comes here, it is gone.
     if (s.get32(state.interruptShadow) !== 0 && this.retiredBeforeCurrent > this.#shadowAt) {
       s.set32(state.interruptShadow, 0);
@@ -516,9 +525,32 @@ export class SoftProcessor implements Processor {
     const status = (routine.run as (p: Processor) => Status)(this);
     const shadow = s.get32(state.interruptShadow);
     if (shadow !== 0 && this.#shadowAt < 0) this.#noteShadow(shadow);
+    if (this.virtualization !== undefined) this.#updatePlain();
+    this.#noteWaiting();
     if (this.#hasEvent()) this.attend();
     s.set32(state.leaveRequested, this.#attends || invalidations !== this.code.counters.invalidations ? 1 : 0);
     return status;
+  }
+
+  #noteWaiting(): void {
+    this.state.set32(state.eventWaiting, this.#nmiPending || this.#interrupts.hasInterrupt() ? 1 : 0);
+  }
+
+  /**
+   * Makes of the shadow that generated code has cast one that is counted in instructions, if it covers the instruction that
+   * runs (`record` not 0) or is next.
+   */
+  #settleShadow(record: number): void {
+    const s = this.state;
+    const { u32 } = s;
+    const start = (s.base + (record === 0 ? state.rip : state.ripBase).offset) >>> 2;
+    const sum = u32[start] + (record === 0 ? 0 : s.u16[(record + RecordField.start) >>> 1]);
+    const high = (u32[start + 1] + (sum > 0xffff_ffff ? 1 : 0)) >>> 0;
+    const isCovered = sum >>> 0 === s.get32(state.shadowRip) && high === s.getHigh32(state.shadowRip);
+    s.set32(state.interruptShadow, isCovered ? state.ShadowMask.sti : 0);
+    if (!isCovered) return;
+    this.#castShadow = state.ShadowMask.sti;
+    this.#shadowAt = this.#castAt = (record === 0 ? this.#retired : this.retiredBeforeCurrent) - 1;
   }
 
   /** Whether an interrupt or NMI would be taken now, as far as no shadow is in the way. */
@@ -597,8 +629,9 @@ export class SoftProcessor implements Processor {
 
   /** Makes generated code return right after the running instruction, so that `run` looks at interrupts and requests. */
   attend(): void {
-    if (this.#slice === 0) return;
     const s = this.state;
+    s.set32(state.eventWaiting, 1);
+    if (this.#slice === 0) return;
     this.#attends = true;
     const budget = s.get32(state.budget) | 0;
     if (budget > 0) {
@@ -708,6 +741,7 @@ export class SoftProcessor implements Processor {
       const activity = s.get32(state.activity);
       if (activity === Activity.halted || activity === Activity.waitingForSipi) return "halted";
       if (this.#retired >= end || ++slices > maximumSlices) return "budget";
+      this.#noteWaiting();
       const wantsAttention = this.#hasEvent();
       const budget = this.#mode.single || wantsAttention ? 1 : end - this.#retired;
       // What waits behind a shadow comes after exactly one instruction: STI, NOP, CLI lets it in.
@@ -828,8 +862,10 @@ export class SoftProcessor implements Processor {
     this.#restoreLeaving();
     this.#retired += this.#slice - (s.get32(state.budget) | 0);
     this.#slice = 0;
-    if (result === RunResult.Fault) {
-      if (s.get32(state.currentRecord) !== 0) s.set64(state.rip, this.currentRip());
+    const isFault = result === RunResult.Fault;
+    if (isFault && s.get32(state.currentRecord) !== 0) s.set64(state.rip, this.currentRip());
+    if ((s.get32(state.interruptShadow) & state.ShadowMask.stiAtRip) !== 0) this.#settleShadow(0);
+    if (isFault) {
       const delivered = deliverRecordedException(this);
       s.set32(state.currentRecord, 0);
       return delivered;

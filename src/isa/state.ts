@@ -142,9 +142,22 @@ export const exceptionErrorCode: StateField = field("exceptionErrorCode", 32);
 export const pageFaultAddress: StateField = field("pageFaultAddress", 64);
 /** Instructions without a routine that ask for interception: see `InterceptionMask`. 0 outside of a guest. */
 export const interception: StateField = field("interception", 32);
-/** Instruction boundary that blocks interrupts: bit 0 by STI, bit 1 by MOV/POP SS. */
+/** Bits of `interruptShadow`. The last is STI's as generated code casts it: it holds for the instruction at `shadowRip`. */
+export const ShadowMask = { sti: 1, stackSegment: 2, stiAtRip: 4 } as const;
+/** Instruction boundary that blocks interrupts. */
 export const interruptShadow: StateField = field("interruptShadow", 32);
 export const nmiBlocked: StateField = field("nmiBlocked", 32);
+/** RIP of the instruction that an interrupt shadow cast by generated code covers: see `ShadowMask`. */
+export const shadowRip: StateField = field("shadowRip", 64);
+/** Not 0 while an interrupt or NMI may be waiting: who sets RFLAGS.IF then has to tell the engine. */
+export const eventWaiting: StateField = field("eventWaiting", 32);
+/**
+ * Not 0 while generated code may by itself change the privilege level and RFLAGS.IF: nothing is traced, watched or
+ * virtualized. Derived whenever the mode changes.
+ */
+export const isPlain: StateField = field("isPlain", 32);
+/** How `tlbContext` follows from the privilege level and RFLAGS.AC: bit 0, SMAP is off; bit 1, alignment checking is on. */
+export const contextRule: StateField = field("contextRule", 32);
 /** 0 active, 1 halted, 2 shutdown, 3 waiting for SIPI. */
 export const activity: StateField = field("activity", 32);
 

@@ -12,6 +12,7 @@ import { farReturn, farTransfer } from "../system/far-transfer.ts";
 import { interruptReturn } from "../system/interrupt-return.ts";
 import { Activity } from "../system/mode.ts";
 import { interruptByNumber, raiseSoftwareInterrupt } from "../system/software-interrupt.ts";
+import { interruptReturn64, systemCallTo64Bit, systemReturnTo64Bit } from "./long-mode-transfers.ts";
 import { requirePrivilegeZero } from "./privilege.ts";
 
 type Size = 16 | 32 | 64;
@@ -68,7 +69,9 @@ const interruptReturnRoutine = routine("iret", (p) =>
 const iret = instruction({
   name: "iret", names: { 16: "iret", 32: "iretd", 64: "iretq" }, encodings: ["CF"], endsBlock: true,
   execute({ cpu, variant }) {
-    cpu.call(interruptReturnRoutine, [constant(32, variant.operandSize)]);
+    const call = (): void => void cpu.call(interruptReturnRoutine, [constant(32, variant.operandSize)]);
+    if (variant.long && variant.operandSize === 64) interruptReturn64(cpu, call);
+    else call();
   },
 });
 
@@ -130,14 +133,18 @@ function operandSizeArgument({ operandSize }: Variant): readonly Bits[] {
 const fastCalls = [
   instruction({
     name: "syscall", feature: "syscall", encodings: ["0F 05"], endsBlock: true, notDifferential: "enters the operating system",
-    execute({ cpu }) {
-      cpu.call(systemCallRoutine);
+    execute({ cpu, variant }) {
+      const call = (): void => void cpu.call(systemCallRoutine);
+      if (variant.long) systemCallTo64Bit(cpu, call);
+      else call();
     },
   }),
   instruction({
     name: "sysret", feature: "syscall", encodings: ["0F 07"], endsBlock: true,
     execute({ cpu, variant }) {
-      cpu.call(systemReturnRoutine, operandSizeArgument(variant));
+      const call = (): void => void cpu.call(systemReturnRoutine, operandSizeArgument(variant));
+      if (variant.long && variant.operandSize === 64) systemReturnTo64Bit(cpu, call);
+      else call();
     },
   }),
   instruction({

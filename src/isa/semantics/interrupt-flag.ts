@@ -10,8 +10,6 @@ import { askInterceptor } from "./privilege.ts";
 import { Cr4Mask, hasCr4, isProtectedMode, isVirtual8086 } from "../system/mode.ts";
 
 const ioplShift = 12;
-/** `interruptShadow` after STI. */
-const shadowBySti = 1;
 
 function systemFlags(cpu: Cpu): { read(): Bits<32>; write(value: Bits<32>): void } {
   return cpu.field<32>(state.systemFlags);
@@ -53,16 +51,24 @@ const cli = instruction({
 /** IF goes from 0 to 1: interrupts are taken after the next instruction. */
 const enableInterrupts = routine("sti", ({ state: view }) => {
   writeFlags(view, FlagMask.IF, FlagMask.IF);
-  view.set32(state.interruptShadow, shadowBySti);
+  view.set32(state.interruptShadow, state.ShadowMask.sti);
   return Status.Next;
 });
 
 const sti = instruction({
   name: "sti", encodings: ["FB"], endsBlock: true,
   execute({ cpu }) {
-    const old = systemFlags(cpu).read();
+    const flags = systemFlags(cpu);
+    const old = flags.read();
+    const isPlain = cpu.field<32>(state.isPlain).read().ne(0).and(cpu.field<32>(state.eventWaiting).read().isZero());
     when(lacksPrivilege(cpu, old), () => void cpu.call(virtualSti), () => {
-      when(old.and(FlagMask.IF).isZero(), () => void cpu.call(enableInterrupts));
+      when(old.and(FlagMask.IF).isZero(), () => {
+        when(isPlain, () => {
+          flags.write(old.or(FlagMask.IF));
+          cpu.field<32>(state.interruptShadow).write(constant(32, state.ShadowMask.stiAtRip));
+          cpu.field<64>(state.shadowRip).write(cpu.nextRip());
+        }, () => void cpu.call(enableInterrupts));
+      });
     });
   },
 });
@@ -78,7 +84,7 @@ const virtualPushf = routine("pushf with VIF", (p) => {
 });
 
 /** All status flags at their places in RFLAGS, and the system flags except RF and VM. */
-function flagsImage(cpu: Cpu): Bits<32> {
+export function flagsImage(cpu: Cpu): Bits<32> {
   const status: readonly (readonly [Bits<1>, number])[] = [
     [cpu.pf.read(), 2], [cpu.af.read(), 4], [cpu.zf.read(), 6], [cpu.sf.read(), 7], [cpu.of.read(), 11],
   ];

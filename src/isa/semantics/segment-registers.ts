@@ -10,15 +10,12 @@ import { loadSegmentRegister } from "../system/segment-load.ts";
 import { loadAccessRights, loadSegmentLimit, verifySegment } from "../system/selector-queries.ts";
 import { hasControlBits, requireProtectedMode } from "./privilege.ts";
 
-/** `interruptShadow` after a load of SS: the stack pointer's load that follows must not be separated from it. */
-const shadowByStackSegment = 2;
-
 const loadRoutine = routine("load segment register", (p) => loadSegmentRegister(p, p.state.argument32(0), p.state.argument32(1)));
 
-/** MOV SS and POP SS. */
+/** MOV SS and POP SS: the stack pointer's load that follows must not be separated from it. */
 const loadStackRoutine = routine("load SS", (p) => {
   const status = loadSegmentRegister(p, Segment.SS, p.state.argument32(1));
-  if (status === Status.Next) p.state.set32(state.interruptShadow, shadowByStackSegment);
+  if (status === Status.Next) p.state.set32(state.interruptShadow, state.ShadowMask.stackSegment);
   return status;
 });
 

@@ -4,8 +4,9 @@ import type { PendingEvent, ProcessorState } from "./processor-state.ts";
 
 /** How long `run` may take. */
 export interface RunBudget {
-  /** For accelerators that count: they retire at most so many, and the rest of a block. */
+  /** For accelerators that count: they retire about so many; with `isExact` no more, and fewer only when something ends them. */
   readonly instructions: number;
+  readonly isExact: boolean;
   /** For those that do not: of the host's time, about. */
   readonly nanoseconds: number;
 }

@@ -63,6 +63,13 @@ export function modeNumberOf(block: Block): number {
   return block.key % codeModes;
 }
 
+const foundEntries = 65_536;
+const foundWords = 4;
+
+function foundAt(physicalLow: number, modeNumber: number): number {
+  return ((physicalLow ^ (physicalLow >>> 16) ^ (modeNumber << 9)) & (foundEntries - 1)) * foundWords;
+}
+
 const undefinedOpcode: InstructionDefinition = instruction({
   name: "(undefined)", encodings: [], execute: ({ cpu }) => cpu.raise(Vector.UD),
 });
@@ -90,6 +97,8 @@ export class CodeCache {
   readonly #arenaEnd: number;
   #next: number;
   readonly #blocks = new Map<number, Block>();
+  /** Some of them, those within one page, by a hash of their keys: physical address, its upper half with the mode, record, length. */
+  readonly #found = new Uint32Array(foundEntries * foundWords);
   readonly #byRecord = new Map<number, Block>();
   /** Blocks by page of linear memory. */
   readonly #byPage = new Map<number, Set<Block>>();
@@ -126,6 +135,27 @@ export class CodeCache {
     options.memory.onCodeWrite = (offset, sizeBytes) => this.invalidate(offset, sizeBytes);
   }
 
+  /** Record of a block at a physical address that was found before, 0 when it has to be looked for. */
+  recent(physical: number, modeNumber: number, bytesToLimit: number): number {
+    const low = physical >>> 0, high = Math.floor(physical / 2 ** 32) * codeModes + modeNumber;
+    const found = this.#found, at = foundAt(low, modeNumber);
+    this.isVolatile = false;
+    return found[at] === low && found[at + 1] === high && found[at + 3] <= bytesToLimit ? found[at + 2] : 0;
+  }
+
+  #noteFound(block: Block): number {
+    if (block.second !== undefined) return block.record;
+    const physical = physicalOf(block), modeNumber = modeNumberOf(block);
+    const at = foundAt(physical >>> 0, modeNumber);
+    this.#found.set([physical >>> 0, Math.floor(physical / 2 ** 32) * codeModes + modeNumber, block.record, block.lengthBytes], at);
+    return block.record;
+  }
+
+  #forgetFound(block: Block): void {
+    const at = foundAt(physicalOf(block) >>> 0, modeNumberOf(block));
+    if (this.#found[at + 2] === block.record) this.#found.fill(0, at, at + foundWords);
+  }
+
   /** Record of the block at a physical address, decoding it if need be; 0 after a fault was recorded by `source`. */
   find(source: CodeSource, mode: CodeMode): number {
     const key = source.physical * codeModes + codeModeNumber(mode);
@@ -133,7 +163,7 @@ export class CodeCache {
     const known = this.#blocks.get(key);
     if (known !== undefined && known.lengthBytes <= source.bytesToLimit) {
       // The second page's mapping may have changed since: only blocks within one page are known by one address.
-      if (known.second === undefined) return known.record;
+      if (known.second === undefined) return this.#noteFound(known);
       const next = source.nextPage();
       if (next < 0) return 0;
       if (this.#memory.readable(next) === known.second.start) return known.record;
@@ -145,7 +175,7 @@ export class CodeCache {
     if (known !== undefined) this.#remove(known);
     this.isVolatile = block.start === 0 || block.second?.start === 0;
     if (!this.isVolatile) this.#add(block);
-    return block.record;
+    return this.isVolatile ? block.record : this.#noteFound(block);
   }
 
   /** After mappings changed: voids the blocks whose code is no longer where it was. */
@@ -162,6 +192,7 @@ export class CodeCache {
     for (const block of this.#blocks.values()) this.#voidDependents(block);
     this.#blocks.clear();
     this.#byRecord.clear();
+    this.#found.fill(0);
     this.#byPage.clear();
     this.#wantedLinks.clear();
     this.#next = this.#arenaStart;
@@ -187,6 +218,7 @@ export class CodeCache {
       this.#halves[(block.record + index * recordSizeBytes) >>> 1] = SpecialHandler.Invalid;
     }
     this.#byRecord.delete(block.record);
+    this.#forgetFound(block);
     this.#voidDependents(block);
     if (this.#blocks.get(block.key) === block) this.#blocks.delete(block.key);
     this.#unlink(block);

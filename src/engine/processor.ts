@@ -96,6 +96,8 @@ const noCodeKey = 0xffff_ffff;
 const codeKeySlotShift = 8;
 const slotMask = 0x3ff;
 const pageNumberMask = 0xf_ffff;
+const pageHashBits = 16;
+const pageHashes: number = 1 << pageHashBits;
 const resetVector = 0xfff0n;
 const maximumCodeRanges = 8000;
 const maximumInstructionBytes = 15;
@@ -104,6 +106,16 @@ const twoPow32 = 0x1_0000_0000;
 const maximumBlockBytes = 0x1_0000;
 /** Slices of generated code within one call of `run`. */
 const maximumSlices = 10_000;
+
+/** Entry of the jump cache for code at `high:low`, as generated code computes it. */
+function jumpCacheEntry(low: number, high: number): number {
+  return (low ^ ((high << 20) | (low >>> 12))) & (state.jumpCacheEntries - 1);
+}
+
+/** Pages that follow one another, as a program's data do, are far from one another. */
+function pageHash(page: number): number {
+  return Math.imul(page, 0x9e37_79b1) >>> (32 - pageHashBits);
+}
 
 export class SoftProcessor implements Processor {
   readonly state: StateView;
@@ -156,8 +168,8 @@ export class SoftProcessor implements Processor {
   readonly #codeRanges = new Map<bigint, number>();
   /** Entries of the jump cache for code in pages that are not global. */
   readonly #localBlocks = new EntrySet(state.jumpCacheEntries);
-  /** Entries of the jump cache by the lower bits of their pages' numbers. Most pages that a guest invalidates hold data. */
-  readonly #blocksOfPage = new Map<number, Set<number>>();
+  /** By a hash of page numbers: 0 where the jump cache has no code of such pages. Most pages that a guest invalidates hold data. */
+  readonly #mayHoldBlocks = new Uint8Array(pageHashes);
   /** Data breakpoints that `memory.watch` was made for. */
   #watchKey = "";
 
@@ -447,7 +459,7 @@ export class SoftProcessor implements Processor {
     const first = (this.state.base + state.jumpCacheOffset) >>> 2;
     this.state.u32.fill(noCodeKey, first, first + (state.jumpCacheEntries * state.jumpCacheEntrySizeBytes) / 4);
     this.#localBlocks.clear();
-    this.#blocksOfPage.clear();
+    this.#mayHoldBlocks.fill(0);
   }
 
   /** Empties the jump cache of code in pages of an address-space slot that are not global. */
@@ -469,18 +481,15 @@ export class SoftProcessor implements Processor {
   }
 
   #forgetBlocksOf(page: number): void {
-    const entries = this.#blocksOfPage.get(page);
-    if (entries === undefined) return;
+    if (this.#mayHoldBlocks[pageHash(page)] === 0) return;
     const { u32, base } = this.state;
-    // Which 4 GiB it is does not matter, nor whether another page has the entry now: to forget more than was asked for is no mistake.
-    for (const entry of entries) u32[(base + state.jumpCacheOffset + entry * state.jumpCacheEntrySizeBytes + 8) >>> 2] = noCodeKey;
-    this.#blocksOfPage.delete(page);
-  }
-
-  #noteBlock(page: number, entry: number): void {
-    const entries = this.#blocksOfPage.get(page);
-    if (entries === undefined) this.#blocksOfPage.set(page, new Set([entry]));
-    else entries.add(entry);
+    // Of an entry's number, what is above the offset in the page depends on the page alone.
+    const first = jumpCacheEntry(page << 12, 0) & ~(pageSizeBytes - 1);
+    for (let entry = first; entry < first + pageSizeBytes; entry++) {
+      const at = (base + state.jumpCacheOffset + entry * state.jumpCacheEntrySizeBytes) >>> 2;
+      // Which 4 GiB it is does not matter: to forget more than was asked for is no mistake.
+      if (u32[at] >>> 12 === page) u32[at + 2] = noCodeKey;
+    }
   }
 
   #updatePaging(): void {
@@ -594,7 +603,8 @@ export class SoftProcessor implements Processor {
     const physical = memory.translateCode(low, is64 ? ripHigh : 0);
     if (physical < 0) return 0;
     let isGlobal = memory.walker.isGlobal;
-    const record = this.code.find({
+    const bytesToLimit = is64 ? maximumBlockBytes : Math.min(limit - ripLow + 1, maximumBlockBytes);
+    const record = this.code.recent(physical, this.#modeNumber, bytesToLimit) || this.code.find({
       physical,
       nextPage: () => {
         const next = ((low & ~0xfff) + pageSizeBytes) >>> 0;
@@ -602,17 +612,17 @@ export class SoftProcessor implements Processor {
         isGlobal &&= memory.walker.isGlobal;
         return second;
       },
-      bytesToLimit: is64 ? maximumBlockBytes : Math.min(limit - ripLow + 1, maximumBlockBytes),
+      bytesToLimit,
     }, this.#mode);
     if (record === 0 || this.code.isVolatile) return record;
     const high = is64 ? ripHigh : carry;
-    const entry = (low ^ ((high << 20) | (low >>> 12))) & (state.jumpCacheEntries - 1);
+    const entry = jumpCacheEntry(low, high);
     const at = (s.base + state.jumpCacheOffset + entry * state.jumpCacheEntrySizeBytes) >>> 2;
     s.u32[at] = low;
     s.u32[at + 1] = high;
     s.u32[at + 2] = s.get32(state.codeKey);
     s.u32[at + 3] = record;
-    this.#noteBlock(low >>> 12, entry);
+    this.#mayHoldBlocks[pageHash(low >>> 12)] = 1;
     if (!isGlobal) this.#localBlocks.add(entry);
     return record;
   }
@@ -621,7 +631,7 @@ export class SoftProcessor implements Processor {
   #knownRecord(linear: bigint): number {
     const { u32, base } = this.state;
     const low = Number(linear & 0xffff_ffffn), high = Number(linear >> 32n);
-    const entry = (low ^ ((high << 20) | (low >>> 12))) & (state.jumpCacheEntries - 1);
+    const entry = jumpCacheEntry(low, high);
     const at = (base + state.jumpCacheOffset + entry * state.jumpCacheEntrySizeBytes) >>> 2;
     const isKnown = u32[at] === low && u32[at + 1] === high && u32[at + 2] === this.state.get32(state.codeKey);
     return isKnown ? u32[at + 3] : 0;
@@ -699,10 +709,13 @@ export class SoftProcessor implements Processor {
     this.modeChanged();
   }
 
-  /** Runs until a stop reason; retires at most `maximumInstructions`. */
-  run(maximumInstructions: number): StopReason {
+  /**
+   * Runs until a stop reason; retires at most `maximumInstructions`. Not `isExact`: a block more or less, since executing the
+   * last few instructions one by one takes as long as thousands of others.
+   */
+  run(maximumInstructions: number, isExact: boolean = true): StopReason {
     this.#isRunning = true;
-    const reason = this.#runUntilStop(maximumInstructions);
+    const reason = this.#runUntilStop(maximumInstructions, isExact);
     this.#isRunning = false;
     this.#performReset();
     return reason;
@@ -722,9 +735,9 @@ export class SoftProcessor implements Processor {
     if (admission === "admitted") this.reset(kind);
   }
 
-  #runUntilStop(maximumInstructions: number): StopReason {
+  #runUntilStop(maximumInstructions: number, isExact: boolean): StopReason {
     const s = this.state;
-    const end = this.#retired + maximumInstructions;
+    const end = this.#retired + (isExact ? maximumInstructions : Math.max(maximumInstructions, maximumBlockInstructions));
     // A slice that ends in a fault may retire nothing: a guest that does nothing else must come back to the caller, too.
     let slices = 0;
     for (;;) {
@@ -749,6 +762,7 @@ export class SoftProcessor implements Processor {
       const stepsAlone = isShadowed || this.#debugger !== undefined || this.virtualization?.stepsAlone === true;
       // Generated code executes whole blocks: the last few instructions of a budget come one by one.
       const isLast = budget < maximumBlockInstructions && !this.#mode.single;
+      if (isLast && !stepsAlone && !isExact && !wantsAttention) return "budget";
       if (!(stepsAlone || isLast ? this.#stepAlone(stepsAlone ? 1 : budget) : this.#step(budget))) return "shutdown";
     }
   }

@@ -4,9 +4,10 @@ import type { PendingEvent, ProcessorState } from "./processor-state.ts";
 
 /** How long `run` may take. */
 export interface RunBudget {
-  /** For accelerators that count: they retire about so many; with `isExact` no more, and fewer only when something ends them. */
+  /** For accelerators that count: they retire at most so many, and the rest of a block. */
   readonly instructions: number;
-  readonly isExact: boolean;
+  /** Some dozens of instructions more or less do not matter; else there are fewer only when something else ends them. */
+  readonly isApproximate?: boolean;
   /** For those that do not: of the host's time, about. */
   readonly nanoseconds: number;
 }

@@ -710,12 +710,12 @@ export class SoftProcessor implements Processor {
   }
 
   /**
-   * Runs until a stop reason; retires at most `maximumInstructions`. Not `isExact`: a block more or less, since executing the
-   * last few instructions one by one takes as long as thousands of others.
+   * Runs until a stop reason; retires at most `maximumInstructions`. With `isApproximate` a block more or less, since executing
+   * the last few instructions one by one takes as long as thousands of others.
    */
-  run(maximumInstructions: number, isExact: boolean = true): StopReason {
+  run(maximumInstructions: number, isApproximate: boolean = false): StopReason {
     this.#isRunning = true;
-    const reason = this.#runUntilStop(maximumInstructions, isExact);
+    const reason = this.#runUntilStop(maximumInstructions, isApproximate);
     this.#isRunning = false;
     this.#performReset();
     return reason;
@@ -735,9 +735,9 @@ export class SoftProcessor implements Processor {
     if (admission === "admitted") this.reset(kind);
   }
 
-  #runUntilStop(maximumInstructions: number, isExact: boolean): StopReason {
+  #runUntilStop(maximumInstructions: number, isApproximate: boolean): StopReason {
     const s = this.state;
-    const end = this.#retired + (isExact ? maximumInstructions : Math.max(maximumInstructions, maximumBlockInstructions));
+    const end = this.#retired + (isApproximate ? Math.max(maximumInstructions, maximumBlockInstructions) : maximumInstructions);
     // A slice that ends in a fault may retire nothing: a guest that does nothing else must come back to the caller, too.
     let slices = 0;
     for (;;) {
@@ -762,7 +762,7 @@ export class SoftProcessor implements Processor {
       const stepsAlone = isShadowed || this.#debugger !== undefined || this.virtualization?.stepsAlone === true;
       // Generated code executes whole blocks: the last few instructions of a budget come one by one.
       const isLast = budget < maximumBlockInstructions && !this.#mode.single;
-      if (isLast && !stepsAlone && !isExact && !wantsAttention) return "budget";
+      if (isLast && isApproximate && !stepsAlone && !wantsAttention) return "budget";
       if (!(stepsAlone || isLast ? this.#stepAlone(stepsAlone ? 1 : budget) : this.#step(budget))) return "shutdown";
     }
   }

@@ -416,11 +416,11 @@ export class Machine {
     if (clock.mode === "deterministic") {
       const untilDeadline = deadlineNs === undefined ? Infinity : Math.ceil((deadlineNs - nowNs) / clock.nsPerInstruction);
       const instructions = Math.max(1, Math.min(untilDeadline, 1_000_000));
-      return { instructions, isExact: true, nanoseconds: instructions * clock.nsPerInstruction };
+      return { instructions, nanoseconds: instructions * clock.nsPerInstruction };
     }
-    if (deadlineNs === undefined) return { instructions: this.#sliceInstructions, isExact: false, nanoseconds: sliceTargetNs };
+    if (deadlineNs === undefined) return { instructions: this.#sliceInstructions, isApproximate: true, nanoseconds: sliceTargetNs };
     const share = Math.min(Math.max((deadlineNs - nowNs) / sliceTargetNs, smallestSlice), 1);
-    return { instructions: Math.max(500, Math.round(this.#sliceInstructions * share)), isExact: false, nanoseconds: sliceTargetNs * share };
+    return { instructions: Math.max(500, Math.round(this.#sliceInstructions * share)), isApproximate: true, nanoseconds: sliceTargetNs * share };
   }
 
   /** A slice should take about its target time, whatever the host's speed. */

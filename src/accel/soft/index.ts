@@ -52,9 +52,9 @@ export class SoftVirtualProcessor implements VirtualProcessor {
     return this.processor.state.get32(state.activity) === Activity.waitingForSipi;
   }
 
-  run({ instructions, isExact }: RunBudget): RunStop {
+  run({ instructions, isApproximate = false }: RunBudget): RunStop {
     if (Atomics.exchange(this.kickHandle.flag, 0, 0) !== 0) return "stopped";
-    return this.processor.run(Math.min(instructions, maximumBudget), isExact);
+    return this.processor.run(Math.min(instructions, maximumBudget), isApproximate);
   }
 
   inject(event: PendingEvent): void {

@@ -172,7 +172,7 @@ export class Fixture {
   }
 
   run(instructions: number = 10_000): RunStop {
-    return this.processor.run({ instructions, isExact: true, nanoseconds: 20_000_000 });
+    return this.processor.run({ instructions, nanoseconds: 20_000_000 });
   }
 
   /** Runs until `run` comes back for this reason, however often its budget is used up before. */

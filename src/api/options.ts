@@ -25,7 +25,7 @@ export interface ModuleOptions {
 export type AcceleratorChoice = "auto" | "soft" | "kvm";
 
 /** Whether the soft processor compiles what runs often; "forced", "tiny" and "huge" compile everything, for tests. */
-export type JitChoice = "on" | "off" | "forced" | "tiny" | "huge";
+export type JitChoice = "on" | "off" | "named" | "forced" | "tiny" | "huge";
 
 export interface VmOptions {
   /** A guest that is fetched from Debian and kept in a cache; gives kernel and initrd, or a disk with its firmware. */

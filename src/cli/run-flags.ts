@@ -16,6 +16,8 @@ export interface RunFlags {
   readonly cpu?: string;
   readonly accel?: string;
   readonly jit?: string;
+  readonly profile?: string;
+  readonly symbols?: string;
   readonly serial?: readonly string[];
   readonly command?: string;
   readonly timeout?: string;
@@ -78,8 +80,15 @@ export function serialTargets(flags: RunFlags): SerialTarget[] {
   return targets;
 }
 
+/** A profile wants names. */
+function jitOption({ jit, profile }: RunFlags): Pick<VmOptions, "jit"> {
+  const chosen = jit ?? (profile === undefined ? undefined : "named");
+  return chosen === undefined ? {} : { jit: chosen as NonNullable<VmOptions["jit"]> };
+}
+
 /** @throws UserError BAD_ARGUMENT. */
 export function vmOptions(guest: string | undefined, flags: RunFlags): VmOptions {
+  if (flags.symbols !== undefined && flags.profile === undefined) throw badArgument("--symbols names the code in a profile: give --profile <file>, too");
   const bootsSomethingElse = flags.kernel !== undefined || flags.firmware !== undefined || flags.disk !== undefined || flags.cdrom !== undefined;
   const isFromDisk = flags.kernel === undefined && bootsSomethingElse;
   // With a command or a command line, disks are along for the ride: the kernel is ours.
@@ -96,7 +105,7 @@ export function vmOptions(guest: string | undefined, flags: RunFlags): VmOptions
     ...(flags.memory === undefined ? {} : { memory: flags.memory }),
     ...(flags.cpu === undefined ? {} : { cpu: flags.cpu }),
     ...(flags.accel === undefined ? {} : { accel: flags.accel as NonNullable<VmOptions["accel"]> }),
-    ...(flags.jit === undefined ? {} : { jit: flags.jit as NonNullable<VmOptions["jit"]> }),
+    ...jitOption(flags),
     ...(flags.command === undefined ? {} : { command: flags.command }),
     ...(flags.timeout === undefined ? {} : { timeoutMs: parseDuration(flags.timeout) }),
     ...(flags.vga === undefined ? {} : { vga: flags.vga }),

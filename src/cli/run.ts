@@ -2,6 +2,7 @@
 import { closeSync, openSync, writeSync } from "node:fs";
 import { chooseAccelerator, CommandOutput, endError, userspacePattern, UserError, Vm, type VmEnd, type VmOptions } from "../api/index.ts";
 import { ControlServer } from "../host/node/control-socket.ts";
+import { ExecutionProfile, formatProfileSummary } from "../host/node/execution-profile.ts";
 import { escapeHelp } from "../host/node/escape-keys.ts";
 import { printProgress } from "../host/node/guests/print-progress.ts";
 import { ConsoleTerminal } from "../host/node/terminal.ts";
@@ -42,7 +43,11 @@ export async function run(guest: string | undefined, flags: RunFlags, streams: S
   });
   using session = new Session(vm, flags, targets, streams);
   using _ = await serveControl(vm, flags.name);
-  return await session.run();
+  if (flags.profile === undefined) return await session.run();
+  const profile = ExecutionProfile.start(flags.profile, flags.symbols);
+  const status = await session.run();
+  stderr.write(formatProfileSummary(await profile.finish()));
+  return status;
 }
 
 /** Other processes reach a machine that has a name. */

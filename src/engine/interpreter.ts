@@ -88,6 +88,8 @@ export class Interpreter {
   readonly #routines: Routine[] = [];
   readonly #routineNumbers = new Map<object, number>();
   readonly #countersOffset: number | undefined;
+  /** Functions have names, for profilers. */
+  readonly #names: boolean;
   #definitions = 0;
   #nextHandler = firstHandler;
   #pending: RegisteredHandler[] = [];
@@ -100,7 +102,9 @@ export class Interpreter {
    */
   constructor(
     memory: WasmMemory, base: number, host: InterpreterHost, hot: readonly HandlerForm[], countersOffset?: number,
+    names: boolean = false,
   ) {
+    this.#names = names;
     this.#countersOffset = countersOffset;
     this.#memory = memory;
     this.#base = base;
@@ -155,7 +159,7 @@ export class Interpreter {
     if (this.#pending.length === 0) return;
     const pending = this.#pending;
     this.#pending = [];
-    const builder = new ModuleBuilder();
+    const builder = new ModuleBuilder({ names: this.#names });
     const host = this.#importHost(builder);
     const fast = this.#importFast(builder, pending);
     const functions = pending.map(({ handler }) => builder.addFunction(
@@ -249,7 +253,7 @@ export class Interpreter {
   }
 
   #dispatchModule(inline: readonly RegisteredHandler[]): Uint8Array<ArrayBuffer> {
-    const builder = new ModuleBuilder();
+    const builder = new ModuleBuilder({ names: this.#names });
     const host = this.#importHost(builder);
     const findBlock = builder.importFunction("host", "findBlock", { params: [], results: ["i32"] });
     const fast = this.#importFast(builder, inline);

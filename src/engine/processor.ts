@@ -194,7 +194,7 @@ export class SoftProcessor implements Processor {
       runRoutine: (routine) => this.#runRoutine(routine),
       findBlock: () => this.#findBlock(),
       blockIsHot: (header) => this.jit.blockIsHot(header),
-    }, hot, this.#countersOffset);
+    }, hot, this.#countersOffset, (options.jit ?? defaultJitSettings()).names);
     this.code = new CodeCache({
       memory: options.physical, interpreter: this.interpreter, decoder: this.#decoder,
       arenaStart: options.codeStart, arenaEnd: this.#countersOffset ?? options.codeEnd,

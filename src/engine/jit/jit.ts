@@ -3,7 +3,7 @@ import type { Routine } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as state from "../../isa/state.ts";
 import { ModuleBuilder } from "../../wasm/index.ts";
-import { neverHot, physicalOf, type CodeCache, type Dependent } from "../code-cache.ts";
+import { neverHot, type CodeCache, type Dependent } from "../code-cache.ts";
 import { FastRoutines } from "../fast-routines.ts";
 import { maximumRegions, RegionExit, SpecialHandler, type Interpreter } from "../interpreter.ts";
 import { HeaderField } from "../record.ts";
@@ -36,13 +36,15 @@ export const jitTotals: { entries: number; executed: number } = { entries: 0, ex
 /** A region that waits to be compiled or has been. */
 class CompiledRegion implements Dependent {
   readonly region: Region;
+  readonly name: string;
   readonly #onVoid: (compiled: CompiledRegion) => void;
   isVoid = false;
   /** Place in the table of regions, or -1. */
   slot = -1;
 
-  constructor(region: Region, onVoid: (compiled: CompiledRegion) => void) {
+  constructor(region: Region, name: string, onVoid: (compiled: CompiledRegion) => void) {
     this.region = region;
+    this.name = name;
     this.#onVoid = onVoid;
     for (const block of region.sources) block.dependents.add(this);
   }
@@ -125,7 +127,7 @@ export class Jit {
     const region = formRegion(this.#host, this.#limits, block, linear);
     if (region === undefined) return;
     if (this.#waiting.length === 0) this.#waitingSince = this.#host.retired();
-    this.#waiting.push(new CompiledRegion(region, (compiled) => this.#release(compiled)));
+    this.#waiting.push(new CompiledRegion(region, `region ${BigInt.asUintN(64, linear).toString(16)}`, (compiled) => this.#release(compiled)));
     if (this.#waiting.length >= this.#settings.batch) this.#compileWaiting();
   }
 
@@ -167,8 +169,8 @@ export class Jit {
       }
     }
     const fastFunction = interpreter.fastRoutines.importInto(builder, routines);
-    regions.forEach(({ region }, index) => {
-      const func = builder.addFunction(`region ${physicalOf(region.entry).toString(16)}`, { params: [], results: ["i32"] }, (f) => {
+    regions.forEach(({ region, name }, index) => {
+      const func = builder.addFunction(name, { params: [], results: ["i32"] }, (f) => {
         new RegionCode({ view, calls, fastFunction, routineNumber: (routine) => interpreter.routineNumber(routine) }, f, region);
       });
       builder.exportFunction(`r${index}`, counts === undefined ? func : builder.addFunction(`counted${index}`, { params: [], results: ["i32"] }, (f) => {

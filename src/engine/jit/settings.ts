@@ -11,7 +11,7 @@ export interface JitSettings {
   /** Bounds of what is kept: beyond them the oldest modules go. */
   readonly maximumModules: number;
   readonly maximumCodeBytes: number;
-  /** Names functions after the physical address of their code, for profilers. */
+  /** Gives functions names, regions that of their first instruction's linear address, for profilers. */
   readonly names?: boolean;
   /** Throws away a module at random now and then, for tests: the seed. */
   readonly evictionSeed?: number;
@@ -28,6 +28,8 @@ export const standardJit: JitSettings = {
 const named: Readonly<Record<string, JitSettings>> = {
   on: standardJit,
   off: { ...standardJit, threshold: 0 },
+  /** As on; functions have names for profilers. */
+  named: { ...standardJit, names: true },
   /** Compiles at the first entry. */
   forced: { ...standardJit, threshold: 1, batch: 1, counts: true },
   /** Regions of one block. */
@@ -38,7 +40,7 @@ const named: Readonly<Record<string, JitSettings>> = {
 
 export const jitNames: readonly string[] = Object.keys(named);
 
-/** Settings by name: on, off, forced, tiny, huge. */
+/** Settings by name: on, off, named, forced, tiny, huge. */
 export function jitSettingsNamed(name: string): JitSettings {
   const settings = named[name];
   if (settings === undefined) throw new UserError("BAD_ARGUMENT", `There is no JIT setting "${name}": use one of ${jitNames.join(", ")}.`);

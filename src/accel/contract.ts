@@ -80,6 +80,8 @@ export interface VirtualProcessor {
   readonly isWaitingForStartUp: boolean;
   /** Puts architectural registers that a boot protocol defines in place; all others keep their values after reset. */
   setBootState(state: BootState): void;
+  /** Why `getState` would leave something out now, for people; undefined: it has everything. */
+  readonly stateObstacle: string | undefined;
   /** The whole architectural state, between two instructions and outside of `run`. */
   getState(): ProcessorState;
   /** The next instruction runs in `state`. Guest memory must already be what it will be. */

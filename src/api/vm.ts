@@ -237,7 +237,8 @@ export class Vm implements AsyncDisposable {
    * const { fileBytes, seconds } = await vm.snapshot("debian.rmsnap");
    * await vm.snapshot("later.rmsnap", { parent: "debian.rmsnap" });   // only what has changed
    * ```
-   * @throws UserError FILE_NOT_WRITABLE; BAD_ARGUMENT for a machine that has ended; what `restore` throws for `parent`;
+   * @throws UserError FILE_NOT_WRITABLE; BAD_ARGUMENT for a machine that has ended; SNAPSHOT_IMPOSSIBLE while the guest runs
+   * a hypervisor of its own; what `restore` throws for `parent`;
    * ABORTED by `signal`.
    */
   async snapshot(path: string, options: SnapshotOptions = {}): Promise<SnapshotReport> {
@@ -268,7 +269,7 @@ export class Vm implements AsyncDisposable {
    * ```ts
    * vm.switchAccelerator("soft");
    * ```
-   * @throws UserError ACCELERATOR_UNAVAILABLE, BAD_CONFIG, BAD_MEMORY_SIZE, and the machine goes on as it was; BAD_ARGUMENT
+   * @throws UserError ACCELERATOR_UNAVAILABLE, BAD_CONFIG, BAD_MEMORY_SIZE, SNAPSHOT_IMPOSSIBLE, and the machine goes on as it was; BAD_ARGUMENT
    * for a machine that has ended or is being saved.
    */
   switchAccelerator(choice: AcceleratorChoice): ChosenAccelerator {

@@ -21,6 +21,7 @@ export const exitStatusOfError: Readonly<Record<UserErrorCode, number>> = {
   FILE_NOT_WRITABLE: 80,
   BAD_SNAPSHOT: 81,
   SNAPSHOT_NEWER: 82,
+  SNAPSHOT_IMPOSSIBLE: 83,
   TIMEOUT: 124,
   ABORTED: 130,
 };

@@ -129,6 +129,12 @@ export interface Virtualization {
   readMsr(index: number): bigint | undefined;
   /** "unknown": not one of them; false: refused (#GP). */
   writeMsr(index: number, value: bigint): boolean | "unknown";
+  /** It has been switched on, and holds state that the processor's architectural state has no place for. */
+  readonly isInUse: boolean;
+  /** Its model-specific registers that are not as after a reset, for a state to be saved. */
+  changedRegisters(): readonly (readonly [index: number, value: bigint])[];
+  /** Takes such a register back, whatever software may write to it; false: not one of them. */
+  restoreRegister(index: number, value: bigint): boolean;
   /** Bits of EFER and CR4 that the extension lets software set now, at any time. */
   readonly writableEferMask: number;
   readonly writableCr4Mask: number;

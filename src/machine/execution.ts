@@ -43,6 +43,12 @@ export class Execution {
     return this.#processors;
   }
 
+  /** @throws UserError SNAPSHOT_IMPOSSIBLE when the processors are in a state that cannot be taken out of them. */
+  checkState(): void {
+    const obstacle = this.#processors.find(({ stateObstacle }) => stateObstacle !== undefined)?.stateObstacle;
+    if (obstacle !== undefined) throw new UserError("SNAPSHOT_IMPOSSIBLE", `The machine cannot be saved or handed over now, because ${obstacle}: try again when it has been switched off.`);
+  }
+
   /** Instructions retired by all processors since power-on; what an accelerator does not count is not in it. */
   get retiredInstructions(): number {
     let sum = this.#retiredBefore;
@@ -116,10 +122,11 @@ export class Execution {
 
   /**
    * Goes on with another accelerator, between two instructions; when that cannot be, with the one it had.
-   * @throws UserError BAD_MEMORY_SIZE, BAD_CONFIG.
+   * @throws UserError BAD_MEMORY_SIZE, BAD_CONFIG, SNAPSHOT_IMPOSSIBLE.
    */
   moveTo(accelerator: Accelerator): void {
     const options = this.#options, previous = this.#instance;
+    this.checkState();
     this.#checkStorage(accelerator);
     checkTimeStampFrequency(accelerator, options.timeStampFrequencyHz);
     const states = this.#processors.map((processor) => processor.getState());

@@ -310,10 +310,11 @@ export class Machine {
   /**
    * The state of everything but guest memory, between two slices. Byte arrays too large for JSON go to `regions`
    * uncopied: they are valid until the machine runs again.
-   * @throws UserError BAD_ARGUMENT for a machine that has ended.
+   * @throws UserError BAD_ARGUMENT for a machine that has ended; SNAPSHOT_IMPOSSIBLE.
    */
   save(regions: RegionSink): SavedComponent[] {
     if (this.#end !== undefined) throw new UserError("BAD_ARGUMENT", "The machine has ended: there is nothing to go on from.");
+    this.#execution.checkState();
     invariant(this.requestsUnderWay === 0, "a machine is saved when no request is under way");
     const save = <State>(name: string, version: number, shape: Shape<State>, state: State): SavedComponent => ({
       name, version, state: shape.encode(state, "", { put: (path, bytes) => regions.put(`${name}/${path}`, bytes) }),
@@ -343,7 +344,7 @@ export class Machine {
 
   /**
    * Goes on with another accelerator, between two slices; when that cannot be, with the one it had.
-   * @throws UserError BAD_MEMORY_SIZE; BAD_CONFIG for what the other one cannot give, or when instructions have to be counted.
+   * @throws UserError SNAPSHOT_IMPOSSIBLE; BAD_MEMORY_SIZE; BAD_CONFIG for what the other one cannot give, or when instructions have to be counted.
    */
   switchAccelerator(accelerator: Accelerator): void {
     if (this.#config.clock.mode === "deterministic" && !accelerator.countsInstructions) throw notCounted(accelerator);

@@ -100,6 +100,20 @@ describe("a machine", () => {
     expect(finish(machine)).toEqual(expected);
   });
 
+  test("keeps registers of a virtualization extension, and cannot be saved while that is switched on", () => {
+    const config = { ...machineConfig, cpu: "epyc" };
+    const parts = saveParts(new Machine(config, softAccelerator));
+    const hostSave = { index: 0xc001_0117, value: "0x5000" };
+    const withRegister = parts.json.replace('"storedMsrs":[', `"storedMsrs":[${JSON.stringify(hostSave)},`).replace(",]", "]");
+    const restored = new Machine(config, softAccelerator, savedMachine({ ...parts, json: withRegister }));
+    expect(saveParts(restored).json).toContain(JSON.stringify(hostSave));
+    const switchedOn = parts.json.replace('"efer":"0x0"', '"efer":"0x1000"');
+    expect(switchedOn).not.toBe(parts.json);
+    const machine = new Machine(config, softAccelerator, savedMachine({ ...parts, json: switchedOn }));
+    expect(() => saveParts(machine)).toThrow(expect.objectContaining({ code: "SNAPSHOT_IMPOSSIBLE" }));
+    expect(() => machine.switchAccelerator(softAccelerator)).toThrow(expect.objectContaining({ code: "SNAPSHOT_IMPOSSIBLE" }));
+  });
+
   test("that has ended cannot be saved", () => {
     const machine = started();
     finish(machine);

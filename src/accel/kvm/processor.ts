@@ -47,6 +47,8 @@ const breakpointEnable = (index: number): number => 2 << (2 * index);
 
 export class KvmProcessor implements VirtualProcessor {
   readonly index: number;
+  /** Guests have no virtualization of their own here. */
+  readonly stateObstacle: undefined;
   /** KVM does not count. */
   readonly retiredInstructions: number = 0;
   readonly kickHandle: KickHandle;

@@ -98,6 +98,10 @@ export class SoftVirtualProcessor implements VirtualProcessor {
     processor.modeChanged();
   }
 
+  get stateObstacle(): string | undefined {
+    return this.processor.virtualization?.isInUse === true ? "the guest has switched hardware-assisted virtualization on (its kvm module is loaded, for one), which is not part of the state yet" : undefined;
+  }
+
   getState(): ProcessorState {
     return readProcessorState(this.processor);
   }

@@ -82,7 +82,7 @@ export function readProcessorState(processor: SoftProcessor): ProcessorState {
     xmm: state.xmm.map((field) => ({ low: s.get64(field), high: s.get64(upperHalf(field)) })),
     pkru: s.get32(state.pkru),
     msrs: Object.fromEntries(Object.entries(msrFields).map(([name, field]) => [name, s.get64(field)])) as unknown as CoreMsrState,
-    storedMsrs: [...processor.msrs].toSorted(([a], [b]) => a - b),
+    storedMsrs: [...processor.msrs, ...processor.virtualization?.changedRegisters() ?? []].toSorted(([a], [b]) => a - b),
     activity: activities[s.get32(state.activity)],
     shadow: shadows[s.get32(state.interruptShadow) & 2 ? 2 : s.get32(state.interruptShadow) & 1],
     isNmiBlocked: s.get32(state.nmiBlocked) !== 0,
@@ -117,7 +117,9 @@ export function writeProcessorState(processor: SoftProcessor, saved: ProcessorSt
   });
   s.set32(state.pkru, saved.pkru);
   processor.msrs.clear();
-  for (const [index, value] of saved.storedMsrs) processor.msrs.set(index, value);
+  for (const [index, value] of saved.storedMsrs) {
+    if (processor.virtualization?.restoreRegister(index, value) !== true) processor.msrs.set(index, value);
+  }
   writeFlags(s, saved.rflags, allFlagsMask);
   s.set32(state.activity, Activity[activityName(saved.activity)]);
   s.set32(state.interruptShadow, shadows.indexOf(saved.shadow));

@@ -21,10 +21,36 @@ export class SvmRegisters {
 
   /** As firmware leaves them. */
   reset(): void {
-    const setting = this.#model.virtualization ?? "on";
-    this.#vmCr = setting === "unlocked" ? 0n : setting === "on" ? VmCr.lock : VmCr.lock | VmCr.disable;
+    this.#vmCr = this.#initialVmCr;
     this.#hostSave = 0n;
     this.tscRatio = ratioDefault;
+  }
+
+  get #initialVmCr(): bigint {
+    const setting = this.#model.virtualization ?? "on";
+    return setting === "unlocked" ? 0n : setting === "on" ? VmCr.lock : VmCr.lock | VmCr.disable;
+  }
+
+  /** Those that are not as after a reset. */
+  changed(): (readonly [index: number, value: bigint])[] {
+    const all = [[Msr.VM_CR, this.#vmCr, this.#initialVmCr], [Msr.VM_HSAVE_PA, this.#hostSave, 0n], [Msr.TSC_RATIO, this.tscRatio, ratioDefault]] as const;
+    return all.flatMap(([index, value, initial]) => value === initial ? [] : [[index, value] as const]);
+  }
+
+  /** Whatever software may write; false: not one of these. */
+  restore(index: number, value: bigint): boolean {
+    switch (index) {
+      case Msr.VM_CR:
+        this.#vmCr = value & (VmCr.freeMask | VmCr.lock | VmCr.disable);
+        return true;
+      case Msr.VM_HSAVE_PA:
+        this.#hostSave = value & ((1n << BigInt(this.#model.physicalAddressBits)) - 0x1000n);
+        return true;
+      case Msr.TSC_RATIO:
+        this.tscRatio = value & ~ratioReservedMask;
+        return true;
+      default: return false;
+    }
   }
 
   /** VM_CR.SVMDIS: EFER.SVME must be zero. */

@@ -105,6 +105,18 @@ export class Svm implements Virtualization {
     return this.#registers.write(index, value, this.#isEnabled);
   }
 
+  get isInUse(): boolean {
+    return this.#isEnabled || this.isGuest || !this.#gif;
+  }
+
+  changedRegisters(): readonly (readonly [index: number, value: bigint])[] {
+    return this.#registers.changed();
+  }
+
+  restoreRegister(index: number, value: bigint): boolean {
+    return this.#registers.restore(index, value);
+  }
+
   get #isEnabled(): boolean {
     return (this.#p.state.get32(layout.efer) & EferMask.SVME) !== 0;
   }

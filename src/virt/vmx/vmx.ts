@@ -107,7 +107,7 @@ export class Vmx implements Virtualization, ExitSink {
     context.current = undefined;
     context.structures.drop();
     this.#translations.forgetAll();
-    if (kind === "reset") context.featureControl = featureControlValues[this.#p.model.virtualization ?? "on"];
+    if (kind === "reset") context.featureControl = this.#initialFeatureControl;
   }
 
   // --- registers ---------------------------------------------------------------------------------------------------
@@ -133,6 +133,25 @@ export class Vmx implements Virtualization, ExitSink {
     }
     if (context.capabilities.registers.has(index)) return false;
     return context.isGuest ? this.#apic.writeMsr(index, value) : "unknown";
+  }
+
+  get isInUse(): boolean {
+    return this.context.isOn;
+  }
+
+  changedRegisters(): readonly (readonly [index: number, value: bigint])[] {
+    const { featureControl } = this.context;
+    return featureControl === this.#initialFeatureControl ? [] : [[VmxMsr.FEATURE_CONTROL, featureControl]];
+  }
+
+  restoreRegister(index: number, value: bigint): boolean {
+    if (index !== VmxMsr.FEATURE_CONTROL) return false;
+    this.context.featureControl = value & (FeatureControlMask.locked | FeatureControlMask.vmxOutsideSmx);
+    return true;
+  }
+
+  get #initialFeatureControl(): bigint {
+    return featureControlValues[this.#p.model.virtualization ?? "on"];
   }
 
   guestTimeStampCounter(host: bigint): bigint {

@@ -14,7 +14,7 @@ Examples:
   ringmaster snapshot create debian.rmsnap --until '/ # '     boot the default guest, save it at its prompt
   ringmaster snapshot create now.rmsnap --of web              save the machine that was started with: run --name web
   ringmaster snapshot restore debian.rmsnap                   a shell, at once
-  ringmaster snapshot restore debian.rmsnap --fork 3 --command 'cat /proc/sys/kernel/random/uuid'
+  ringmaster snapshot restore debian.rmsnap --fork 3 --command uptime
   ringmaster snapshot diff debian.rmsnap later.rmsnap
 
 During a run, Ctrl-A S saves the machine. docs/guides/snapshots.md has the rest.`;

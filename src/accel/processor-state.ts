@@ -4,9 +4,10 @@
  *
  * IA32_TSC belongs to the machine's clock; IA32_APIC_BASE, the task priority and the TSC deadline to the local APIC.
  */
+import type { VmxState } from "../virt/vmx/saved-state.ts";
 
 /** Raised when a field is added, removed or changes its meaning. */
-export const processorStateVersion = 1;
+export const processorStateVersion = 2;
 
 /** A segment register with its hidden part. */
 export interface SegmentState {
@@ -102,4 +103,6 @@ export interface ProcessorState {
   readonly pendingEvent?: PendingEvent;
   /** B0 to B3 and BS of DR6 that a load of SS holds back until after the next instruction. */
   readonly heldDebugConditions: number;
+  /** Of a model with VMX. */
+  readonly vmx?: VmxState;
 }

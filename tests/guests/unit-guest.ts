@@ -1,7 +1,7 @@
 /** Runs one of our own test guests on a machine whose time is the count of its instructions. */
 import { softAccelerator } from "../../src/accel/soft/index.ts";
 import { loadMultiboot1 } from "../../src/boot/multiboot1.ts";
-import { defaultDevices, type MachineEnd } from "../../src/machine/config.ts";
+import { defaultDevices, type MachineConfig, type MachineEnd } from "../../src/machine/config.ts";
 import { Machine } from "../../src/machine/machine.ts";
 import type { UnitGuestSource } from "../../tools/guests/assemble.ts";
 
@@ -10,7 +10,7 @@ const passedStatus = (0x10 << 1) | 1;
 const defaultMaximumInstructions = 5_000_000;
 /** Of wall-clock time: a guest in a loop of faults retires nothing. */
 const timeoutMs = 20_000;
-const memorySizeBytes = 64 << 20;
+const defaultMemorySizeBytes = 64 << 20;
 
 export interface UnitGuestResult {
   readonly passed: boolean;
@@ -27,10 +27,22 @@ function isExpectedEnd(end: MachineEnd | undefined, wanted: string): boolean {
   return end.kind === "debug-exit" ? wanted === "debug-exit" && end.status === passedStatus : end.kind === wanted;
 }
 
-export function runUnitGuest(guest: UnitGuestSource, image: Uint8Array): UnitGuestResult {
+export function hasPassed(guest: UnitGuestSource, text: string, end: MachineEnd | undefined): boolean {
+  return !text.includes("FAIL") && isExpectedEnd(end, guest.properties.get("end") ?? "debug-exit");
+}
+
+/** A machine with the guest in it, before its first instruction. */
+export interface UnitGuestMachine {
+  readonly machine: Machine;
+  readonly config: MachineConfig;
+  /** What the guest has written to the debug console. */
+  text(): string;
+}
+
+export function createUnitGuestMachine(guest: UnitGuestSource, image: Uint8Array, memorySizeBytes: number = defaultMemorySizeBytes): UnitGuestMachine {
   let text = "";
   let seed = 1;
-  const machine = new Machine({
+  const config: MachineConfig = {
     memorySizeBytes, cpu: guest.properties.get("cpu") ?? "max", clock: { mode: "deterministic", nsPerInstruction: 10 },
     startEpochMs: Date.UTC(2024, 1, 29, 23, 59, 58), disks: [], devices: defaultDevices,
     fillRandom: (target) => {
@@ -38,9 +50,15 @@ export function runUnitGuest(guest: UnitGuestSource, image: Uint8Array): UnitGue
     },
     onSerial: () => {},
     onDebugConsole: (byte) => void (text += String.fromCharCode(byte)),
-  }, softAccelerator);
+  };
+  const machine = new Machine(config, softAccelerator);
   machine.installAcpiTables();
   machine.load(loadMultiboot1({ kernel: image, commandLine: guest.name, modules: [], memory: machine.memoryMap }));
+  return { machine, config, text: () => text };
+}
+
+export function runUnitGuest(guest: UnitGuestSource, image: Uint8Array): UnitGuestResult {
+  const { machine, text } = createUnitGuestMachine(guest, image);
   const maximum = Number(guest.properties.get("instructions") ?? defaultMaximumInstructions);
   let end: MachineEnd | undefined;
   const deadline = performance.now() + timeoutMs;
@@ -49,7 +67,5 @@ export function runUnitGuest(guest: UnitGuestSource, image: Uint8Array): UnitGue
     if (slice.kind === "idle") break;
     if (slice.kind === "ended") end = slice.end;
   }
-  const hasFailures = text.includes("FAIL");
-  const passed = !hasFailures && isExpectedEnd(end, guest.properties.get("end") ?? "debug-exit");
-  return { passed, text, end, instructions: machine.retiredInstructions };
+  return { passed: hasPassed(guest, text(), end), text: text(), end, instructions: machine.retiredInstructions };
 }

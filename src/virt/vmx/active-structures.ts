@@ -3,7 +3,7 @@ import type { PhysicalMemory } from "../../engine/physical-memory.ts";
 import { Vmcs } from "./vmcs.ts";
 
 /** More than a hypervisor keeps on one processor; the one that was used longest ago goes back to memory. */
-const maximumActive = 64;
+export const maximumActive = 64;
 
 export class ActiveStructures {
   readonly #memory: PhysicalMemory;
@@ -27,10 +27,6 @@ export class ActiveStructures {
     return vmcs;
   }
 
-  find(address: number): Vmcs | undefined {
-    return this.#active.get(address);
-  }
-
   /** Memory has the data from now on. */
   writeBack(address: number): void {
     const vmcs = this.#active.get(address);
@@ -38,6 +34,18 @@ export class ActiveStructures {
     this.#active.delete(address);
     // A region that is not RAM keeps nothing.
     this.#memory.writeRange(address, vmcs.bytes);
+  }
+
+  /** All of them, the one that was used longest ago first. */
+  all(): readonly Vmcs[] {
+    return [...this.#active.values()];
+  }
+
+  /** Makes `bytes` the data of an active VMCS. */
+  restore(address: number, bytes: Uint8Array): void {
+    const vmcs = new Vmcs(address);
+    vmcs.bytes.set(bytes);
+    this.#active.set(address, vmcs);
   }
 
   /** Nothing is active any more; what software did not VMCLEAR is lost, so that memory it uses for something else stays. */

@@ -10,13 +10,11 @@ import type { ExitSink, VmxContext } from "./context.ts";
 import { boundaryExit, ExitReason } from "./exit-reasons.ts";
 import { Field } from "./fields.ts";
 import { encodeInterruption, InterruptionType, type Interruption } from "./interruption.ts";
+import type { VmxGuestState } from "./saved-state.ts";
 import type { PreemptionTimer } from "./preemption-timer.ts";
 import type { VirtualApic } from "./virtual-apic.ts";
 
 const nmiVector = 2;
-
-/** Where the monitor trap flag stands: it exits at the boundary after the one at which the guest was entered. */
-type MonitorTrap = "off" | "armed" | "pending";
 
 export class EventDecision {
   /** The guest's activity state as VM entry established it. */
@@ -27,7 +25,8 @@ export class EventDecision {
   readonly #apic: VirtualApic;
   readonly #timer: PreemptionTimer;
   readonly #sink: ExitSink;
-  #trap: MonitorTrap = "off";
+  /** Where the monitor trap flag stands: it exits at the boundary after the one at which the guest was entered. */
+  #trap: VmxGuestState["monitorTrap"] = "off";
 
   constructor(context: VmxContext, apic: VirtualApic, timer: PreemptionTimer, sink: ExitSink) {
     this.#context = context;
@@ -40,6 +39,16 @@ export class EventDecision {
     const isOtherEvent = injected.isValid && injected.type === InterruptionType.otherEvent;
     const isEnabled = this.#context.has(Control.monitorTrapFlag);
     this.#trap = isOtherEvent || (isEnabled && injected.isValid) ? "pending" : isEnabled ? "armed" : "off";
+  }
+
+  get monitorTrap(): VmxGuestState["monitorTrap"] {
+    return this.#trap;
+  }
+
+  restore({ activity, pendingDebug, monitorTrap }: VmxGuestState): void {
+    this.activity = activity;
+    this.pendingDebug = pendingDebug;
+    this.#trap = monitorTrap;
   }
 
   get #isNmiBlocked(): boolean {

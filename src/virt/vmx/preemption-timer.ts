@@ -3,6 +3,7 @@ import { preemptionTimerShift } from "./capabilities.ts";
 import { Control } from "./controls.ts";
 import type { VmxContext } from "./context.ts";
 import { Field } from "./fields.ts";
+import type { VmxGuestState } from "./saved-state.ts";
 
 const shift = BigInt(preemptionTimerShift);
 
@@ -22,12 +23,27 @@ export class PreemptionTimer {
   }
 
   enter(): void {
-    const { processor, vmcs } = this.#context;
+    const { vmcs } = this.#context;
     this.#isActive = this.#context.has(Control.preemptionTimer);
     if (!this.#isActive) return;
     this.#startTicks = this.#ticks();
     this.#startValue = vmcs.get32(Field.preemptionTimerValue);
-    if (this.#startValue === 0) return;
+    if (this.#startValue !== 0) this.#setAlarm();
+  }
+
+  get state(): Pick<VmxGuestState, "hasTimer" | "timerStartTicks" | "timerStartValue"> {
+    return { hasTimer: this.#isActive, timerStartTicks: this.#startTicks, timerStartValue: this.#startValue };
+  }
+
+  restore({ hasTimer, timerStartTicks, timerStartValue }: VmxGuestState): void {
+    this.#isActive = hasTimer;
+    this.#startTicks = timerStartTicks;
+    this.#startValue = timerStartValue;
+    if (hasTimer) this.#setAlarm();
+  }
+
+  #setAlarm(): void {
+    const { processor } = this.#context;
     processor.bus.setAlarm?.((this.#startTicks + BigInt(this.#startValue)) << shift, () => processor.attend());
   }
 

@@ -6,6 +6,7 @@ import type { ExitSink, VmxContext } from "./context.ts";
 import { accessExit, boundaryExit, ExitReason, type Exit } from "./exit-reasons.ts";
 import { ApicAccessType, apicAccessQualification } from "./extended-page-tables.ts";
 import { eoiExitBitmaps, Field } from "./fields.ts";
+import type { VmxGuestState } from "./saved-state.ts";
 
 /** Offsets of registers on the page. */
 const Offset = {
@@ -65,6 +66,12 @@ export class VirtualApic implements VirtualPage {
     this.wantsAlone = false;
     if (context.has(Control.virtualInterruptDelivery)) this.#updatePriority();
     else if (context.has(Control.tprShadow)) this.pendingExit = this.#thresholdExit();
+  }
+
+  restore({ isInterruptRecognized, pendingExit }: VmxGuestState): void {
+    this.isRecognized = isInterruptRecognized;
+    this.pendingExit = pendingExit && boundaryExit(pendingExit.reason, pendingExit.qualification);
+    this.wantsAlone = false;
   }
 
   #address(offset: number): number {

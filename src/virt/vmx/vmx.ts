@@ -29,6 +29,7 @@ import { InstructionError, VmxInstructions } from "./instructions.ts";
 import { Interception } from "./interception.ts";
 import { encodeInterruption, InterruptionMask, InterruptionType, parseInterruption } from "./interruption.ts";
 import { loadMsrArea, storeMsrArea } from "./msr-areas.ts";
+import type { VmxGuestState, VmxState } from "./saved-state.ts";
 import { PreemptionTimer } from "./preemption-timer.ts";
 import { Translations } from "./translations.ts";
 import { VirtualApic } from "./virtual-apic.ts";
@@ -108,6 +109,56 @@ export class Vmx implements Virtualization, ExitSink {
     context.structures.drop();
     this.#translations.forgetAll();
     if (kind === "reset") context.featureControl = this.#initialFeatureControl;
+  }
+
+  // --- snapshots ---------------------------------------------------------------------------------------------------
+
+  get state(): VmxState {
+    const { context } = this;
+    return {
+      featureControl: context.featureControl,
+      vmxonPointer: context.isOn ? BigInt(context.vmxonPointer) : undefined,
+      current: context.current === undefined ? undefined : BigInt(context.current.address),
+      structures: context.structures.all().map(({ address, bytes }) => ({ address: BigInt(address), bytes })),
+      guest: context.isGuest ? this.#guestState() : undefined,
+    };
+  }
+
+  #guestState(): VmxGuestState {
+    const { pendingExit } = this.#apic;
+    return {
+      vmcs: BigInt(this.context.vmcs.address), activity: this.#events.activity, pendingDebug: this.#events.pendingDebug,
+      monitorTrap: this.#events.monitorTrap, isInterruptRecognized: this.#apic.isRecognized,
+      pendingExit: pendingExit && { reason: pendingExit.reason, qualification: pendingExit.qualification ?? 0n },
+      ...this.#timer.state, soloBoundaries: this.#soloBoundaries, unblockedAt: this.#unblockedAt,
+    };
+  }
+
+  /** Before the engine is told of the registers, which are there already. */
+  restore({ featureControl, vmxonPointer, current, structures, guest }: VmxState): void {
+    const { context } = this;
+    this.reset("reset");
+    context.featureControl = featureControl;
+    context.isOn = vmxonPointer !== undefined;
+    context.vmxonPointer = vmxonPointer === undefined ? noAddress : Number(vmxonPointer);
+    for (const { address, bytes } of structures) context.structures.restore(Number(address), bytes);
+    context.current = current === undefined ? undefined : context.structures.activate(Number(current));
+    if (guest !== undefined && context.isOn) this.#restoreGuest(guest);
+  }
+
+  #restoreGuest(guest: VmxGuestState): void {
+    const { context } = this;
+    const { state } = this.#p;
+    context.adopt(context.structures.activate(Number(guest.vmcs)));
+    context.isGuest = true;
+    const hasStage = this.#ept.configure();
+    this.#translations.enterGuest(this.#vpid, this.#ept.root, hasStage ? this.#ept : undefined, 0n, state.get64(layout.cr3));
+    state.set32(layout.interception, this.#interception.enter());
+    this.#apic.restore(guest);
+    this.#timer.restore(guest);
+    this.#events.restore(guest);
+    this.#soloBoundaries = guest.soloBoundaries;
+    this.#unblockedAt = guest.unblockedAt;
   }
 
   // --- registers ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 /** One region as a WebAssembly function: registers come into locals at its start and go back at its one end. */
 import { invariant } from "../../base/errors.ts";
-import type { Routine } from "../../ir/index.ts";
+import { Status, type Routine } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as state from "../../isa/state.ts";
 import type { FuncIndex, FunctionBuilder, Label, Local } from "../../wasm/index.ts";
@@ -73,7 +73,8 @@ export class RegionCode {
   readonly #entryFlags = new Map<number, FlagState>();
   readonly #entries: number[];
   #block = 0;
-  #executedBefore = 0;
+  /** Instructions of the basic block before the one that code is generated for. */
+  executedBefore = 0;
 
   constructor(environment: RegionEnvironment, f: FunctionBuilder, region: Region) {
     this.#environment = environment;
@@ -201,7 +202,8 @@ export class RegionCode {
     this.flags.state = explicitFlags;
   }
 
-  #storeRegisters(): void {
+  /** All that is kept in locals goes to the state area. */
+  storeRegisters(): void {
     const f = this.#f;
     for (const number of this.#use.writtenGeneral) {
       f.i32.const(0);
@@ -247,7 +249,7 @@ export class RegionCode {
       }
       this.flags.state = unknownFlags;
     }
-    this.#storeRegisters();
+    this.storeRegisters();
     f.i32.const(0);
     f.local.get(this.#firstRip);
     f.local.get(this.#exitDistance);
@@ -296,20 +298,10 @@ export class RegionCode {
 
   /** Leaves before an instruction, which the interpreter executes. */
   interpret(instruction: RegionInstruction): void {
-    this.#exitTo(instruction.offset, RegionExit.Interpret, this.executedBefore(instruction));
-  }
-
-  /** Instructions of the running basic block before this one. */
-  executedBefore(_instruction: RegionInstruction): number {
-    return this.#executedBefore;
+    this.#exitTo(instruction.offset, RegionExit.Interpret, this.executedBefore);
   }
 
   // --- routines ------------------------------------------------------------------------------------------------------
-
-  /** All that routines may look at goes to the state area. */
-  writeBack(): void {
-    this.#storeRegisters();
-  }
 
   storeRip(field: state.StateField, offset: number): void {
     const f = this.#f;
@@ -345,20 +337,19 @@ export class RegionCode {
   /** Returns what a routine's status other than Next demands; the state area is up to date. */
   leaveRoutine(status: Local<"i32">, { count, nextOffset }: RegionInstruction): void {
     const f = this.#f;
-    const fault = 2, exit = 3;
     // A fault retires all but this instruction, everything else this one, too.
     f.i32.const(0);
     f.i32.const(0);
     f.i32.load(this.place(state.budget));
     f.i32.const(count);
     f.local.get(status);
-    f.i32.const(fault);
+    f.i32.const(Status.Fault);
     f.i32.eq();
     f.i32.sub();
     f.i32.sub();
     f.i32.store(this.place(state.budget));
     f.local.get(status);
-    f.i32.const(exit);
+    f.i32.const(Status.Exit);
     f.i32.eq();
     f.if();
     this.storeRip(state.rip, nextOffset);
@@ -367,7 +358,7 @@ export class RegionCode {
     f.i32.const(RegionExit.LookUp);
     f.local.get(status);
     f.local.get(status);
-    f.i32.const(1);
+    f.i32.const(Status.Branch);
     f.i32.eq();
     f.select();
     f.return();
@@ -403,7 +394,7 @@ export class RegionCode {
     const { instructions } = this.#region.blocks[block];
     const codeBlock = this.#region.blocks[block];
     instructions.forEach((instruction, index) => {
-      this.#executedBefore = index;
+      this.executedBefore = index;
       const core = new EmitterCore(this.#f);
       const places = new RegionPlaces(this, core, instruction);
       new HandlerEmitter(core, places, instruction.handler.body);
@@ -418,7 +409,7 @@ export class RegionCode {
     f.i32.const(0);
     f.i32.load(this.place(state.leaveRequested));
     f.if("void", "unlikely");
-    this.#exitTo(nextOffset, RegionExit.LookUp, this.#executedBefore + 1);
+    this.#exitTo(nextOffset, RegionExit.LookUp, this.executedBefore + 1);
     f.end();
   }
 
@@ -479,14 +470,14 @@ export class RegionCode {
   }
 
   /** To a static target, after the instruction. */
-  goTo(instruction: RegionInstruction, offset: number): void {
-    this.#follow(this.#region.blocks[this.#block], offset, this.executedBefore(instruction) + 1);
+  goTo(offset: number): void {
+    this.#follow(this.#region.blocks[this.#block], offset, this.executedBefore + 1);
   }
 
   /** To a target that only execution knows: a known return site, perhaps. */
   goToDynamic(instruction: RegionInstruction, push: () => void): void {
     const f = this.#f;
-    const executed = this.executedBefore(instruction) + 1;
+    const executed = this.executedBefore + 1;
     const rip = f.addLocal("i64");
     push();
     f.local.set(rip);

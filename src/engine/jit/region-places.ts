@@ -131,15 +131,15 @@ export class RegionPlaces implements Places {
       // Nothing has been committed: the interpreter finds the same and raises it.
       case "raise": return this.#code.interpret(this.#instruction);
       case "jump": return this.#jump(node.args[0]);
-      case "jumpTarget": return this.#code.goTo(this.#instruction, this.#instruction.targetOffset!);
+      case "jumpTarget": return this.#code.goTo(this.#instruction.targetOffset!);
       case "routine": return this.#routine(node);
     }
   }
 
   #jump(target: Node): void {
     const kind = jumpTargetOf(target, codeBitsOf(this.#code.modeNumber));
-    if (kind === "self") return this.#code.goTo(this.#instruction, this.#instruction.offset);
-    if (kind === "branch" && this.#instruction.targetOffset !== undefined) return this.#code.goTo(this.#instruction, this.#instruction.targetOffset);
+    if (kind === "self") return this.#code.goTo(this.#instruction.offset);
+    if (kind === "branch" && this.#instruction.targetOffset !== undefined) return this.#code.goTo(this.#instruction.targetOffset);
     this.#code.goToDynamic(this.#instruction, () => this.#core.push(target));
   }
 
@@ -422,8 +422,8 @@ export class RegionPlaces implements Places {
     });
     this.callsRoutines = true;
     const { count, record } = this.#instruction;
-    const before = this.#code.executedBefore(this.#instruction);
-    this.#code.writeBack();
+    const before = this.#code.executedBefore;
+    this.#code.storeRegisters();
     this.#code.storeRip(state.ripBase, this.#instruction.blockOffset);
     f.i32.const(0);
     f.i32.const(record);

@@ -25,17 +25,19 @@ export const standardJit: JitSettings = {
   threshold: 10_000, maximumBlocks: 16, maximumInstructions: 300, batch: 8, maximumModules: 2000, maximumCodeBytes: 48 << 20,
 };
 
+/** Compiles at the first entry; keeps more, so that what a kernel executes once in a while is not compiled each time. */
+const forced: JitSettings = { ...standardJit, threshold: 1, batch: 1, maximumModules: 8000, counts: true };
+
 const named: Readonly<Record<string, JitSettings>> = {
   on: standardJit,
   off: { ...standardJit, threshold: 0 },
   /** As on; functions have names for profilers. */
   named: { ...standardJit, names: true },
-  /** Compiles at the first entry. */
-  forced: { ...standardJit, threshold: 1, batch: 1, counts: true },
+  forced,
   /** Regions of one block. */
-  tiny: { ...standardJit, threshold: 1, batch: 1, maximumBlocks: 1, counts: true },
+  tiny: { ...forced, maximumBlocks: 1 },
   /** Regions as large as they get, some thrown away at random. */
-  huge: { ...standardJit, threshold: 1, batch: 1, maximumBlocks: 256, maximumInstructions: 4000, evictionSeed: 1, counts: true },
+  huge: { ...forced, maximumBlocks: 256, maximumInstructions: 4000, evictionSeed: 1 },
 };
 
 export const jitNames: readonly string[] = Object.keys(named);

@@ -1,9 +1,10 @@
 /**
- * Enters random guests: `npm run fuzz:virt -- svm [--entries N] [--seed S]`. Stops at the first that makes the processor
+ * Enters random guests: `npm run fuzz:virt -- svm|vmx [--entries N] [--seed S]`. Stops at the first that makes the processor
  * throw, and says how to see it again.
  */
 import { parseArgs } from "node:util";
-import { FuzzedGuest, type FuzzEnd } from "../src/virt/svm/testing/fuzzed-guest.ts";
+import { FuzzedGuest as FuzzedSvmGuest } from "../src/virt/svm/testing/fuzzed-guest.ts";
+import { FuzzedGuest as FuzzedVmxGuest } from "../src/virt/vmx/testing/fuzzed-guest.ts";
 
 const defaultEntries = "1000000";
 const reportEvery = 20_000;
@@ -11,13 +12,14 @@ const reportEvery = 20_000;
 const { values, positionals } = parseArgs({
   allowPositionals: true, options: { entries: { type: "string", default: defaultEntries }, seed: { type: "string", default: "1" } },
 });
-if (positionals[0] !== "svm") {
-  console.error("say which: npm run fuzz:virt -- svm");
+const [extension] = positionals;
+if (extension !== "svm" && extension !== "vmx") {
+  console.error("say which: npm run fuzz:virt -- svm, or vmx");
   process.exit(2);
 }
 const entries = Number(values.entries), firstSeed = Number(values.seed);
-const guest = new FuzzedGuest();
-const ends = new Map<FuzzEnd, number>();
+const guest = extension === "svm" ? new FuzzedSvmGuest() : new FuzzedVmxGuest();
+const ends = new Map<string, number>();
 const start = performance.now();
 for (let done = 0; done < entries; done++) {
   const seed = firstSeed + done;
@@ -25,7 +27,7 @@ for (let done = 0; done < entries; done++) {
     const end = guest.run(seed);
     ends.set(end, (ends.get(end) ?? 0) + 1);
   } catch (error) {
-    console.error(`seed ${seed} failed; again: npm run fuzz:virt -- svm --seed ${seed} --entries 1`);
+    console.error(`seed ${seed} failed; again: npm run fuzz:virt -- ${extension} --seed ${seed} --entries 1`);
     throw error;
   }
   if ((done + 1) % reportEvery === 0) {

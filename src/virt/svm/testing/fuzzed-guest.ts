@@ -2,6 +2,7 @@
 import { EngineMachine, PageBit, Place, Select } from "../../../engine/testing/engine-machine.ts";
 import * as state from "../../../isa/state.ts";
 import { EferMask } from "../../../isa/system/mode.ts";
+import { Random } from "../../testing/random.ts";
 import { Svm } from "../svm.ts";
 import { vmcbFields } from "../vmcb.ts";
 
@@ -15,30 +16,6 @@ const ramBytes = 0x20_0000;
 const maximumInstructions = 3000;
 
 export type FuzzEnd = "exit" | "invalid" | "fault" | "shutdown" | "running";
-
-/** Numbers by a seed: xorshift32. */
-export class Random {
-  #state: number;
-
-  constructor(seed: number) {
-    this.#state = (seed ^ 0x9e37_79b9) >>> 0 || 1;
-  }
-
-  next(): number {
-    this.#state ^= this.#state << 13;
-    this.#state ^= this.#state >>> 17;
-    this.#state ^= this.#state << 5;
-    return this.#state >>> 0;
-  }
-
-  below(limit: number): number {
-    return this.next() % limit;
-  }
-
-  pick<T>(choices: readonly T[]): T {
-    return choices[this.below(choices.length)];
-  }
-}
 
 /** Values that mean something more often than chance does. */
 const interesting: readonly bigint[] = [

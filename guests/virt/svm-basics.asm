@@ -34,8 +34,8 @@ main:
     check_eq rax, 1
     check_eq rbx, 0x8000
     mov eax, edx
-    and eax, 0x194fd            ; nested paging, lock, next RIP, TSC rate, clean bits, flush by ASID, decode assists, ...
-    check_eq rax, 0x194fd
+    and eax, 0x20194fd            ; nested paging, lock, next RIP, TSC rate, clean bits, flush by ASID, decode assists, ...
+    check_eq rax, 0x20194fd
 
     group "SVM: instructions without EFER.SVME and without privilege"
     mov eax, VMCB

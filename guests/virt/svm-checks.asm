@@ -38,6 +38,11 @@ main:
     legal
     admit I_VMRUN
     illegal
+    mov dword [VINTR], 1 << 26      ; virtual NMIs need the intercept of real ones
+    illegal
+    mov dword [VINTR], 1 << 26
+    intercept I_NMI
+    legal
     mov dword [ASID], 0
     illegal
     mov dword [ASID], 0x7fff

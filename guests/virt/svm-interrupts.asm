@@ -13,8 +13,12 @@ TIMER_INIT          equ 0x380
 TIMER_DIV           equ 0x3e0
 SELF                equ 0x44000
 NMI_MODE            equ 0x4400
+INIT_MODE           equ 0x4500
 V_IRQ               equ 1 << 8
 V_GIF               equ 1 << 9
+V_NMI_PENDING       equ 1 << 11
+V_NMI_MASK          equ 1 << 12
+V_NMI_ENABLE        equ 1 << 26
 V_PRIORITY          equ 1 << 16
 V_IGN_TPR           equ 1 << 20
 V_MASKING           equ 1 << 24
@@ -297,6 +301,48 @@ main:
     stgi
     host_takes 0x40
 
+    group "SVM interrupts: virtual NMIs"
+%macro nmi_guest 1
+    handling_guest
+    intercept I_NMI
+    vintr V_NMI_ENABLE | (%1), 0
+%endmacro
+    nmi_guest V_NMI_PENDING
+    run_guest_at never
+    check_eq qword [EXITCODE], EXIT_VMMCALL
+    check_eq qword [SAVE_RIP], guest_handler
+    check_eq qword [GUEST_STACK_TOP - 40], never
+    check_d [VINTR], V_NMI_ENABLE | V_NMI_MASK
+    nmi_guest V_NMI_PENDING | V_NMI_MASK
+    executed nop
+    check_d [VINTR], V_NMI_ENABLE | V_NMI_PENDING | V_NMI_MASK
+    nmi_guest V_NMI_PENDING | V_NMI_MASK    ; IRET ends the handler: the next one comes
+    push qword DATA32
+    push qword GUEST_STACK_TOP
+    push qword 2
+    push qword CODE64
+    push qword .returned
+    mov rax, rsp
+    mov [SAVE_RSP], rax
+    jmp .over_return
+.returns:
+    iretq
+.returned:
+    hlt
+.over_return:
+    run_guest_at .returns
+    add rsp, 40
+    check_eq qword [SAVE_RIP], guest_handler
+    check_eq qword [GUEST_STACK_TOP - 40], .returned
+    check_d [VINTR], V_NMI_ENABLE | V_NMI_MASK
+    nmi_guest V_NMI_PENDING | V_GIF_ENABLE  ; the guest's GIF holds it off
+    executed nop
+    nmi_guest 0                             ; an injected one masks, too
+    mov dword [EVENTINJ], EVENT_VALID | EVENT_NMI
+    run_guest_at never
+    check_eq qword [SAVE_RIP], guest_handler
+    check_d [VINTR], V_NMI_ENABLE | V_NMI_MASK
+
     group "SVM interrupts: the guest's own global interrupt flag"
     handling_guest
     vintr V_GIF_ENABLE | V_IRQ | V_PRIORITY, 0x50
@@ -345,6 +391,14 @@ main:
     check_eq qword [SAVE_RIP], .cleared
     stgi
     host_takes 0x40
+    group "SVM interrupts: INIT"
+    handling_guest
+    intercept I_INIT
+    clgi
+    apic ICR, INIT_MODE
+    run_guest_at never
+    check_eq qword [EXITCODE], EXIT(I_INIT)
+    check_eq qword [SAVE_RIP], never        ; it is still pending, and nobody sets GIF any more
     finish
 
 never:

@@ -6,6 +6,7 @@ import {
   type CoreMsrState, type DescriptorTableState, type FloatingPointState, type PendingEvent, type ProcessorState, processorStateVersion,
   type SegmentState,
 } from "./processor-state.ts";
+import { svmStateShape, type SvmState } from "../virt/svm/saved-state.ts";
 import { vmxStateShape, type VmxState } from "../virt/vmx/saved-state.ts";
 
 const uint64 = unsigned(64);
@@ -38,7 +39,8 @@ const storedMsrShape: Shape<readonly [index: number, value: bigint]> = mapped(
 );
 
 /** The state with undefined where it leaves a property out. */
-type Complete = Omit<ProcessorState, "pageDirectoryPointers" | "pendingEvent" | "vmx"> & {
+type Complete = Omit<ProcessorState, "pageDirectoryPointers" | "pendingEvent" | "svm" | "vmx"> & {
+  readonly svm: SvmState | undefined;
   readonly vmx: VmxState | undefined;
   readonly pageDirectoryPointers: readonly bigint[] | undefined;
   readonly pendingEvent: PendingEvent | undefined;
@@ -52,16 +54,18 @@ const completeShape: Shape<Complete> = object<Complete>({
   msrs: coreMsrShape, storedMsrs: list(storedMsrShape, { maximum: maximumStoredMsrs }),
   activity: oneOf("active", "halted", "shutdown", "waiting-for-sipi"), shadow: oneOf("none", "sti", "stack-segment"),
   isNmiBlocked: boolean, isNmiPending: boolean, pendingEvent: optional(pendingEventShape), heldDebugConditions: integer(0, 0xffff),
-  vmx: optional(vmxStateShape),
+  svm: optional(svmStateShape), vmx: optional(vmxStateShape),
 });
 
 export const processorStateShape: Shape<ProcessorState> = mapped(
   completeShape,
-  ({ pageDirectoryPointers, pendingEvent, vmx, ...rest }: ProcessorState): Complete => ({ ...rest, pageDirectoryPointers, pendingEvent, vmx }),
-  ({ pageDirectoryPointers, pendingEvent, vmx, ...rest }): ProcessorState => ({
+  ({ pageDirectoryPointers, pendingEvent, svm, vmx, ...rest }: ProcessorState): Complete =>
+    ({ ...rest, pageDirectoryPointers, pendingEvent, svm, vmx }),
+  ({ pageDirectoryPointers, pendingEvent, svm, vmx, ...rest }): ProcessorState => ({
     ...rest,
     ...(pageDirectoryPointers === undefined ? {} : { pageDirectoryPointers }),
     ...(pendingEvent === undefined ? {} : { pendingEvent }),
+    ...(svm === undefined ? {} : { svm }),
     ...(vmx === undefined ? {} : { vmx }),
   }),
 );

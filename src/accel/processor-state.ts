@@ -4,10 +4,11 @@
  *
  * IA32_TSC belongs to the machine's clock; IA32_APIC_BASE, the task priority and the TSC deadline to the local APIC.
  */
+import type { SvmState } from "../virt/svm/saved-state.ts";
 import type { VmxState } from "../virt/vmx/saved-state.ts";
 
 /** Raised when a field is added, removed or changes its meaning. */
-export const processorStateVersion = 2;
+export const processorStateVersion = 3;
 
 /** A segment register with its hidden part. */
 export interface SegmentState {
@@ -103,6 +104,14 @@ export interface ProcessorState {
   readonly pendingEvent?: PendingEvent;
   /** B0 to B3 and BS of DR6 that a load of SS holds back until after the next instruction. */
   readonly heldDebugConditions: number;
+  /** Of a model with SVM. */
+  readonly svm?: SvmState;
   /** Of a model with VMX. */
   readonly vmx?: VmxState;
+}
+
+/** Whether the processor's own guests have hardware-assisted virtualization switched on. */
+export function isVirtualizing({ msrs, svm, vmx }: ProcessorState): boolean {
+  const svmEnableMask = 0x1000n;
+  return (msrs.efer & svmEnableMask) !== 0n || svm?.gif === false || vmx?.vmxonPointer !== undefined;
 }

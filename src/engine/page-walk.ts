@@ -1,10 +1,19 @@
 /** Linear to guest-physical translation: SDM volume 3, "Paging", all modes, with accessed and dirty bits and exact error codes. */
+import { Cr0Mask, Cr4Mask, EferMask } from "../isa/system/mode.ts";
 import type { PhysicalMemory } from "./physical-memory.ts";
 
 /** Bits of a #PF error code. */
 export const PageFault = { present: 1, write: 2, user: 4, reserved: 8, fetch: 16, protectionKey: 32 } as const;
 
 export type PagingMode = "none" | "legacy" | "pae" | "level4" | "level5";
+
+/** The mode that control registers mean. */
+export function pagingModeOf(cr0: number, cr4: number, efer: number): PagingMode {
+  if (!(cr0 & Cr0Mask.PG)) return "none";
+  if (!(cr4 & Cr4Mask.PAE)) return "legacy";
+  if (!(efer & EferMask.LMA)) return "pae";
+  return cr4 & Cr4Mask.LA57 ? "level5" : "level4";
+}
 
 /** What of the control registers a walk depends on. */
 export interface PagingState {

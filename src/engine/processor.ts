@@ -21,7 +21,7 @@ import { Interpreter, maximumHandlers, RunResult, SpecialHandler } from "./inter
 import { Jit } from "./jit/jit.ts";
 import { defaultJitSettings, type JitSettings } from "./jit/settings.ts";
 import { Mmu } from "./mmu.ts";
-import type { PagingMode } from "./page-walk.ts";
+import { pagingModeOf } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField, recordSizeBytes } from "./record.ts";
 import { StringRuns, type StringElementBytes } from "./string-runs.ts";
@@ -496,8 +496,7 @@ export class SoftProcessor implements Processor {
     const s = this.state;
     const { paging } = this.memory;
     const cr0 = s.get32(state.cr0), cr4 = s.get32(state.cr4), efer = s.get32(state.efer);
-    const mode: PagingMode = !(cr0 & Cr0Mask.PG) ? "none" : !(cr4 & Cr4Mask.PAE) ? "legacy"
-      : !(efer & EferMask.LMA) ? "pae" : cr4 & Cr4Mask.LA57 ? "level5" : "level4";
+    const mode = pagingModeOf(cr0, cr4, efer);
     const rootLow = s.get32(state.cr3), rootHigh = s.getHigh32(state.cr3);
     paging.mode = mode;
     paging.root = mode === "pae" ? (rootLow & 0xffff_ffe0) >>> 0 : (rootLow & 0xffff_f000) >>> 0;
@@ -536,7 +535,7 @@ export class SoftProcessor implements Processor {
     if (shadow !== 0 && this.#shadowAt < 0) this.#noteShadow(shadow);
     if (this.virtualization !== undefined) this.#updatePlain();
     this.#noteWaiting();
-    if (this.#hasEvent()) this.attend();
+    if (this.#hasEvent() || this.#resetRequest !== undefined) this.attend();
     s.set32(state.leaveRequested, this.#attends || invalidations !== this.code.counters.invalidations ? 1 : 0);
     return status;
   }

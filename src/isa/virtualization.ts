@@ -77,6 +77,20 @@ export type BoundaryAction =
   /** The extension itself has delivered something or left the guest. */
   | "done";
 
+/** An entry into a guest, or an exit from it, as an observer sees it. */
+export interface Transition {
+  readonly kind: "entry" | "exit";
+  /** The manual's name: of the instruction that enters, or of the exit's reason. */
+  readonly reason: string;
+  readonly code: number;
+  /** ASID or VPID. */
+  readonly space: number;
+  /** The guest's. */
+  readonly rip: bigint;
+  /** Of an exit EXITINFO1 and EXITINFO2, or its qualification and the guest-physical address. */
+  readonly information: readonly [bigint, bigint];
+}
+
 /** The virtualization extension of one processor. Processors without one have none, and pay for none. */
 export interface Virtualization {
   /** The extension runs a guest now: SVM's guest mode, VMX non-root operation. What follows is asked only then, except where noted. */
@@ -124,13 +138,13 @@ export interface Virtualization {
   /** A start-up IPI has arrived, at any time; false: it has become an exit. */
   admitsStartUp(vector: number): boolean;
   reset(kind: "reset" | "init"): void;
+  /** Told of every entry and exit. */
+  observer?: ((transition: Transition) => void) | undefined;
 
   /** Model-specific registers of the extension, at any time; undefined: not one of them. */
   readMsr(index: number): bigint | undefined;
   /** "unknown": not one of them; false: refused (#GP). */
   writeMsr(index: number, value: bigint): boolean | "unknown";
-  /** It has been switched on, and holds state that the processor's architectural state has no place for. */
-  readonly isInUse: boolean;
   /** Its model-specific registers that are not as after a reset, for a state to be saved. */
   changedRegisters(): readonly (readonly [index: number, value: bigint])[];
   /** Takes such a register back, whatever software may write to it; false: not one of them. */

@@ -1,5 +1,5 @@
 /** One KVM vCPU: runs the guest, and completes its accesses to devices, its MSRs and its interrupts between two KVM_RUNs. */
-import { invariant } from "../../base/errors.ts";
+import { invariant, UserError } from "../../base/errors.ts";
 import type { CpuModel, ProcessorBus } from "../../isa/processor.ts";
 import { FlagMask } from "../../isa/flags.ts";
 import { EferMask, SegmentAttribute } from "../../isa/system/mode.ts";
@@ -7,7 +7,7 @@ import type {
   BootState, DebugSettings, InterruptSource, KickHandle, RunBudget, RunStop, VirtualProcessor,
 } from "../contract.ts";
 import {
-  processorStateVersion, type PendingEvent, type ProcessorActivity, type ProcessorState, type SegmentState,
+  isVirtualizing, processorStateVersion, type PendingEvent, type ProcessorActivity, type ProcessorState, type SegmentState,
 } from "../processor-state.ts";
 import { ExitReason, GuestDebugControl, ioDirectionOut, Request, Run, Size } from "./abi.ts";
 import { ErrorNumber, type HostCalls, type RunInterrupter, type SharedMapping } from "./host-calls.ts";
@@ -378,6 +378,9 @@ export class KvmProcessor implements VirtualProcessor {
   }
 
   setState(state: ProcessorState): void {
+    if (isVirtualizing(state)) {
+      throw new UserError("SNAPSHOT_IMPOSSIBLE", "The guest has switched hardware-assisted virtualization on, which the kvm accelerator cannot take over: unload its hypervisor (kvm-amd, kvm-intel), or use --accel soft.");
+    }
     const { format, bus } = this.#options;
     // An NMI that waits goes the way of a new one, which wakes a halted processor.
     this.#nmiRequested = state.isNmiPending;

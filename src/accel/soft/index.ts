@@ -98,9 +98,7 @@ export class SoftVirtualProcessor implements VirtualProcessor {
     processor.modeChanged();
   }
 
-  get stateObstacle(): string | undefined {
-    return this.processor.virtualization?.isInUse === true ? "the guest has switched hardware-assisted virtualization on (its kvm module is loaded, for one), which is not part of the state yet" : undefined;
-  }
+  readonly stateObstacle: undefined = undefined;
 
   getState(): ProcessorState {
     return readProcessorState(this.processor);

@@ -6,6 +6,7 @@ import * as state from "../../isa/state.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import { Activity, Cr0Mask, Cr4Mask, EferMask } from "../../isa/system/mode.ts";
 import { loadSegmentCache } from "../../isa/system/segments.ts";
+import { Svm } from "../../virt/svm/svm.ts";
 import { Vmx } from "../../virt/vmx/vmx.ts";
 import {
   processorStateVersion, type CoreMsrState, type FloatingPointState, type ProcessorActivity, type ProcessorState,
@@ -90,6 +91,7 @@ export function readProcessorState(processor: SoftProcessor): ProcessorState {
     isNmiPending,
     ...(event === undefined ? {} : { pendingEvent: event }),
     heldDebugConditions,
+    ...(processor.virtualization instanceof Svm ? { svm: processor.virtualization.state } : {}),
     ...(processor.virtualization instanceof Vmx ? { vmx: processor.virtualization.state } : {}),
   };
 }
@@ -129,6 +131,7 @@ export function writeProcessorState(processor: SoftProcessor, saved: ProcessorSt
   processor.waiting = {
     isNmiPending: saved.isNmiPending, event: saved.pendingEvent, heldDebugConditions: saved.heldDebugConditions,
   };
+  if (saved.svm !== undefined && processor.virtualization instanceof Svm) processor.virtualization.restore(saved.svm);
   if (saved.vmx !== undefined && processor.virtualization instanceof Vmx) processor.virtualization.restore(saved.vmx);
   processor.stateReplaced();
   if (saved.pageDirectoryPointers !== undefined) processor.memory.pageDirectoryPointers.set(saved.pageDirectoryPointers);

@@ -37,7 +37,7 @@ export const featureBits: ReadonlyMap<string, FeatureBit> = new Map([
   ...row(0x8000_0007, 0, "edx", { constant_tsc: 8 }),
   ...row(0x8000_000a, 0, "edx", {
     npt: 0, svm_lock: 2, nrip_save: 3, tsc_scale: 4, vmcb_clean: 5, flushbyasid: 6, decodeassists: 7, pausefilter: 10,
-    pfthreshold: 12, v_vmsave_vmload: 15, vgif: 16,
+    pfthreshold: 12, v_vmsave_vmload: 15, vgif: 16, vnmi: 25,
   }),
   ...row(0x8000_0021, 0, "eax", { lfence_rdtsc: 2, null_sel_clr_base: 6 }),
 ]);
@@ -50,7 +50,7 @@ export const featureRequirements: Readonly<Record<string, readonly string[]>> = 
   lm: ["pae", "msr", "fxsr", "sse2", "cmov", "cx8", "pge"], cx16: ["lm"], fsgsbase: ["lm"], pcid: ["lm"], la57: ["lm"],
   pdpe1gb: ["lm"], lahf_lm: ["lm"], nx: ["pae"], x2apic: ["apic"], tsc_deadline: ["apic", "tsc"], rdtscp: ["tsc"],
   npt: ["svm"], svm_lock: ["svm"], nrip_save: ["svm"], tsc_scale: ["svm"], vmcb_clean: ["svm"], flushbyasid: ["svm"],
-  decodeassists: ["svm"], pausefilter: ["svm"], pfthreshold: ["pausefilter"], v_vmsave_vmload: ["npt"], vgif: ["svm"],
+  decodeassists: ["svm"], pausefilter: ["svm"], pfthreshold: ["pausefilter"], v_vmsave_vmload: ["npt"], vgif: ["svm"], vnmi: ["vgif"],
   bhi_ctrl: ["spec_ctrl"], arat: ["apic"], constant_tsc: ["tsc"],
 };
 
@@ -64,5 +64,5 @@ export const baselineFeatures: readonly string[] = [
 /** All of AMD's virtualization that there is. */
 export const secureVirtualMachineFeatures: readonly string[] = [
   "svm", "npt", "svm_lock", "nrip_save", "tsc_scale", "vmcb_clean", "flushbyasid", "decodeassists", "pausefilter",
-  "pfthreshold", "v_vmsave_vmload", "vgif",
+  "pfthreshold", "v_vmsave_vmload", "vgif", "vnmi",
 ];

@@ -3,7 +3,7 @@ import type { CpuModel } from "../../isa/processor.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import { Cr0Mask, Cr4Mask, EferMask } from "../../isa/system/mode.ts";
 import { Intercept } from "./exit-codes.ts";
-import { Control, EventInfo, EventType, nestedPagingMask, Save, SaveSegment, type VmcbField } from "./vmcb.ts";
+import { Control, EventInfo, EventType, InterruptControlMask, nestedPagingMask, Save, SaveSegment, type VmcbField } from "./vmcb.ts";
 
 /** What the checks depend on beside the VMCB. */
 export interface CheckContext {
@@ -67,6 +67,10 @@ export const consistencyChecks: readonly Check[] = [
     rule: "the VMRUN intercept bit is clear",
     isViolated: (vmcb) => !hasBits(vmcb, Control.interceptMisc2, 1 << (Intercept.VMRUN & 31)),
   },
+  {
+    rule: "virtual NMIs are enabled while the NMI intercept is clear",
+    isViolated: (vmcb) => hasVirtualNmi(vmcb) && !hasBits(vmcb, Control.interceptMisc1, 1 << Intercept.NMI),
+  },
   { rule: "ASID is zero", isViolated: (vmcb) => vmcb.get32(Control.asid) === 0 },
   { rule: "EFER.SVME is zero", isViolated: (vmcb) => !hasBits(vmcb, Save.efer, EferMask.SVME) },
   {
@@ -125,7 +129,7 @@ export const consistencyChecks: readonly Check[] = [
 
 /** Words of the VMCB that the checks look at. */
 const checkedOffsets: readonly number[] = [
-  Control.interceptMisc2, Control.asid, Control.eventInjection, Control.nestedControl, SaveSegment.cs.selector,
+  Control.interceptMisc1, Control.interceptMisc2, Control.asid, Control.eventInjection, Control.nestedControl, SaveSegment.cs.selector,
 ].map(({ offset }) => offset).concat([
   Save.efer, Save.cr0, Save.cr3, Save.cr4, Save.dr6, Save.dr7, Control.iopmBase, Control.msrpmBase, Control.nestedCr3, Save.guestPat,
 ].flatMap(({ offset }) => [offset, offset + 4]));
@@ -134,10 +138,11 @@ const checkedOffsets: readonly number[] = [
 export class CheckMemory {
   readonly #words = new Uint32Array(checkedOffsets.length);
   #hasHostPaging: boolean | undefined;
+  #hasVirtualNmi = false;
 
   /** Whether exactly this has passed the last time. */
   isKnown(vmcb: StateView, hasHostPaging: boolean): boolean {
-    if (this.#hasHostPaging !== hasHostPaging) return false;
+    if (this.#hasHostPaging !== hasHostPaging || this.#hasVirtualNmi !== hasVirtualNmi(vmcb)) return false;
     const first = vmcb.base >>> 2;
     for (let index = 0; index < checkedOffsets.length; index++) {
       if (vmcb.u32[first + (checkedOffsets[index] >>> 2)] !== this.#words[index]) return false;
@@ -147,6 +152,7 @@ export class CheckMemory {
 
   keep(vmcb: StateView, hasHostPaging: boolean): void {
     this.#hasHostPaging = hasHostPaging;
+    this.#hasVirtualNmi = hasVirtualNmi(vmcb);
     const first = vmcb.base >>> 2;
     for (let index = 0; index < checkedOffsets.length; index++) this.#words[index] = vmcb.u32[first + (checkedOffsets[index] >>> 2)];
   }
@@ -154,6 +160,10 @@ export class CheckMemory {
   forget(): void {
     this.#hasHostPaging = undefined;
   }
+}
+
+function hasVirtualNmi(vmcb: StateView): boolean {
+  return hasBits(vmcb, Control.interruptControl, InterruptControlMask.virtualNmiEnable);
 }
 
 export function hasNestedPaging(vmcb: StateView): boolean {

@@ -7,6 +7,8 @@ import { refreshSegmentEnds } from "../../isa/system/segments.ts";
 const wideFields = [
   layout.cr0, layout.cr3, layout.cr4, layout.efer, layout.gpr[4], layout.gpr[0], layout.gdtrBase, layout.idtrBase,
 ] as const;
+const wideNames = ["cr0", "cr3", "cr4", "efer", "rsp", "rax", "gdtrBase", "idtrBase"] as const;
+const segmentParts = ["selector", "limit", "attributes"] as const;
 const segmentCount = 4;
 const segmentWords = 5;
 const debugControlDisabled = 0x400;
@@ -46,6 +48,45 @@ export class HostState {
     this.#rip = rip;
   }
 
+  /** Everything kept, by name. */
+  getState(): Record<string, bigint> {
+    const values: Record<string, bigint> = { gdtrLimit: BigInt(this.#gdtrLimit), idtrLimit: BigInt(this.#idtrLimit), flags: BigInt(this.#flags), rip: this.#rip };
+    for (const [index, name] of wideNames.entries()) values[name] = wideValue(this.#wide, index * 2);
+    for (let index = 0; index < segmentCount; index++) {
+      const at = index * segmentWords, name = layout.segmentNames[index];
+      for (const [word, part] of segmentParts.entries()) values[`${name}.${part}`] = BigInt(this.#segments[at + word]);
+      values[`${name}.base`] = wideValue(this.#segments, at + segmentParts.length);
+    }
+    return values;
+  }
+
+  /** `value` finds what `getState` gave by its name. */
+  setState(value: (name: string) => bigint): void {
+    const word = (name: string): number => Number(value(name) & 0xffff_ffffn);
+    this.#gdtrLimit = word("gdtrLimit") & 0xffff;
+    this.#idtrLimit = word("idtrLimit") & 0xffff;
+    this.#flags = word("flags");
+    this.#rip = value("rip");
+    for (const [index, name] of wideNames.entries()) setWideValue(this.#wide, index * 2, value(name));
+    for (let index = 0; index < segmentCount; index++) {
+      const at = index * segmentWords, name = layout.segmentNames[index];
+      for (const [offset, part] of segmentParts.entries()) this.#segments[at + offset] = word(`${name}.${part}`);
+      setWideValue(this.#segments, at + segmentParts.length, value(`${name}.base`));
+    }
+  }
+
+  get cr0(): number {
+    return this.#wide[0];
+  }
+
+  get cr4(): number {
+    return this.#wide[4];
+  }
+
+  get efer(): number {
+    return this.#wide[6];
+  }
+
   /** Whether the host took interrupts: with V_INTR_MASKING, this decides about physical ones. */
   get hasInterruptFlag(): boolean {
     return (this.#flags & FlagMask.IF) !== 0;
@@ -77,4 +118,13 @@ export class HostState {
     writeFlags(state, this.#flags, allFlagsMask);
     state.set64(layout.rip, this.#rip);
   }
+}
+
+function wideValue(words: Uint32Array, at: number): bigint {
+  return (BigInt(words[at + 1]) << 32n) | BigInt(words[at]);
+}
+
+function setWideValue(words: Uint32Array, at: number, value: bigint): void {
+  words[at] = Number(value & 0xffff_ffffn);
+  words[at + 1] = Number((value >> 32n) & 0xffff_ffffn);
 }

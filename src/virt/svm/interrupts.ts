@@ -15,6 +15,14 @@ export class VirtualInterrupts {
     vmcb.set32(Control.interruptControl, this.#control >>> 0);
   }
 
+  get control(): number {
+    return this.#control >>> 0;
+  }
+
+  set control(value: number) {
+    this.#control = value;
+  }
+
   #has(mask: number): boolean {
     return (this.#control & mask) !== 0;
   }
@@ -33,9 +41,32 @@ export class VirtualInterrupts {
     this.#control = isSet ? this.#control | Mask.virtualGif : this.#control & ~Mask.virtualGif;
   }
 
+  /** NMIs of the guest's own, blocked until its IRET by a bit of their own. */
+  get hasVirtualNmi(): boolean {
+    return this.#has(Mask.virtualNmiEnable);
+  }
+
+  get isNmiPending(): boolean {
+    return this.hasVirtualNmi && this.#has(Mask.virtualNmi) && !this.#has(Mask.virtualNmiMask) && this.#isGifOpen;
+  }
+
+  /** The virtual NMI is taken. */
+  acknowledgeNmi(): void {
+    this.#control &= ~Mask.virtualNmi;
+    this.isNmiMasked = true;
+  }
+
+  set isNmiMasked(isMasked: boolean) {
+    this.#control = isMasked ? this.#control | Mask.virtualNmiMask : this.#control & ~Mask.virtualNmiMask;
+  }
+
+  get #isGifOpen(): boolean {
+    return !this.hasVirtualGif || this.#has(Mask.virtualGif);
+  }
+
   /** A virtual interrupt waits that the guest's priority and its global interrupt flag let through. */
   get isPending(): boolean {
-    if (!this.#has(Mask.virtualInterrupt) || (this.hasVirtualGif && !this.#has(Mask.virtualGif))) return false;
+    if (!this.#has(Mask.virtualInterrupt) || !this.#isGifOpen) return false;
     const priority = (this.#control & Mask.priority) >>> interruptPriorityShift;
     return this.#has(Mask.ignoreTaskPriority) || priority > (this.taskPriority & 0xf);
   }

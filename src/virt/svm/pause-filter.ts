@@ -15,6 +15,14 @@ export class PauseFilter {
     this.#last = 0n;
   }
 
+  get count(): number {
+    return this.#count;
+  }
+
+  set count(value: number) {
+    this.#count = value;
+  }
+
   /** Counts a PAUSE at `now`, ticks of the time stamp counter. A loop is PAUSEs in quick succession: a gap starts anew. */
   letsThrough(now: bigint): boolean {
     const isGap = this.#thresholdTicks !== 0 && now - this.#last > BigInt(this.#thresholdTicks);

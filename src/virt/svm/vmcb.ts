@@ -9,6 +9,8 @@ export interface VmcbField extends StateField {
   readonly clean?: CleanBit;
 }
 
+export const vmcbBytes = 0x1000;
+
 /** Control area. */
 export const Control = {
   interceptCrRead: { name: "INTERCEPT_CR_READ", offset: 0x000, width: 16, clean: "I" },
@@ -114,8 +116,8 @@ export const vmcbFields: readonly VmcbField[] = [
 
 /** Bits of `interruptControl`. */
 export const InterruptControlMask = {
-  taskPriority: 0xff, virtualInterrupt: 0x100, virtualGif: 0x200, priority: 0xf_0000, ignoreTaskPriority: 0x10_0000,
-  masking: 0x100_0000, virtualGifEnable: 0x200_0000, avicEnable: 0x8000_0000,
+  taskPriority: 0xff, virtualInterrupt: 0x100, virtualGif: 0x200, virtualNmi: 0x800, virtualNmiMask: 0x1000, priority: 0xf_0000, ignoreTaskPriority: 0x10_0000,
+  masking: 0x100_0000, virtualGifEnable: 0x200_0000, virtualNmiEnable: 0x400_0000, avicEnable: 0x8000_0000,
 } as const;
 export const interruptPriorityShift = 16;
 

@@ -186,10 +186,6 @@ export class Vmx implements Virtualization, ExitSink {
     return context.isGuest ? this.#apic.writeMsr(index, value) : "unknown";
   }
 
-  get isInUse(): boolean {
-    return this.context.isOn;
-  }
-
   changedRegisters(): readonly (readonly [index: number, value: bigint])[] {
     const { featureControl } = this.context;
     return featureControl === this.#initialFeatureControl ? [] : [[VmxMsr.FEATURE_CONTROL, featureControl]];

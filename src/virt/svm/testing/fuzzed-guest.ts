@@ -45,8 +45,8 @@ export class FuzzedGuest {
     this.svm = svm!;
   }
 
-  /** A fresh host, a guest that could run, and then random changes of both by `seed`. */
-  #prepare(random: Random): void {
+  /** A fresh host about to execute VMRUN, and a guest that can run. */
+  prepareValid(): void {
     const m = this.machine, s = m.processor.state;
     m.ram.fill(0);
     m.interrupts.length = 0;
@@ -57,6 +57,12 @@ export class FuzzedGuest {
     m.physical.writeRange(Place.code, Uint8Array.from(hostCode.match(/[0-9a-f]{2}/gu) ?? [], (digits) => Number.parseInt(digits, 16)));
     m.setRegister(0, BigInt(FuzzPlace.vmcb));
     this.#writeGuest();
+  }
+
+  /** The same with random changes of both. */
+  #prepare(random: Random): void {
+    this.prepareValid();
+    const m = this.machine;
     this.#writeNestedTables(random);
     this.#writeCode(random);
     const changes = random.below(8);

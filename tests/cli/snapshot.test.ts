@@ -70,7 +70,7 @@ describe("snapshots on the command line", { timeout: 180_000 }, () => {
 
     const shown = await ringmaster(["snapshot", "show", second, "--verify"]);
     expect(shown.stdout).toMatch(/based on +\S+first\.rmsnap \([0-9a-f-]{36}\)/u);
-    expect(shown.stdout).toContain("state of: machine, processor@0 (version 2), local-apic@0, pic, ioapic");
+    expect(shown.stdout).toMatch(/state of: machine, processor@0(?: \(version \d+\))?, local-apic@0, pic, ioapic/u);
     expect(shown.stderr).toContain("all of it is sound");
 
     const different = await ringmaster(["snapshot", "diff", first, second]);

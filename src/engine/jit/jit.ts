@@ -41,6 +41,7 @@ class CompiledRegion implements Dependent {
   isVoid = false;
   /** Place in the table of regions, or -1. */
   slot = -1;
+  module: CompiledModule | undefined;
 
   constructor(region: Region, name: string, onVoid: (compiled: CompiledRegion) => void) {
     this.region = region;
@@ -62,13 +63,18 @@ interface CompiledModule {
   readonly sizeBytes: number;
 }
 
+function isVoid({ regions }: CompiledModule): boolean {
+  return regions.every((compiled) => compiled.isVoid);
+}
+
 export class Jit {
   readonly #host: JitHost;
   readonly #settings: JitSettings;
   readonly #limits: RegionLimits;
   readonly #imports: Record<string, Record<string, unknown>>;
   readonly #waiting: CompiledRegion[] = [];
-  readonly #modules: CompiledModule[] = [];
+  /** Oldest first. */
+  readonly #modules = new Set<CompiledModule>();
   readonly #freeSlots: number[] = [];
   #waitingSince = 0;
   #nextSlot = 0;
@@ -109,6 +115,11 @@ export class Jit {
     return this.#host.state.u8.buffer.byteLength / 65_536;
   }
 
+  /** What is there now; `places` of the table of regions have been in use at once. */
+  get kept(): { readonly modules: number; readonly codeBytes: number; readonly places: number } {
+    return { modules: this.#modules.size, codeBytes: this.#codeBytes, places: this.#nextSlot };
+  }
+
   #count(executed: number, status: number): void {
     if (status === RegionExit.Interpret && executed === 0) this.counters.handedBack++;
     for (const counters of [this.counters, jitTotals]) {
@@ -142,12 +153,16 @@ export class Jit {
     const bytes = this.#generate(regions);
     const imports = { ...this.#imports, [FastRoutines.moduleName]: this.#host.interpreter.fastRoutines.imports() };
     const { exports } = new wasm.Instance(new wasm.Module(bytes), imports);
-    regions.forEach((compiled, index) => this.#publish(compiled, exports[`r${index}`]));
-    this.#modules.push({ regions, sizeBytes: bytes.length });
+    const module: CompiledModule = { regions, sizeBytes: bytes.length };
+    regions.forEach((compiled, index) => this.#publish(compiled, module, exports[`r${index}`]));
+    this.#modules.add(module);
     this.#codeBytes += bytes.length;
     this.counters.modules++;
     this.counters.codeBytes += bytes.length;
-    while (this.#modules.length > this.#settings.maximumModules || this.#codeBytes > this.#settings.maximumCodeBytes) this.#evict(0);
+    for (const oldest of this.#modules) {
+      if (this.#modules.size <= this.#settings.maximumModules && this.#codeBytes <= this.#settings.maximumCodeBytes) break;
+      this.#evict(oldest);
+    }
     if (this.#settings.evictionSeed !== undefined) this.#evictAtRandom();
   }
 
@@ -188,7 +203,8 @@ export class Jit {
     return builder.build();
   }
 
-  #publish(compiled: CompiledRegion, run: unknown): void {
+  #publish(compiled: CompiledRegion, module: CompiledModule, run: unknown): void {
+    compiled.module = module;
     const slot = this.#freeSlots.pop() ?? this.#nextSlot++;
     if (slot >= maximumRegions) return;
     compiled.slot = slot;
@@ -202,6 +218,8 @@ export class Jit {
   /** Takes a void region out of reach. */
   #release(compiled: CompiledRegion): void {
     this.counters.voided++;
+    const { module } = compiled;
+    if (module !== undefined && isVoid(module)) this.#forget(module);
     if (compiled.slot < 0) return;
     const { interpreter, state: view } = this.#host;
     const header = compiled.region.entry.record;
@@ -214,15 +232,18 @@ export class Jit {
     compiled.slot = -1;
   }
 
-  #evict(index: number): void {
-    const [module] = this.#modules.splice(index, 1);
+  #forget(module: CompiledModule): void {
+    if (this.#modules.delete(module)) this.#codeBytes -= module.sizeBytes;
+  }
+
+  #evict(module: CompiledModule): void {
     this.counters.evicted++;
-    this.#codeBytes -= module.sizeBytes;
     for (const compiled of module.regions) compiled.blockVoided();
   }
 
   #evictAtRandom(): void {
     this.#random = (Math.imul(this.#random, 1_103_515_245) + 12_345) >>> 0;
-    if ((this.#random >>> 16) % 4 === 0) this.#evict((this.#random >>> 18) % this.#modules.length);
+    const modules = [...this.#modules];
+    if ((this.#random >>> 16) % 4 === 0 && modules.length > 0) this.#evict(modules[(this.#random >>> 18) % modules.length]);
   }
 }

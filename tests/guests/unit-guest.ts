@@ -1,4 +1,5 @@
 /** Runs one of our own test guests on a machine whose time is the count of its instructions. */
+import type { Accelerator } from "../../src/accel/contract.ts";
 import { softAccelerator } from "../../src/accel/soft/index.ts";
 import { loadMultiboot1 } from "../../src/boot/multiboot1.ts";
 import { defaultDevices, type MachineConfig, type MachineEnd } from "../../src/machine/config.ts";
@@ -39,7 +40,9 @@ export interface UnitGuestMachine {
   text(): string;
 }
 
-export function createUnitGuestMachine(guest: UnitGuestSource, image: Uint8Array, memorySizeBytes: number = defaultMemorySizeBytes): UnitGuestMachine {
+export function createUnitGuestMachine(
+  guest: UnitGuestSource, image: Uint8Array, memorySizeBytes: number = defaultMemorySizeBytes, accelerator: Accelerator = softAccelerator,
+): UnitGuestMachine {
   let text = "";
   let seed = 1;
   const config: MachineConfig = {
@@ -51,7 +54,7 @@ export function createUnitGuestMachine(guest: UnitGuestSource, image: Uint8Array
     onSerial: () => {},
     onDebugConsole: (byte) => void (text += String.fromCharCode(byte)),
   };
-  const machine = new Machine(config, softAccelerator);
+  const machine = new Machine(config, accelerator);
   machine.installAcpiTables();
   machine.load(loadMultiboot1({ kernel: image, commandLine: guest.name, modules: [], memory: machine.memoryMap }));
   return { machine, config, text: () => text };

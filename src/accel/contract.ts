@@ -1,5 +1,6 @@
 /** The seam between the machine and what executes its instructions: create processors, map memory, run until exit. */
 import type { CpuModel, ProcessorBus } from "../isa/processor.ts";
+import type { ExitObserver } from "./exits.ts";
 import type { PendingEvent, ProcessorState } from "./processor-state.ts";
 
 /** How long `run` may take. */
@@ -128,6 +129,8 @@ export interface AcceleratorOptions {
   readonly model: CpuModel;
   /** Of the guest's time stamp counter: what {@link Accelerator.timeStampFrequencyHz} gave. */
   readonly timeStampFrequencyHz: number;
+  /** To be told of exits that are not accesses to a bus. */
+  readonly exits?: ExitObserver | undefined;
 }
 
 /** Storage is filled by pieces of this size. */
@@ -157,7 +160,7 @@ export interface AcceleratorInstance {
   writeMemory(address: number, source: Uint8Array): boolean;
   /** Begins to note which pages of storage the guest, or `writeMemory`, writes to; or stops that. */
   noteWrites(isOn: boolean): void;
-  /** Pages of 4 KiB of storage written since the last call: bit n % 8 of byte n / 8 for page n. To be called outside of `run`. */
+  /** Pages of 4 KiB of storage written since the last call, and perhaps some more: bit n % 8 of byte n / 8 for page n. To be called outside of `run`. */
   takeWrittenPages(): Uint8Array;
   /** Gives back what the host lent. Nothing may be called afterwards; `storage` stays readable. */
   close(): void;

@@ -33,11 +33,17 @@ interface Obstacle {
   readonly remedy: string;
 }
 
+/** Why this host cannot run machines under KVM; undefined when it can. */
+function findHostObstacle(): Obstacle | undefined {
+  const { accelerator, problem = "", remedy = "" } = kvmAvailability();
+  return accelerator === undefined ? { problem, remedy } : undefined;
+}
+
 /** Why this machine cannot run under KVM; undefined when it can. */
 function findObstacle({ cpu = defaultCpuModelName, deterministic = false }: AcceleratorWishes): Obstacle | undefined {
   if (deterministic) return { problem: "deterministic machines count instructions, which KVM does not", remedy: "take away --deterministic" };
-  const { accelerator, problem = "", remedy = "" } = kvmAvailability();
-  if (accelerator === undefined) return { problem, remedy };
+  const { accelerator } = kvmAvailability();
+  if (accelerator === undefined) return findHostObstacle();
   const model = createCpuModel(cpu, { tscFrequencyHz: accelerator.timeStampFrequencyHz(1e9), apicId: 0, processors: 1 });
   const missing = accelerator.missingFeatures(model);
   if (missing.length === 0) return undefined;
@@ -45,10 +51,24 @@ function findObstacle({ cpu = defaultCpuModelName, deterministic = false }: Acce
   return { problem: `this host's KVM cannot give guests ${missing.join(", ")}, which the CPU model has`, remedy: `take them away: --cpu ${without}` };
 }
 
+function unavailable({ problem, remedy }: Obstacle): UserError {
+  return new UserError("ACCELERATOR_UNAVAILABLE", `The kvm accelerator cannot be used, because ${problem}: ${remedy}, or use --accel soft.`);
+}
+
+/**
+ * Refuses what no machine could have on this host, for callers who do not know the machine yet.
+ * @throws UserError ACCELERATOR_UNAVAILABLE, BAD_ARGUMENT.
+ */
+export function checkAcceleratorChoice(choice: AcceleratorChoice = "auto"): void {
+  if (!choices.includes(choice)) throw new UserError("BAD_ARGUMENT", `There is no accelerator "${String(choice)}": use auto, soft or kvm.`);
+  const obstacle = choice === "kvm" ? findHostObstacle() : undefined;
+  if (obstacle !== undefined) throw unavailable(obstacle);
+}
+
 /** @throws UserError ACCELERATOR_UNAVAILABLE, BAD_ARGUMENT, BAD_CONFIG. */
 export function chooseAccelerator(wishes: AcceleratorWishes): Choice {
   const choice = wishes.accel ?? "auto";
-  if (!choices.includes(choice)) throw new UserError("BAD_ARGUMENT", `There is no accelerator "${String(choice)}": use auto, soft or kvm.`);
+  checkAcceleratorChoice(choice);
   if (choice === "soft") return soft(wishes, "asked for");
   const obstacle = findObstacle(wishes);
   const { accelerator, probe } = obstacle === undefined ? kvmAvailability() : {};
@@ -56,6 +76,6 @@ export function chooseAccelerator(wishes: AcceleratorWishes): Choice {
     const figure = `${probe?.loopInstructions ?? 0} instructions in ${(probe?.loopMs ?? 0).toFixed(2)} ms`;
     return { accelerator, chosen: { name: "kvm", reason: choice === "kvm" ? "asked for" : `the host's virtualization works: ${figure}` } };
   }
-  if (choice === "auto") return soft(wishes, obstacle?.problem ?? "");
-  throw new UserError("ACCELERATOR_UNAVAILABLE", `The kvm accelerator cannot be used, because ${obstacle?.problem}: ${obstacle?.remedy}, or use --accel soft.`);
+  if (choice === "kvm" && obstacle !== undefined) throw unavailable(obstacle);
+  return soft(wishes, obstacle?.problem ?? "");
 }

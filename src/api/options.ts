@@ -63,6 +63,15 @@ export interface VmOptions {
   readonly deterministic?: boolean;
   /** Port of the debug-exit device; `false` for none. Default 0xf4. */
   readonly debugExitPort?: number | false;
+  /**
+   * The guest's time passes at this part of the host's, above 0 and at most 1: for hosts that are too slow for a guest's
+   * timers. Default 1.
+   */
+  readonly timeRate?: number;
+  /** Of the guest's time stamp counter. Default: 1 GHz, or what the host's processor counts at under `kvm` where it cannot scale. */
+  readonly timeStampFrequencyHz?: number;
+  /** Count what the guest is left for, see `Vm.exits`. It costs some speed. Default false. */
+  readonly accountExits?: boolean;
   /** Progress while guests or firmware are fetched. */
   readonly onProgress?: (event: ProgressEvent) => void;
 }

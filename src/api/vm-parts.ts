@@ -9,6 +9,7 @@ import { hostRandom, SeededRandom } from "../host/node/random.ts";
 import type { RawDisk } from "../host/node/raw-disk.ts";
 import type { Snapshot } from "../host/node/snapshot/reader.ts";
 import { type ClockConfig, defaultDevices, type DiskConfig, type MachineConfig } from "../machine/config.ts";
+import { ExitAccount } from "../machine/exit-account.ts";
 import type { Machine, SavedMachine } from "../machine/machine.ts";
 import type { VmOptions } from "./options.ts";
 import type { AttachedDisk, Prepared, PreparedKernel } from "./prepare.ts";
@@ -62,16 +63,22 @@ export function diskConfig({ file, overlay, serial }: AttachedDisk): DiskConfig 
 
 /** The clock and the randomness of a machine: the host's, or such as repeat. */
 export function timeAndRandom(
-  options: { readonly startNs: number; readonly nsPerInstruction: number | undefined; readonly seed: bigint | undefined },
+  options: { readonly startNs: number; readonly nsPerInstruction: number | undefined; readonly seed: bigint | undefined; readonly rate?: number },
 ): Pick<VmParts, "clock" | "random"> & { readonly config: Pick<MachineConfig, "clock" | "fillRandom"> } {
-  const { startNs, nsPerInstruction, seed } = options;
+  const { startNs, nsPerInstruction, seed, rate = 1 } = options;
   // Power-on is when it first runs.
-  const clock = new HostClock(startNs);
+  const clock = new HostClock(startNs, rate);
   const random = seed === undefined ? undefined : new SeededRandom(seed);
   const config: ClockConfig = nsPerInstruction === undefined
-    ? { mode: "real-time", hostNowNs: clock.nowNs }
+    ? { mode: "real-time", hostNowNs: clock.nowNs, rate }
     : { mode: "deterministic", nsPerInstruction };
   return { clock, random, config: { clock: config, fillRandom: random === undefined ? hostRandom() : (target) => random.fill(target) } };
+}
+
+/** @throws UserError BAD_ARGUMENT. */
+function timeRate({ timeRate: rate = 1 }: VmOptions): number {
+  if (!(rate > 0 && rate <= 1)) throw new UserError("BAD_ARGUMENT", `A time rate of ${rate} cannot be: give one above 0 and at most 1.`);
+  return rate;
 }
 
 export function newParts(options: VmOptions, prepared: Prepared): VmParts {
@@ -82,12 +89,15 @@ export function newParts(options: VmOptions, prepared: Prepared): VmParts {
     startNs: 0,
     nsPerInstruction: isDeterministic ? deterministicNsPerInstruction : undefined,
     seed: isDeterministic ? deterministicSeed : undefined,
+    rate: timeRate(options),
   });
   return {
     config: {
       ...config,
       memorySizeBytes: memoryBytes(options),
       cpu: options.cpu ?? "intel-v2",
+      ...(options.timeStampFrequencyHz === undefined ? {} : { timeStampFrequencyHz: options.timeStampFrequencyHz }),
+      ...(options.accountExits === true ? { exits: new ExitAccount(() => performance.now() * 1e6) } : {}),
       startEpochMs: isDeterministic ? deterministicEpochMs : Date.now(),
       disks: prepared.disks.map(diskConfig),
       ...(prepared.cdrom === undefined ? {} : { cdrom: prepared.cdrom }),

@@ -8,8 +8,9 @@ import type { DiskFailure } from "../devices/disk/contract.ts";
 import { MachineRunner } from "../host/node/runner.ts";
 import type { HostClock } from "../host/node/host-clock.ts";
 import type { MachineEnd } from "../machine/config.ts";
+import type { ExitReport } from "../machine/exit-account.ts";
 import { Machine } from "../machine/machine.ts";
-import { chooseAccelerator, type AcceleratorWishes, type ChosenAccelerator } from "./accelerator.ts";
+import { checkAcceleratorChoice, chooseAccelerator, type AcceleratorWishes, type ChosenAccelerator } from "./accelerator.ts";
 import { CommandOutput } from "./command-output.ts";
 import { ConsoleWatch, type Until } from "./console-watch.ts";
 import { Events } from "./events.ts";
@@ -148,7 +149,7 @@ export class Vm implements AsyncDisposable {
   static async restore(path: string, options: RestoreOptions & { readonly fork: number }): Promise<Vm[]>;
   static async restore(path: string, options?: RestoreOptions & { readonly fork?: undefined }): Promise<Vm>;
   static async restore(path: string, options: RestoreOptions = {}): Promise<Vm | Vm[]> {
-    chooseAccelerator(options);
+    checkAcceleratorChoice(options.accel);
     if (options.fork === undefined) return Vm.#build(await restoredParts(path, options), options);
     const clones: Vm[] = [];
     try {
@@ -192,6 +193,17 @@ export class Vm implements AsyncDisposable {
   /** Instructions retired since power-on. */
   get retiredInstructions(): number {
     return this.#machine.retiredInstructions;
+  }
+
+  /**
+   * What the guest was left for so far, by time; undefined without the option `accountExits`.
+   *
+   * ```ts
+   * for (const { reason, place, device, count, totalNs } of vm.exits()?.lines ?? []) console.log(reason, place, device, count, totalNs);
+   * ```
+   */
+  exits(): ExitReport | undefined {
+    return this.#machine.exits();
   }
 
   /** Seconds that the machine has been running, pauses excluded. */

@@ -98,6 +98,11 @@ export class DispatchBus implements Bus {
     return this.#find(address) !== undefined;
   }
 
+  /** The name of the range that answers at `address`. */
+  nameAt(address: number): string | undefined {
+    return this.#find(address)?.counts.name;
+  }
+
   /** Accesses so far, one entry per range name in mapping order; ranges of the same name are summed. */
   accessCounts(): AccessCounts[] {
     const byName = new Map<string, AccessCounts>();

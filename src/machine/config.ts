@@ -1,10 +1,17 @@
 /** What a machine consists of, as data; hosts fill in the ends of its wires. */
 import type { DiskBackend, DiskFailure } from "../devices/disk/contract.ts";
+import type { ExitAccount } from "./exit-account.ts";
 
 /** Where virtual time comes from. */
 export type ClockConfig =
   /** The host's monotonic clock, in nanoseconds. */
-  | { readonly mode: "real-time"; hostNowNs(): number }
+  | {
+    readonly mode: "real-time";
+    /** Virtual time, which pauses and may be slower. */
+    hostNowNs(): number;
+    /** Nanoseconds of virtual time per nanosecond of the host's; default 1. */
+    readonly rate?: number;
+  }
   /** Instructions retired: the same inputs give the same run. Waiting costs no host time. */
   | { readonly mode: "deterministic"; readonly nsPerInstruction: number };
 
@@ -26,6 +33,8 @@ export interface MachineConfig {
   /** CPU model with features added or removed: `intel-v2`, `amd-v2,+la57`. */
   readonly cpu: string;
   readonly clock: ClockConfig;
+  /** Where exits are counted, if they are to be. */
+  readonly exits?: ExitAccount;
   /** Of the time stamp counter, when it must be this one and no other (a snapshot's); otherwise 1 GHz, or what the host can do. */
   readonly timeStampFrequencyHz?: number;
   /** Wall clock at power-on, milliseconds since 1970. */

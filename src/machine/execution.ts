@@ -5,6 +5,7 @@ import {
 } from "../accel/contract.ts";
 import { UserError } from "../base/errors.ts";
 import type { ProcessorBus } from "../isa/processor.ts";
+import { observeMemoryBus, observeProcessorBus } from "./observed-buses.ts";
 
 /** What a processor is connected to. */
 interface Socket {
@@ -32,11 +33,12 @@ export class Execution {
    * @throws UserError BAD_MEMORY_SIZE, BAD_CONFIG.
    */
   constructor(accelerator: Accelerator, options: AcceleratorOptions, { memorySizeBytes, retiredInstructions }: { readonly memorySizeBytes: number; readonly retiredInstructions: number }) {
-    this.#options = options;
+    const { exits, memoryBus } = options;
+    this.#options = exits === undefined ? options : { ...options, memoryBus: observeMemoryBus(memoryBus, exits) };
     this.#memorySizeBytes = memorySizeBytes;
     this.#retiredBefore = retiredInstructions;
     this.#checkStorage(accelerator);
-    this.#instance = accelerator.create(options);
+    this.#instance = accelerator.create(this.#options);
   }
 
   get processors(): readonly VirtualProcessor[] {
@@ -57,7 +59,9 @@ export class Execution {
     return sum;
   }
 
-  addProcessor(bus: ProcessorBus, interrupts: InterruptSource): VirtualProcessor {
+  addProcessor(processorBus: ProcessorBus, interrupts: InterruptSource): VirtualProcessor {
+    const { exits } = this.#options;
+    const bus = exits === undefined ? processorBus : observeProcessorBus(processorBus, exits);
     const processor = this.#instance.createProcessor(this.#sockets.length, bus, interrupts);
     this.#sockets.push({ bus, interrupts });
     this.#processors.push(processor);

@@ -15,6 +15,7 @@ import { LocalApic, localApicStateShape, localApicStateVersion } from "../device
 import type { Mapping } from "../devices/contract.ts";
 import { createCpuModel } from "../isa/models/index.ts";
 import type { CpuModel, ProcessorBus } from "../isa/processor.ts";
+import type { ExitReport } from "./exit-account.ts";
 import { Board } from "./board.ts";
 import type { MachineConfig, MachineEnd } from "./config.ts";
 import { checkTimeStampFrequency, Execution } from "./execution.ts";
@@ -36,6 +37,8 @@ const lowFirmwareBytes = 0x2_0000;
 /** Instructions of one call into a processor in real-time mode, before its speed is known. */
 const firstSliceInstructions = 1000;
 const sliceTargetNs = 2_000_000;
+/** The same for processors that do not count instructions, which a timer of the host's interrupts: not that often. */
+const timedSliceNs = 5_000_000;
 /** What a timer that is due at once leaves of a slice. */
 const smallestSlice = 0.005;
 
@@ -72,6 +75,9 @@ export class Machine {
   readonly board: Board;
   readonly memoryMap: MemoryMap;
   readonly model: CpuModel;
+  /** Nanoseconds of the machine's time per nanosecond of the host's. */
+  readonly timeRate: number;
+  /** In the machine's time. */
   readonly timeStampFrequencyHz: number;
   readonly #config: MachineConfig;
   readonly #execution: Execution;
@@ -108,14 +114,17 @@ export class Machine {
       source: clock.mode === "real-time" ? () => clock.hostNowNs() : () => this.#instructionTimeNs(clock.nsPerInstruction),
       armed: (deadlineNs) => this.#deadlineArmed(deadlineNs),
     });
-    if (config.timeStampFrequencyHz !== undefined) checkTimeStampFrequency(accelerator, config.timeStampFrequencyHz);
-    this.timeStampFrequencyHz = accelerator.timeStampFrequencyHz(config.timeStampFrequencyHz ?? defaultTimeStampFrequencyHz);
+    this.timeRate = clock.mode === "real-time" ? clock.rate ?? 1 : 1;
+    const wantedHz = (config.timeStampFrequencyHz ?? defaultTimeStampFrequencyHz) * this.timeRate;
+    if (config.timeStampFrequencyHz !== undefined) checkTimeStampFrequency(accelerator, wantedHz);
+    const hostFrequencyHz = accelerator.timeStampFrequencyHz(wantedHz);
+    this.timeStampFrequencyHz = Math.round(hostFrequencyHz / this.timeRate);
     this.model = createCpuModel(config.cpu, { tscFrequencyHz: this.timeStampFrequencyHz, apicId: 0, processors: 1 });
     const memoryBus = new DispatchBus(memorySpaceBytes);
     // RAM, firmware, and a granule for the generation ID.
     this.#execution = new Execution(accelerator, {
       storageBytes: config.memorySizeBytes + firmwareBytes + storageGranuleBytes, processorCount: 1, memoryBus, model: this.model,
-      timeStampFrequencyHz: this.timeStampFrequencyHz,
+      timeStampFrequencyHz: hostFrequencyHz, exits: config.exits,
     }, { memorySizeBytes: config.memorySizeBytes, retiredInstructions: time?.retiredInstructions ?? 0 });
     this.#firmwareOffset = config.memorySizeBytes;
     for (const { address, sizeBytes, ramOffset } of this.memoryMap.ram) {
@@ -352,6 +361,15 @@ export class Machine {
     this.timeChanged();
   }
 
+  /** What the guest was left for so far; undefined when nobody counts. */
+  exits(): ExitReport | undefined {
+    const { ports, memoryBus } = this.board;
+    return this.#config.exits?.report((reason, place) => {
+      if (reason.startsWith("port")) return ports.nameAt(place);
+      return reason.startsWith("memory") ? memoryBus.nameAt(place) : undefined;
+    });
+  }
+
   /** Virtual time stood still, or is another: processors that count by themselves have to hear of it. */
   timeChanged(): void {
     for (const processor of this.processors) processor.timeChanged();
@@ -380,10 +398,13 @@ export class Machine {
     const startNs = this.clock.nowNs();
     const before = processor.retiredInstructions;
     const budget = this.#budget(startNs);
-    this.#sliceEndNs = startNs + budget.nanoseconds;
+    this.#sliceEndNs = startNs + budget.nanoseconds * this.timeRate;
+    const exits = this.#config.exits;
+    const runStartNs = exits?.nowNs() ?? 0;
     const stop = processor.run(budget);
+    if (exits !== undefined) exits.addRun(exits.nowNs() - runStartNs);
     this.#sliceEndNs = -Infinity;
-    if (this.#config.clock.mode === "real-time") this.#learnSpeed(processor.retiredInstructions - before, this.clock.nowNs() - startNs);
+    if (this.#config.clock.mode === "real-time") this.#learnSpeed(processor.retiredInstructions - before, (this.clock.nowNs() - startNs) / this.timeRate);
     if (this.#end === undefined && stop === "shutdown") this.#finish({ kind: "triple-fault" });
     if (this.#end === undefined && stop === "failed") this.#finish({ kind: "accelerator-failure", reason: processor.failure ?? "" });
     if (this.#end !== undefined) return { kind: "ended", end: this.#end };
@@ -419,9 +440,13 @@ export class Machine {
       const instructions = Math.max(1, Math.min(untilDeadline, 1_000_000));
       return { instructions, nanoseconds: instructions * clock.nsPerInstruction };
     }
-    if (deadlineNs === undefined) return { instructions: this.#sliceInstructions, isApproximate: true, nanoseconds: sliceTargetNs };
-    const share = Math.min(Math.max((deadlineNs - nowNs) / sliceTargetNs, smallestSlice), 1);
-    return { instructions: Math.max(500, Math.round(this.#sliceInstructions * share)), isApproximate: true, nanoseconds: sliceTargetNs * share };
+    if (deadlineNs === undefined) return { instructions: this.#sliceInstructions, isApproximate: true, nanoseconds: timedSliceNs };
+    const untilDeadlineNs = (deadlineNs - nowNs) / this.timeRate;
+    const share = Math.min(Math.max(untilDeadlineNs / sliceTargetNs, smallestSlice), 1);
+    return {
+      instructions: Math.max(500, Math.round(this.#sliceInstructions * share)), isApproximate: true,
+      nanoseconds: Math.min(Math.max(untilDeadlineNs, smallestSlice * sliceTargetNs), timedSliceNs),
+    };
   }
 
   /** A slice should take about its target time, whatever the host's speed. */

@@ -4,6 +4,7 @@ import { missingFeatures } from "./cpu-model.ts";
 import { KvmDevice, type KvmProblem } from "./device.ts";
 import type { HostCalls } from "./host-calls.ts";
 import { KvmInstance } from "./instance.ts";
+import { probeBreakpoints } from "./probe.ts";
 
 const maximumWasmPages = 65_536;
 const wasmPageBytes = 65_536;
@@ -12,14 +13,19 @@ const wasmPageBytes = 65_536;
 export function openKvm(calls: HostCalls): { readonly accelerator: Accelerator; readonly device: KvmDevice } | KvmProblem {
   const device = KvmDevice.open(calls);
   if ("problem" in device) return device;
+  let breakpointsWork: boolean | undefined;
+  const accelerator = (tryBreakpoints: () => boolean): Accelerator => ({
+    name: "kvm", countsInstructions: false,
+    timeStampFrequencyHz: (wantedHz) => device.timeStampFrequencyHz(wantedHz),
+    missingFeatures: (model) => missingFeatures(model, device.supportedCpuid),
+    maximumStorageBytes: maximumWasmPages * wasmPageBytes,
+    create: (options) => new KvmInstance(device, options, tryBreakpoints),
+  });
   return {
     device,
-    accelerator: {
-      name: "kvm", countsInstructions: false,
-      timeStampFrequencyHz: (wantedHz) => device.timeStampFrequencyHz(wantedHz),
-      missingFeatures: (model) => missingFeatures(model, device.supportedCpuid),
-      maximumStorageBytes: maximumWasmPages * wasmPageBytes,
-      create: (options) => new KvmInstance(device, options),
-    },
+    accelerator: accelerator(() => {
+      breakpointsWork ??= probeBreakpoints(accelerator(() => true), () => calls.nowNs());
+      return breakpointsWork;
+    }),
   };
 }

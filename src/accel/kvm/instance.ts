@@ -35,8 +35,11 @@ export class KvmInstance implements AcceleratorInstance {
     write: (address, source) => this.#writePhysical(address, source),
   };
 
-  constructor(device: KvmDevice, options: AcceleratorOptions) {
+  readonly #breakpointsWork: () => boolean;
+
+  constructor(device: KvmDevice, options: AcceleratorOptions, breakpointsWork: () => boolean) {
     this.#device = device;
+    this.#breakpointsWork = breakpointsWork;
     this.#calls = device.calls;
     this.#options = options;
     const { model, storageBytes } = options;
@@ -102,7 +105,8 @@ export class KvmInstance implements AcceleratorInstance {
     if (this.#device.has(Capability.tscControl)) invariant(vcpu.call(Request.setTscKhz, khz) >= 0, "KVM takes the time stamp's frequency");
     const processor = new KvmProcessor({
       index, calls, descriptor, run: calls.mapShared(descriptor, this.#device.runBytes), interrupter: calls.createInterrupter(),
-      format: this.#format, model, bus, interrupts, mmio: this.#mmio, hostCapabilities: this.#device.archCapabilities,
+      format: this.#format, model, bus, interrupts, mmio: this.#mmio, breakpointsWork: this.#breakpointsWork, hostCapabilities: this.#device.archCapabilities,
+      exits: this.#options.exits,
     });
     this.#processors.push(processor);
     return processor;

@@ -6,6 +6,7 @@ import { EferMask, SegmentAttribute } from "../../isa/system/mode.ts";
 import type {
   BootState, DebugSettings, InterruptSource, KickHandle, RunBudget, RunStop, VirtualProcessor,
 } from "../contract.ts";
+import type { ExitObserver } from "../exits.ts";
 import {
   isVirtualizing, processorStateVersion, type PendingEvent, type ProcessorActivity, type ProcessorState, type SegmentState,
 } from "../processor-state.ts";
@@ -33,8 +34,11 @@ export interface KvmProcessorOptions {
   readonly bus: ProcessorBus;
   readonly interrupts: InterruptSource;
   readonly mmio: MmioTarget;
+  /** Whether KVM stops at breakpoints here; otherwise the guest is stepped to them. */
+  breakpointsWork(): boolean;
   /** IA32_ARCH_CAPABILITIES of the host. */
   readonly hostCapabilities: bigint;
+  readonly exits: ExitObserver | undefined;
 }
 
 const apicBaseMsr = 0x1b;
@@ -66,8 +70,12 @@ export class KvmProcessor implements VirtualProcessor {
   /** An exit has been answered, and KVM has not yet taken the answer over. */
   #isIoOpen = false;
   #debug: DebugSettings = { isSingleStep: false, breakpoints: [] };
-  /** The instruction at a breakpoint is being stepped over. */
+  /** KVM stops after every instruction: for a debugger, or for a pass. */
+  #isStepping = false;
+  /** One instruction is being stepped over, see `#beginPass`. */
   #isPassing = false;
+  /** Interrupts wait for one more instruction. */
+  #isShadowed = false;
   /** What goes on until `stop`, kick or budget have a say. */
   readonly #exits: Readonly<Record<number, () => RunStop | undefined>>;
 
@@ -84,9 +92,15 @@ export class KvmProcessor implements VirtualProcessor {
       [ExitReason.mmio]: () => this.#memoryAccess(),
       [ExitReason.readMsr]: () => this.#readMsr(),
       [ExitReason.writeMsr]: () => this.#writeMsr(),
-      [ExitReason.halt]: () => this.#enter("halted"),
+      [ExitReason.halt]: () => {
+        options.exits?.record("halt", undefined, 0);
+        return this.#enter("halted");
+      },
       [ExitReason.shutdown]: () => this.#enter("shutdown"),
-      [ExitReason.interruptWindowOpen]: () => undefined,
+      [ExitReason.interruptWindowOpen]: () => {
+        options.exits?.record("interrupt window", undefined, 0);
+        return undefined;
+      },
       [ExitReason.setTpr]: () => undefined,
       [ExitReason.interrupted]: () => undefined,
       [ExitReason.debug]: () => this.#debugExit(),
@@ -123,7 +137,7 @@ export class KvmProcessor implements VirtualProcessor {
 
   #runUntilStop({ nanoseconds }: RunBudget): RunStop {
     const { calls, interrupter } = this.#options;
-    if (this.#debug.breakpoints.length > 0) this.#passBreakpoint();
+    this.#beginPass();
     const budgetNs = Math.min(nanoseconds, longestRunNs);
     const endNs = calls.nowNs() + budgetNs;
     let isArmed = false;
@@ -144,6 +158,7 @@ export class KvmProcessor implements VirtualProcessor {
       }
       invariant(result === -ErrorNumber.EINTR || result === -ErrorNumber.EAGAIN, `KVM_RUN fails with error ${-result}`);
       interrupter.clear();
+      this.#options.exits?.record("interruption", undefined, 0);
       if (calls.nowNs() >= endNs) return this.#isToStop() ? "stopped" : "budget";
     }
   }
@@ -178,7 +193,7 @@ export class KvmProcessor implements VirtualProcessor {
     }
     const bytes = this.#bytes;
     bytes[Run.requestInterruptWindow] = 0;
-    if (!interrupts.hasInterrupt() || this.#activity === "waiting-for-sipi") return;
+    if (this.#isShadowed || !interrupts.hasInterrupt() || this.#activity === "waiting-for-sipi") return;
     if (this.#activity === "halted" && bytes[Run.ifFlag] === 0) return;
     const vector = bytes[Run.readyForInterruptInjection] === 0 ? undefined : interrupts.acknowledge();
     if (vector !== undefined && vector >= 0) this.#queueInterrupt(vector);
@@ -214,6 +229,7 @@ export class KvmProcessor implements VirtualProcessor {
 
   #enter(activity: ProcessorActivity): undefined {
     this.#activity = activity;
+    if (this.#isPassing) this.#endPass();
   }
 
   #fail(failure: string): RunStop {
@@ -332,19 +348,28 @@ export class KvmProcessor implements VirtualProcessor {
   }
 
   #applyDebug({ breakpoints, isSingleStep }: DebugSettings): void {
+    const hasBreakpoints = breakpoints.length > 0 && this.#options.breakpointsWork();
+    this.#isStepping = isSingleStep || (breakpoints.length > 0 && !hasBreakpoints);
     const view = new DataView(new ArrayBuffer(Size.guestDebug));
-    const isOn = isSingleStep || breakpoints.length > 0;
-    view.setUint32(0, (isOn ? GuestDebugControl.enableMask : 0) | (isSingleStep ? GuestDebugControl.singleStepMask : 0) |
-      (breakpoints.length > 0 ? GuestDebugControl.hardwareBreakpointsMask : 0), true);
-    breakpoints.forEach((address, index) => view.setBigUint64(8 + 8 * index, address, true));
-    view.setBigUint64(8 + 8 * 7, BigInt(breakpoints.reduce((dr7, _, index) => dr7 | breakpointEnable(index), 0x400)), true);
+    view.setUint32(0, (hasBreakpoints || this.#isStepping ? GuestDebugControl.enableMask : 0) |
+      (this.#isStepping ? GuestDebugControl.singleStepMask : 0) | (hasBreakpoints ? GuestDebugControl.hardwareBreakpointsMask : 0), true);
+    if (hasBreakpoints) {
+      breakpoints.forEach((address, index) => view.setBigUint64(8 + 8 * index, address, true));
+      view.setBigUint64(8 + 8 * 7, BigInt(breakpoints.reduce((dr7, _, index) => dr7 | breakpointEnable(index), 0x400)), true);
+    }
     this.#vcpu.set(Request.setGuestDebug, view);
   }
 
-  /** Steps over a breakpoint that `run` begins with. (RF would do, but KVM's emulator does not look at it.) */
-  #passBreakpoint(): void {
-    this.#isPassing = this.#isAtBreakpoint();
-    this.#applyDebug(this.#isPassing ? { isSingleStep: true, breakpoints: [] } : this.#debug);
+  /**
+   * Steps over a breakpoint that `run` begins with (RF would do, but KVM's emulator does not look at it), and over the
+   * instruction behind an interrupt shadow that `setState` brought (QEMU's translator does not load it into a guest).
+   */
+  #beginPass(): void {
+    const isAtBreakpoint = this.#debug.breakpoints.length > 0 && this.#isAtBreakpoint();
+    const isPassing = isAtBreakpoint || this.#isShadowed;
+    if (isPassing === this.#isPassing) return;
+    this.#isPassing = isPassing;
+    this.#applyDebug(isPassing ? { isSingleStep: true, breakpoints: [] } : this.#debug);
   }
 
   #isAtBreakpoint(): boolean {
@@ -353,16 +378,20 @@ export class KvmProcessor implements VirtualProcessor {
     return this.#debug.breakpoints.includes(is64Bit ? rip : BigInt.asUintN(32, rip + segments[1].base));
   }
 
+  #endPass(): void {
+    this.#isPassing = false;
+    this.#isShadowed = false;
+    this.#applyDebug(this.#debug);
+  }
+
   /** KVM's emulator does not stop after an instruction whose I/O we completed. */
   #stepOfIo(): RunStop | undefined {
-    if (!this.#isIoOpen || !(this.#isPassing || this.#debug.isSingleStep)) return undefined;
-    return this.#completeIo() ?? (this.#isPassing || this.#debug.isSingleStep ? this.#debugExit() : undefined);
+    if (!this.#isIoOpen || !this.#isStepping) return undefined;
+    return this.#completeIo() ?? (this.#isStepping ? this.#debugExit() : undefined);
   }
 
   #debugExit(): RunStop | undefined {
-    if (!this.#isPassing) return "debug";
-    this.#isPassing = false;
-    this.#applyDebug(this.#debug);
+    if (this.#isPassing) this.#endPass();
     return this.#debug.isSingleStep || this.#isAtBreakpoint() ? "debug" : undefined;
   }
 
@@ -387,6 +416,7 @@ export class KvmProcessor implements VirtualProcessor {
     writeKernelState(this.#vcpu, { ...state, isNmiPending: false }, format, { apicBase: this.#apicBase(), taskPriority: bus.taskPriority() });
     this.#msrs.stored = state.storedMsrs;
     this.#activity = state.activity;
+    this.#isShadowed = state.shadow !== "none";
     this.failure = undefined;
     this.#bytes[Run.ifFlag] = (state.rflags & FlagMask.IF) === 0 ? 0 : 1;
     this.#bytes[Run.readyForInterruptInjection] = 0;

@@ -17,6 +17,7 @@ import type {
   RunStop, StorageSource, VirtualProcessor,
 } from "../contract.ts";
 import { storageGranuleBytes } from "../contract.ts";
+import type { ExitObserver } from "../exits.ts";
 import type { PendingEvent, ProcessorState } from "../processor-state.ts";
 import { readProcessorState, writeProcessorState } from "./processor-state.ts";
 
@@ -39,9 +40,12 @@ export class SoftVirtualProcessor implements VirtualProcessor {
   readonly failure: undefined;
   readonly kickHandle: KickHandle = { flag: new Int32Array(new SharedArrayBuffer(4)), thread: undefined };
 
-  constructor(index: number, processor: SoftProcessor) {
+  readonly #exits: ExitObserver | undefined;
+
+  constructor(index: number, processor: SoftProcessor, exits: ExitObserver | undefined) {
     this.index = index;
     this.processor = processor;
+    this.#exits = exits;
   }
 
   get retiredInstructions(): number {
@@ -54,7 +58,11 @@ export class SoftVirtualProcessor implements VirtualProcessor {
 
   run({ instructions, isApproximate = false }: RunBudget): RunStop {
     if (Atomics.exchange(this.kickHandle.flag, 0, 0) !== 0) return "stopped";
-    return this.processor.run(Math.min(instructions, maximumBudget), isApproximate);
+    const stop = this.processor.run(Math.min(instructions, maximumBudget), isApproximate);
+    if (this.#exits !== undefined && (stop === "halted" || stop === "budget")) {
+      this.#exits.record(stop === "halted" ? "halt" : "interruption", undefined, 0);
+    }
+    return stop;
   }
 
   inject(event: PendingEvent): void {
@@ -175,7 +183,7 @@ class SoftInstance implements AcceleratorInstance {
       profile, ...(jit === undefined ? {} : { jit }), ...(virtualization === undefined ? {} : { virtualization }),
     });
     this.#processors.push(processor);
-    return new SoftVirtualProcessor(index, processor);
+    return new SoftVirtualProcessor(index, processor, this.#options.exits);
   }
 
   fillStorage(source: StorageSource): void {

@@ -6,6 +6,7 @@ import { MachineRunner } from "./runner.ts";
 /** A machine that does as the script says, one entry a slice, and then waits for ever. */
 class ScriptedMachine {
   readonly clock: HostClock = new HostClock();
+  readonly timeRate = 1;
   slices = 0;
   readonly #script: ((nowNs: number) => SliceResult)[];
 

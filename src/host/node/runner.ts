@@ -7,6 +7,8 @@ import type { SliceResult } from "../../machine/machine.ts";
 export interface RunnableMachine {
   runSlice(): SliceResult;
   readonly clock: { nowNs(): number };
+  /** Nanoseconds of its clock per nanosecond of the host's. */
+  readonly timeRate: number;
 }
 
 /** Input, timers and signals of the host wait at most about this long. */
@@ -96,13 +98,17 @@ export class MachineRunner {
     }
   }
 
+  #hostMsUntil(ns: number): number {
+    return (ns - this.#machine.clock.nowNs()) / this.#machine.timeRate / 1e6;
+  }
+
   #sleep(untilNs: number | undefined): void {
     // Without a deadline too, a timer is what keeps the event loop alive.
-    const remainingMs = untilNs === undefined ? longestTimerMs : (untilNs - this.#machine.clock.nowNs()) / 1e6;
+    const remainingMs = untilNs === undefined ? longestTimerMs : this.#hostMsUntil(untilNs);
     if (remainingMs < timerSlackMs) {
       // The event loop has its turn first, so that waiting starves nobody.
       this.#immediate = setImmediate(() => {
-        const waitMs = untilNs === undefined ? 0 : (untilNs - this.#machine.clock.nowNs()) / 1e6 - wakeUpMs;
+        const waitMs = untilNs === undefined ? 0 : this.#hostMsUntil(untilNs) - wakeUpMs;
         if (waitMs > 0) Atomics.wait(this.#waitCell, 0, 0, waitMs);
         this.#turn();
       });

@@ -124,15 +124,35 @@ function extendedStateLeaf(facts: CpuidFacts, subleaf: number): CpuidResult {
   return subleaf === pkruComponent && hasKeys ? { eax: pkruSizeBytes, ebx: pkruStandardOffset, ecx: 0, edx: 0 } : none;
 }
 
+/** The fraction nearest to `ratio` whose denominator is at most `maximum`, by continued fractions. */
+function nearestFraction(ratio: number, maximum: number): { readonly numerator: number; readonly denominator: number } {
+  let previous = { numerator: 1, denominator: 0 }, current = { numerator: Math.floor(ratio), denominator: 1 };
+  for (let rest = ratio - Math.floor(ratio); rest > 1e-12;) {
+    const inverse = 1 / rest, whole = Math.floor(inverse);
+    const next = {
+      numerator: whole * current.numerator + previous.numerator, denominator: whole * current.denominator + previous.denominator,
+    };
+    if (next.denominator > maximum) break;
+    previous = current;
+    current = next;
+    rest = inverse - whole;
+  }
+  return current;
+}
+
 /**
- * Leaf 0x15: TSC frequency as a fraction of the crystal that the APIC timer counts too. Left out where the numerator
- * would overflow what operating systems compute in 32 bits of kHz.
+ * Leaf 0x15: TSC frequency as a fraction of the crystal that the APIC timer counts too. Operating systems multiply the
+ * numerator by kHz in 32 bits: where the exact one would overflow, the nearest that does not is given, which is a few
+ * millionths off.
  */
 function timeStampFrequency({ tscFrequencyHz, apicTimerFrequencyHz }: CpuidFacts): CpuidResult {
   const divisor = greatestCommonDivisor(tscFrequencyHz, apicTimerFrequencyHz);
-  const numerator = tscFrequencyHz / divisor;
-  if (numerator * (apicTimerFrequencyHz / 1000) > 0xffff_ffff) return none;
-  return { eax: apicTimerFrequencyHz / divisor, ebx: numerator, ecx: apicTimerFrequencyHz, edx: 0 };
+  const isExact = (tscFrequencyHz / divisor) * (apicTimerFrequencyHz / 1000) <= 0xffff_ffff;
+  const ratio = tscFrequencyHz / apicTimerFrequencyHz;
+  const { numerator, denominator } = isExact
+    ? { numerator: tscFrequencyHz / divisor, denominator: apicTimerFrequencyHz / divisor }
+    : nearestFraction(ratio, Math.floor(0xffff_ffff / (tscFrequencyHz / 1000)));
+  return { eax: denominator, ebx: numerator, ecx: apicTimerFrequencyHz, edx: 0 };
 }
 
 function processorFrequency({ tscFrequencyHz }: CpuidFacts): CpuidResult {
@@ -175,7 +195,6 @@ function basicLeaf(facts: CpuidFacts, leaf: number, subleaf: number): CpuidResul
 }
 
 function hypervisorLeaves(facts: CpuidFacts, leaf: number): CpuidResult {
-  if (!facts.features.has("hypervisor")) return none;
   if (leaf === hypervisorLeaf) {
     return {
       eax: maximumHypervisorLeaf, ebx: word(hypervisorSignature, 0), ecx: word(hypervisorSignature, 1),
@@ -238,9 +257,14 @@ function extendedLeaf(facts: CpuidFacts, leaf: number, subleaf: number): CpuidRe
   }
 }
 
-/** What CPUID answers; leaves beyond the model's read as zeros. */
+/**
+ * What CPUID answers. Beyond the model's leaves, Intel's processors repeat the highest basic one (SDM volume 2, "CPUID"),
+ * AMD's read as zeros.
+ */
 export function cpuidLeaf(facts: CpuidFacts, leaf: number, subleaf: number): CpuidResult {
+  const { vendor } = facts.preset;
   if (leaf <= maximumBasicLeaf) return basicLeaf(facts, leaf, subleaf);
-  if (leaf >= hypervisorLeaf && leaf <= maximumHypervisorLeaf) return hypervisorLeaves(facts, leaf);
-  return leaf >= 0x8000_0000 && leaf <= maximumExtendedLeaf[facts.preset.vendor] ? extendedLeaf(facts, leaf, subleaf) : none;
+  if (leaf >= hypervisorLeaf && leaf <= maximumHypervisorLeaf && facts.features.has("hypervisor")) return hypervisorLeaves(facts, leaf);
+  if (leaf >= 0x8000_0000 && leaf <= maximumExtendedLeaf[vendor]) return extendedLeaf(facts, leaf, subleaf);
+  return vendor === "amd" ? none : basicLeaf(facts, maximumBasicLeaf, subleaf);
 }

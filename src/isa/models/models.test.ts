@@ -28,6 +28,20 @@ test("the TSC frequency is exact in leaves 0x15 and 0x16", () => {
   expect(model.cpuid(0x16, 0).eax).toBe(2400);
 });
 
+test("a TSC frequency that is no round number is as near as 32 bits allow", () => {
+  for (const tscFrequencyHz of [2_445_428_000, 2_595_123_457, 3_399_999_999]) {
+    const { eax, ebx, ecx } = createCpuModel("intel-v2", { ...options, tscFrequencyHz }).cpuid(0x15, 0);
+    expect(Math.abs(ecx * ebx / eax / tscFrequencyHz - 1)).toBeLessThan(1e-6);
+    expect(ebx * (ecx / 1000)).toBeLessThanOrEqual(0xffff_ffff);
+  }
+});
+
+test("leaves beyond the last one repeat it on Intel's processors, and are empty on AMD's", () => {
+  const intel = createCpuModel("intel-v2", options), amd = createCpuModel("amd-v2", options);
+  for (const leaf of [0x17, 0x4000_0000, 0x8000_0009, 0xffff_ffff]) expect(intel.cpuid(leaf, 0)).toEqual(intel.cpuid(0x16, 0));
+  expect(amd.cpuid(0x4000_0000, 0)).toEqual({ eax: 0, ebx: 0, ecx: 0, edx: 0 });
+});
+
 test("signatures are those of the family and model", () => {
   expect(createCpuModel("intel-v2", options).cpuid(1, 0).eax).toBe(0x206c1);
   expect(createCpuModel("amd-v2", options).cpuid(1, 0).eax).toBe(0x60fb1);

@@ -24,6 +24,7 @@ const all: Readonly<Record<string, Readonly<Record<string, Targets>>>> = {
     // v86 copies at native speed.
     v86: { geometricMean: 0.4, rows: { ...everyProgramAhead, memcpy: 1.5, boot: 0.5 } },
   },
+  exits: { c: { rows: { "port write": 1.25, "port read": 1.25, "memory write": 1.25, "memory read": 1.25 } } },
   boot: { qemu: { rows: { boot: 1.3 } }, v86: { rows: { boot: 0.5 } } },
 };
 

@@ -31,8 +31,8 @@ export class KvmInstance implements AcceleratorInstance {
   readonly #format: StateFormat;
   readonly #processors: KvmProcessor[] = [];
   readonly #mmio: MmioTarget = {
-    read: (address, target) => this.#readPhysical(address, target),
-    write: (address, source) => this.#writePhysical(address, source),
+    read: (address, sizeBytes) => this.#readPhysical(address, sizeBytes),
+    write: (address, sizeBytes, value) => this.#writePhysical(address, sizeBytes, value),
   };
 
   readonly #breakpointsWork: () => boolean;
@@ -125,40 +125,23 @@ export class KvmInstance implements AcceleratorInstance {
     });
   }
 
-  #readPhysical(address: number, target: Uint8Array): void {
-    for (let done = 0; done < target.length;) {
-      const at = address + done;
-      const mapping = this.#slots.find(at);
-      if (mapping?.readOffset !== undefined) {
-        target[done] = this.storage[mapping.readOffset + at - mapping.address];
-        done++;
-        continue;
-      }
-      const sizeBytes = accessSize(at, target.length - done);
-      const value = this.#options.memoryBus.read(at, sizeBytes);
-      for (let byte = 0; byte < sizeBytes; byte++) target[done + byte] = value >>> (8 * byte);
-      done += sizeBytes;
-    }
+  /** Pieces of at most 4 bytes, aligned, which lie in one mapping. */
+  #readPhysical(address: number, sizeBytes: 1 | 2 | 4): number {
+    const mapping = this.#slots.find(address);
+    if (mapping?.readOffset === undefined) return this.#options.memoryBus.read(address, sizeBytes);
+    const offset = mapping.readOffset + address - mapping.address;
+    let value = 0;
+    for (let byte = 0; byte < sizeBytes; byte++) value |= this.storage[offset + byte] << (8 * byte);
+    return value >>> 0;
   }
 
   /** ROM's writes come here, whether they go to a device or to RAM behind the ROM. */
-  #writePhysical(address: number, source: Uint8Array): void {
-    for (let done = 0; done < source.length;) {
-      const at = address + done;
-      const mapping = this.#slots.find(at);
-      if (mapping?.writeOffset !== undefined) {
-        const offset = mapping.writeOffset + at - mapping.address;
-        this.storage[offset] = source[done];
-        this.#slots.markWritten(offset, 1);
-        done++;
-        continue;
-      }
-      const sizeBytes = accessSize(at, source.length - done);
-      let value = 0;
-      for (let byte = 0; byte < sizeBytes; byte++) value |= source[done + byte] << (8 * byte);
-      this.#options.memoryBus.write(at, sizeBytes, value >>> 0);
-      done += sizeBytes;
-    }
+  #writePhysical(address: number, sizeBytes: 1 | 2 | 4, value: number): void {
+    const mapping = this.#slots.find(address);
+    if (mapping?.writeOffset === undefined) return this.#options.memoryBus.write(address, sizeBytes, value);
+    const offset = mapping.writeOffset + address - mapping.address;
+    for (let byte = 0; byte < sizeBytes; byte++) this.storage[offset + byte] = value >>> (8 * byte);
+    this.#slots.markWritten(offset, sizeBytes);
   }
 
   noteWrites(isOn: boolean): void {
@@ -181,10 +164,4 @@ function createMemory(pages: number): InstanceType<typeof wasm.Memory> {
   } catch (cause) {
     throw new UserError("BAD_MEMORY_SIZE", `The host does not give the ${pages / 16} MiB of address space that this machine needs: ask for less with --memory, or raise the limit (ulimit -v).`, { cause });
   }
-}
-
-/** Largest naturally aligned access that fits. */
-function accessSize(address: number, sizeBytes: number): 1 | 2 | 4 {
-  if (sizeBytes >= 4 && address % 4 === 0) return 4;
-  return sizeBytes >= 2 && address % 2 === 0 ? 2 : 1;
 }

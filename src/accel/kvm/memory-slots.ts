@@ -69,7 +69,15 @@ export class MemorySlots {
 
   /** The mapping that `address` is in. */
   find(address: number): MemoryMapping | undefined {
-    return this.#mappings.find((mapping) => address >= mapping.address && address < mapping.address + mapping.sizeBytes);
+    const mappings = this.#mappings;
+    let low = 0, high = mappings.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (mappings[middle].address <= address) low = middle + 1;
+      else high = middle;
+    }
+    const mapping = low === 0 ? undefined : mappings[low - 1];
+    return mapping !== undefined && address < mapping.address + mapping.sizeBytes ? mapping : undefined;
   }
 
   /** Calls `visit` with the pieces of storage behind a range that is wholly RAM; false, without a call, when it is not. */

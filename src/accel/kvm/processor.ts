@@ -19,8 +19,8 @@ import { readKernelState, writeKernelState, type StateFormat } from "./vcpu-stat
 
 /** Guest-physical memory that is not RAM, as exits reach it. */
 export interface MmioTarget {
-  read(address: number, target: Uint8Array): void;
-  write(address: number, source: Uint8Array): void;
+  read(address: number, sizeBytes: 1 | 2 | 4): number;
+  write(address: number, sizeBytes: 1 | 2 | 4, value: number): void;
 }
 
 export interface KvmProcessorOptions {
@@ -61,6 +61,7 @@ export class KvmProcessor implements VirtualProcessor {
   readonly #vcpu: VcpuCalls;
   readonly #msrs: KvmMsrs;
   readonly #bytes: Uint8Array;
+  readonly #words: Uint32Array;
   readonly #view: DataView;
   #activity: ProcessorActivity = "active";
   #stopRequested = false;
@@ -76,8 +77,6 @@ export class KvmProcessor implements VirtualProcessor {
   #isPassing = false;
   /** Interrupts wait for one more instruction. */
   #isShadowed = false;
-  /** What goes on until `stop`, kick or budget have a say. */
-  readonly #exits: Readonly<Record<number, () => RunStop | undefined>>;
 
   constructor(options: KvmProcessorOptions) {
     this.index = options.index;
@@ -85,28 +84,9 @@ export class KvmProcessor implements VirtualProcessor {
     this.#vcpu = new VcpuCalls(options.calls, options.descriptor);
     this.#msrs = new KvmMsrs(options.model, options.bus, options.hostCapabilities);
     this.#bytes = new Uint8Array(options.run.buffer);
+    this.#words = new Uint32Array(options.run.buffer);
     this.#view = new DataView(options.run.buffer);
     this.kickHandle = { flag: new Int32Array(new SharedArrayBuffer(4)), thread: options.interrupter.thread };
-    this.#exits = {
-      [ExitReason.io]: () => this.#portAccess(),
-      [ExitReason.mmio]: () => this.#memoryAccess(),
-      [ExitReason.readMsr]: () => this.#readMsr(),
-      [ExitReason.writeMsr]: () => this.#writeMsr(),
-      [ExitReason.halt]: () => {
-        options.exits?.record("halt", undefined, 0);
-        return this.#enter("halted");
-      },
-      [ExitReason.shutdown]: () => this.#enter("shutdown"),
-      [ExitReason.interruptWindowOpen]: () => {
-        options.exits?.record("interrupt window", undefined, 0);
-        return undefined;
-      },
-      [ExitReason.setTpr]: () => undefined,
-      [ExitReason.interrupted]: () => undefined,
-      [ExitReason.debug]: () => this.#debugExit(),
-      [ExitReason.failEntry]: () => this.#fail(`the host's processor refuses to enter the guest (reason 0x${this.#view.getBigUint64(Run.failEntryReason, true).toString(16)})`),
-      [ExitReason.internalError]: () => this.#fail(`KVM cannot emulate what the guest does at ${this.#whereabouts()} (internal error ${this.#view.getUint32(Run.internalErrorKind, true)})`),
-    };
     this.#setSignalMask();
     this.setState(stateAfterReset(options.model));
     this.timeChanged();
@@ -164,7 +144,9 @@ export class KvmProcessor implements VirtualProcessor {
   }
 
   #isToStop(): boolean {
-    const isKicked = Atomics.exchange(this.kickHandle.flag, 0, 0) !== 0;
+    // Looked at before every entry: a plain load, for the store that comes with an interruption has been seen by then.
+    const { flag } = this.kickHandle;
+    const isKicked = flag[0] !== 0 && Atomics.exchange(flag, 0, 0) !== 0;
     const isToStop = isKicked || this.#stopRequested;
     this.#stopRequested = false;
     return isToStop;
@@ -222,9 +204,29 @@ export class KvmProcessor implements VirtualProcessor {
   }
 
   #answerExit(): RunStop | undefined {
-    const reason = this.#view.getUint32(Run.exitReason, true);
-    const answer = this.#exits[reason];
-    return answer === undefined ? this.#fail(`KVM stopped the guest for a reason that Ringmaster does not know (${reason})`) : answer();
+    const reason = this.#words[Run.exitReason / 4];
+    switch (reason) {
+      case ExitReason.io: return this.#portAccess();
+      case ExitReason.mmio: return this.#memoryAccess();
+      case ExitReason.readMsr: return this.#readMsr();
+      case ExitReason.writeMsr: return this.#writeMsr();
+      case ExitReason.halt:
+        this.#options.exits?.record("halt", undefined, 0);
+        return this.#enter("halted");
+      case ExitReason.interruptWindowOpen:
+        this.#options.exits?.record("interrupt window", undefined, 0);
+        return undefined;
+      case ExitReason.setTpr:
+      case ExitReason.interrupted: return undefined;
+      case ExitReason.shutdown: return this.#enter("shutdown");
+      case ExitReason.debug: return this.#debugExit();
+      case ExitReason.failEntry:
+        return this.#fail(`the host's processor refuses to enter the guest (reason 0x${this.#view.getBigUint64(Run.failEntryReason, true).toString(16)})`);
+      case ExitReason.internalError:
+        return this.#fail(`KVM cannot emulate what the guest does at ${this.#whereabouts()} (internal error ${this.#words[Run.internalErrorKind / 4]})`);
+      default:
+        return this.#fail(`KVM stopped the guest for a reason that Ringmaster does not know (${reason})`);
+    }
   }
 
   #enter(activity: ProcessorActivity): undefined {
@@ -245,27 +247,32 @@ export class KvmProcessor implements VirtualProcessor {
 
   #portAccess(): undefined {
     const { bus } = this.#options;
-    const view = this.#view;
-    const sizeBytes = view.getUint8(Run.ioSizeBytes) as 1 | 2 | 4;
-    const port = view.getUint16(Run.ioPort, true);
-    const count = view.getUint32(Run.ioCount, true);
-    const first = Number(view.getBigUint64(Run.ioDataOffset, true));
-    const isOut = view.getUint8(Run.ioDirection) === ioDirectionOut;
+    const bytes = this.#bytes, words = this.#words;
+    const sizeBytes = bytes[Run.ioSizeBytes] as 1 | 2 | 4;
+    const port = bytes[Run.ioPort] | (bytes[Run.ioPort + 1] << 8);
+    const isOut = bytes[Run.ioDirection] === ioDirectionOut;
+    // The data are within the mapping, whose size has 32 bits.
+    const first = words[Run.ioDataOffset / 4], end = first + words[Run.ioCount / 4] * sizeBytes;
     this.#isIoOpen = true;
-    for (let item = 0, at = first; item < count; item++, at += sizeBytes) {
-      if (isOut) bus.portWrite(port, sizeBytes, readValue(view, at, sizeBytes));
-      else writeValue(view, at, sizeBytes, bus.portRead(port, sizeBytes));
+    for (let at = first; at < end; at += sizeBytes) {
+      if (isOut) bus.portWrite(port, sizeBytes, readValue(bytes, at, sizeBytes));
+      else writeValue(bytes, at, sizeBytes, bus.portRead(port, sizeBytes));
     }
   }
 
   #memoryAccess(): undefined {
-    const view = this.#view;
-    const address = Number(view.getBigUint64(Run.mmioAddress, true));
-    const sizeBytes = Math.min(view.getUint32(Run.mmioSizeBytes, true), maximumMmioBytes);
-    const data = this.#bytes.subarray(Run.mmioData, Run.mmioData + sizeBytes);
+    const bytes = this.#bytes, words = this.#words;
+    const { mmio } = this.#options;
+    const address = words[Run.mmioAddress / 4] + words[Run.mmioAddress / 4 + 1] * 0x1_0000_0000;
+    const sizeBytes = Math.min(words[Run.mmioSizeBytes / 4], maximumMmioBytes);
+    const isWrite = bytes[Run.mmioIsWrite] !== 0;
     this.#isIoOpen = true;
-    if (view.getUint8(Run.mmioIsWrite) !== 0) this.#options.mmio.write(address, data);
-    else this.#options.mmio.read(address, data);
+    for (let done = 0; done < sizeBytes;) {
+      const step = naturalStep(address + done, sizeBytes - done);
+      if (isWrite) mmio.write(address + done, step, readValue(bytes, Run.mmioData + done, step));
+      else writeValue(bytes, Run.mmioData + done, step, mmio.read(address + done, step));
+      done += step;
+    }
   }
 
   #readMsr(): undefined {
@@ -441,12 +448,24 @@ export class KvmProcessor implements VirtualProcessor {
   }
 }
 
-function readValue(view: DataView, at: number, sizeBytes: 1 | 2 | 4): number {
-  return sizeBytes === 1 ? view.getUint8(at) : sizeBytes === 2 ? view.getUint16(at, true) : view.getUint32(at, true);
+/** Little-endian. */
+function readValue(bytes: Uint8Array, at: number, sizeBytes: 1 | 2 | 4): number {
+  if (sizeBytes === 1) return bytes[at];
+  const low = bytes[at] | (bytes[at + 1] << 8);
+  return sizeBytes === 2 ? low : (low | (bytes[at + 2] << 16) | (bytes[at + 3] << 24)) >>> 0;
 }
 
-function writeValue(view: DataView, at: number, sizeBytes: 1 | 2 | 4, value: number): void {
-  if (sizeBytes === 1) view.setUint8(at, value);
-  else if (sizeBytes === 2) view.setUint16(at, value, true);
-  else view.setUint32(at, value, true);
+function writeValue(bytes: Uint8Array, at: number, sizeBytes: 1 | 2 | 4, value: number): void {
+  bytes[at] = value;
+  if (sizeBytes === 1) return;
+  bytes[at + 1] = value >>> 8;
+  if (sizeBytes === 2) return;
+  bytes[at + 2] = value >>> 16;
+  bytes[at + 3] = value >>> 24;
+}
+
+/** Largest naturally aligned access that fits. */
+function naturalStep(address: number, sizeBytes: number): 1 | 2 | 4 {
+  if (sizeBytes >= 4 && address % 4 === 0) return 4;
+  return sizeBytes >= 2 && address % 2 === 0 ? 2 : 1;
 }

@@ -17,7 +17,8 @@ import { median } from "../statistics.ts";
 
 /** V8 has compiled what it takes after a few thousand. */
 const exitsPerLoop = 40_000;
-const path = (name: string): string => new URL(`../${name}`, import.meta.url).pathname;
+const script: string = new URL("../subjects/exits-process.ts", import.meta.url).pathname;
+const peerSource: string = new URL("../peers/kvm-exits.c", import.meta.url).pathname;
 
 /** Compiles the peer into `directory`; its path. */
 async function buildPeer(directory: string, { onProgress }: BenchOptions): Promise<string> {
@@ -26,7 +27,7 @@ async function buildPeer(directory: string, { onProgress }: BenchOptions): Promi
   const tools = new BuildTools(cacheDirectory, new PackageSource(cacheDirectory, "release", progress));
   const gcc = await withCacheLock(cacheDirectory, () => progress.step("another process is working on the cache; waiting for it"), () => tools.find("gcc"));
   const program = join(directory, "kvm-exits");
-  await gcc.run(["-O2", "-static", "-o", program, path("peers/kvm-exits.c")]);
+  await gcc.run(["-O2", "-static", "-o", program, peerSource]);
   progress.done("the peer in C is built");
   return program;
 }
@@ -54,7 +55,7 @@ export const exits: Bench = {
       const code = join(directory, "guest");
       writeFileSync(code, exitsGuest(count));
       const commands: Record<Side, readonly [string, ...string[]]> = {
-        ours: [process.execPath, path("subjects/exits-process.ts"), String(count)], peer: [peer, code],
+        ours: [process.execPath, script, String(count)], peer: [peer, code],
       };
       const measured = await interleave(options.runs, async (side) => {
         const [program, ...words] = commands[side];

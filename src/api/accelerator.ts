@@ -55,12 +55,16 @@ function unavailable({ problem, remedy }: Obstacle): UserError {
   return new UserError("ACCELERATOR_UNAVAILABLE", `The kvm accelerator cannot be used, because ${problem}: ${remedy}, or use --accel soft.`);
 }
 
+function checkName(choice: AcceleratorChoice): void {
+  if (!choices.includes(choice)) throw new UserError("BAD_ARGUMENT", `There is no accelerator "${String(choice)}": use auto, soft or kvm.`);
+}
+
 /**
  * Refuses what no machine could have on this host, for callers who do not know the machine yet.
  * @throws UserError ACCELERATOR_UNAVAILABLE, BAD_ARGUMENT.
  */
 export function checkAcceleratorChoice(choice: AcceleratorChoice = "auto"): void {
-  if (!choices.includes(choice)) throw new UserError("BAD_ARGUMENT", `There is no accelerator "${String(choice)}": use auto, soft or kvm.`);
+  checkName(choice);
   const obstacle = choice === "kvm" ? findHostObstacle() : undefined;
   if (obstacle !== undefined) throw unavailable(obstacle);
 }
@@ -68,7 +72,7 @@ export function checkAcceleratorChoice(choice: AcceleratorChoice = "auto"): void
 /** @throws UserError ACCELERATOR_UNAVAILABLE, BAD_ARGUMENT, BAD_CONFIG. */
 export function chooseAccelerator(wishes: AcceleratorWishes): Choice {
   const choice = wishes.accel ?? "auto";
-  checkAcceleratorChoice(choice);
+  checkName(choice);
   if (choice === "soft") return soft(wishes, "asked for");
   const obstacle = findObstacle(wishes);
   const { accelerator, probe } = obstacle === undefined ? kvmAvailability() : {};

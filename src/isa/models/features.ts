@@ -2,6 +2,7 @@
 
 /** Where CPUID reports a feature. */
 export interface FeatureBit {
+  /** `notInCpuid` for the parts of VMX, which its capability registers tell of. */
   readonly leaf: number;
   readonly subleaf: number;
   readonly register: "eax" | "ebx" | "ecx" | "edx";
@@ -10,11 +11,13 @@ export interface FeatureBit {
 
 type Register = FeatureBit["register"];
 
+export const notInCpuid = -1;
+
 function row(leaf: number, subleaf: number, register: Register, bits: Readonly<Record<string, number>>): [string, FeatureBit][] {
   return Object.entries(bits).map(([name, bit]) => [name, { leaf, subleaf, register, bit }]);
 }
 
-/** Every feature a model can have. The names are those of Linux's /proc/cpuinfo, but for `sse3` and `altmovcr8`. */
+/** Every feature a model can have. The names are those of Linux's /proc/cpuinfo, but for `sse3`, `altmovcr8` and `vmx_vnmi` (there `vnmi` too, as AMD's is). */
 export const featureBits: ReadonlyMap<string, FeatureBit> = new Map([
   ...row(1, 0, "edx", {
     fpu: 0, vme: 1, de: 2, pse: 3, tsc: 4, msr: 5, pae: 6, mce: 7, cx8: 8, apic: 9, sep: 11, mtrr: 12, pge: 13, mca: 14,
@@ -39,6 +42,10 @@ export const featureBits: ReadonlyMap<string, FeatureBit> = new Map([
     npt: 0, svm_lock: 2, nrip_save: 3, tsc_scale: 4, vmcb_clean: 5, flushbyasid: 6, decodeassists: 7, pausefilter: 10,
     pfthreshold: 12, v_vmsave_vmload: 15, vgif: 16, vnmi: 25,
   }),
+  ...row(notInCpuid, 0, "eax", {
+    vmx_vnmi: 0, preemption_timer: 1, vtpr: 2, mtf: 3, vapic: 4, ept: 5, vpid: 6, unrestricted_guest: 7, vapic_reg: 8, vid: 9, posted_intr: 10,
+    ple: 11, shadow_vmcs: 12, pml: 13, ept_violation_ve: 14, ept_mode_based_exec: 15, tsc_scaling: 16, vmfunc: 17,
+  }),
   ...row(0x8000_0021, 0, "eax", { lfence_rdtsc: 2, null_sel_clr_base: 6 }),
 ]);
 
@@ -51,6 +58,9 @@ export const featureRequirements: Readonly<Record<string, readonly string[]>> = 
   pdpe1gb: ["lm"], lahf_lm: ["lm"], nx: ["pae"], x2apic: ["apic"], tsc_deadline: ["apic", "tsc"], rdtscp: ["tsc"],
   npt: ["svm"], svm_lock: ["svm"], nrip_save: ["svm"], tsc_scale: ["svm"], vmcb_clean: ["svm"], flushbyasid: ["svm"],
   decodeassists: ["svm"], pausefilter: ["svm"], pfthreshold: ["pausefilter"], v_vmsave_vmload: ["npt"], vgif: ["svm"], vnmi: ["vgif"],
+  vmx_vnmi: ["vmx"], preemption_timer: ["vmx"], vtpr: ["vmx"], mtf: ["vmx"], vapic: ["vtpr"], ept: ["vmx"], vpid: ["vmx"],
+  unrestricted_guest: ["ept"], vapic_reg: ["vapic"], vid: ["vapic_reg"], posted_intr: ["vid"], ple: ["vmx"], shadow_vmcs: ["vmx"],
+  pml: ["ept"], ept_violation_ve: ["ept"], ept_mode_based_exec: ["ept"], tsc_scaling: ["vmx"], vmfunc: ["ept"],
   bhi_ctrl: ["spec_ctrl"], arat: ["apic"], constant_tsc: ["tsc"],
 };
 
@@ -59,6 +69,13 @@ export const baselineFeatures: readonly string[] = [
   "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "sep", "mtrr", "pge", "mca", "cmov", "pat",
   "pse36", "clflush", "mmx", "fxsr", "sse", "sse2", "sse3", "ssse3", "cx16", "sse4_1", "sse4_2", "x2apic", "popcnt",
   "arat", "syscall", "nx", "rdtscp", "lm", "lahf_lm", "constant_tsc", "spec_ctrl", "bhi_ctrl", "arch_capabilities",
+];
+
+/** VT-x as its first processors had it, and all of it that there is; parts that CPUID does not tell of are named as in /proc/cpuinfo. */
+export const firstVirtualMachineExtensions: readonly string[] = ["vmx", "vmx_vnmi", "vtpr", "mtf", "vapic"];
+export const virtualMachineExtensions: readonly string[] = [
+  ...firstVirtualMachineExtensions, "preemption_timer", "ept", "vpid", "unrestricted_guest", "vapic_reg", "vid", "posted_intr", "ple",
+  "shadow_vmcs", "pml", "ept_violation_ve", "ept_mode_based_exec", "tsc_scaling", "vmfunc",
 ];
 
 /** All of AMD's virtualization that there is. */

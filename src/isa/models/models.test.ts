@@ -58,7 +58,7 @@ test("features can be added and removed with what depends on them", () => {
 
 test("mistakes name the choices", () => {
   expect(() => createCpuModel("i486", options)).toThrow(UserError);
-  expect(() => createCpuModel("i486", options)).toThrow(/intel-v2, xeon, amd-v2, epyc, via-v2, max/);
+  expect(() => createCpuModel("i486", options)).toThrow(/intel-v2, xeon, amd-v2, epyc, via-v2, via-vt, max/);
   expect(() => createCpuModel("max", { ...options, features: "+avx9000" })).toThrow(/avx9000.*clwb/);
   expect(() => createCpuModel("epyc,virtualization=maybe", options)).toThrow(/on\|locked-off\|unlocked/);
   expect(() => createCpuModel("max", { ...options, features: "smap" })).toThrow(/\+smap/);

@@ -1,5 +1,5 @@
 /** The CPU models to choose from, as data. */
-import { baselineFeatures, secureVirtualMachineFeatures } from "./features.ts";
+import { baselineFeatures, firstVirtualMachineExtensions, secureVirtualMachineFeatures, virtualMachineExtensions } from "./features.ts";
 
 export interface CpuPreset {
   readonly name: string;
@@ -32,7 +32,7 @@ export const presets: readonly CpuPreset[] = [
     features: [
       ...baselineFeatures, "tsc_deadline", "pdpe1gb", "aes", "pclmulqdq", "movbe", "rdrand", "rdseed", "fsgsbase", "xsave",
       "xsaveopt", "xsavec", "xgetbv1", "xsaves", "invpcid", "clflushopt", "clwb", "smep", "smap", "pcid", "pku",
-      "3dnowprefetch", "vmx",
+      "3dnowprefetch", ...virtualMachineExtensions,
     ],
   },
   {
@@ -51,6 +51,11 @@ export const presets: readonly CpuPreset[] = [
   {
     name: "via-v2", vendor: "via", family: 6, model: 15, stepping: 12, physicalAddressBits: 36,
     features: [...baselineFeatures],
+  },
+  {
+    // VIA's VT-x is that of Intel's first processors with it.
+    name: "via-vt", vendor: "via", family: 6, model: 15, stepping: 14, physicalAddressBits: 36,
+    features: [...baselineFeatures, ...firstVirtualMachineExtensions],
   },
   {
     name: "max", vendor: "intel", family: 6, model: 44, stepping: 1, physicalAddressBits: 46,

@@ -76,8 +76,9 @@ export function vmxCapabilities(model: CpuModel, supportedCr4: number): VmxCapab
   const controls = allowedControls((name) => model.hasFeature(name));
   const { pin, primary, secondary, exit, entry, function: functions } = controls;
   const highestIndex = vmcsFields.reduce((highest, { encoding }) => Math.max(highest, indexOf(encoding)), 0);
-  const eptCapabilities = Object.values(EptCapability).reduce((mask, bit) => mask | bit, 0n) &
-    ~(model.hasFeature("pdpe1gb") ? 0n : EptCapability.pages1Gib);
+  const all = Object.values(EptCapability).reduce((mask, bit) => mask | bit, 0n);
+  const vpidMask = all & ~0xffff_ffffn, withoutLargest = model.hasFeature("pdpe1gb") ? 0n : EptCapability.pages1Gib;
+  const eptCapabilities = (model.hasFeature("ept") ? all & ~vpidMask & ~withoutLargest : 0n) | (model.hasFeature("vpid") ? vpidMask : 0n);
   const registers = new Map<number, bigint>([
     [VmxMsr.BASIC, BigInt(vmcsRevision) | (BigInt(vmcsRegionBytes) << Basic.regionSizeShift) |
       (writeBack << Basic.memoryTypeShift) | Basic.stringIoInformation | Basic.trueControls],
@@ -100,5 +101,7 @@ export function vmxCapabilities(model: CpuModel, supportedCr4: number): VmxCapab
     [VmxMsr.TRUE_ENTRY_CTLS, pair(entry.trulyMustBeOne, entry.mayBeOne)],
     [VmxMsr.VMFUNC, BigInt(functions.mayBeOne)],
   ]);
+  if (functions.mayBeOne === 0) registers.delete(VmxMsr.VMFUNC);
+  if (eptCapabilities === 0n) registers.delete(VmxMsr.EPT_VPID_CAP);
   return { controls, physicalAddressBits: model.physicalAddressBits, cr4MayBeOne: supportedCr4 >>> 0, registers };
 }

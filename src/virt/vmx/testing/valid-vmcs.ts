@@ -7,7 +7,7 @@ import { Field, type FieldKey } from "../fields.ts";
 import { Vmcs } from "../vmcs.ts";
 import { createCpuModel } from "../../../isa/models/index.ts";
 
-const model = createCpuModel("max", { tscFrequencyHz: 1_000_000_000, apicId: 0, processors: 1 });
+const model = createCpuModel("xeon", { tscFrequencyHz: 1_000_000_000, apicId: 0, processors: 1 });
 export const testCapabilities: VmxCapabilities = vmxCapabilities(model, 0x0077_3fff);
 
 const group = { pin: Field.pinControls, primary: Field.primaryControls, secondary: Field.secondaryControls, exit: Field.exitControls, entry: Field.entryControls } as const;

@@ -20,7 +20,7 @@ interface NestedTest {
 /** What each extension's KVM is called, and on which processor it runs. */
 const hypervisors = {
   svm: { cpu: "epyc", modules: "kvm_amd", secondStage: "npt" },
-  vmx: { cpu: "max", modules: "kvm_intel", secondStage: "ept" },
+  vmx: { cpu: "xeon", modules: "kvm_intel", secondStage: "ept" },
 } as const;
 
 const limitSeconds = { guests: 900, boot: 3600, third: 7200 } as const;

@@ -22,8 +22,8 @@ export type RunResult = (typeof RunResult)[keyof typeof RunResult];
 
 /** What generated code calls. */
 export interface InterpreterHost {
-  slowLoad(sizeBytes: number, flags: number): number;
-  slowStore(sizeBytes: number, flags: number): number;
+  readonly slowLoad: (sizeBytes: number, flags: number) => number;
+  readonly slowStore: (sizeBytes: number, flags: number) => number;
   slowCheckWrite(sizeBytes: number, flags: number): number;
   segmentCheck(segment: number, sizeBytes: number, intent: number): number;
   runRoutine(routine: Routine): number;
@@ -114,8 +114,8 @@ export class Interpreter {
     this.#imports = {
       host: {
         memory, table: this.#table, regions: this.regions,
-        slowLoad: (size: number, flags: number) => host.slowLoad(size, flags),
-        slowStore: (size: number, flags: number) => host.slowStore(size, flags),
+        // As they are: calls of what is WebAssembly, too, do not go through JavaScript.
+        slowLoad: host.slowLoad, slowStore: host.slowStore,
         slowCheckWrite: (size: number, flags: number) => host.slowCheckWrite(size, flags),
         segmentCheck: (segment: number, size: number, intent: number) => host.segmentCheck(segment, size, intent),
         routine: (number: number) => host.runRoutine(this.#routines[number]),

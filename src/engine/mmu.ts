@@ -5,11 +5,11 @@ import type { Privilege, ProcessorMemory } from "../isa/processor.ts";
 import * as state from "../isa/state.ts";
 import type { StateView } from "../isa/state-view.ts";
 import { exitVector } from "../isa/virtualization.ts";
-import { EntrySet } from "./entry-set.ts";
-import { PageWalker, type AccessKind, type PagingState, type SecondStage } from "./page-walk.ts";
+import { PageWalker, reservedUpperBits, type AccessKind, type PagingState, type SecondStage } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";
 import { AccessFlag, scratchValue } from "./slow-access.ts";
+import { largeRegionIndex, WalkAccess, WalkResult, WalkRule, type TranslationFunctions } from "./translation-code.ts";
 
 /** Privilege part of a TLB context, bits 1:0. */
 const ContextPrivilege = {
@@ -91,8 +91,8 @@ export class Mmu implements ProcessorMemory {
   #space: Space = newSpace();
   #spaceTag: number = hostSpace;
   readonly #spaces = new Map<number, Space>([[hostSpace, this.#space]]);
-  /** TLB entries of pages that are not global. */
-  readonly #local = new EntrySet(state.tlbEntries);
+  /** Walks as generated code, once there is some. */
+  walkByCode: TranslationFunctions["walk"] | undefined = undefined;
   #is64 = false;
   /** IA-32e mode: the processor's own accesses have 64-bit addresses in compatibility mode, too. */
   #isLong = false;
@@ -121,8 +121,46 @@ export class Mmu implements ProcessorMemory {
   /** Walks for an access of the present level, or one that the processor makes by itself. */
   #walk(low: number, high: number, kind: AccessKind, isUser: boolean, isImplicit: boolean): boolean {
     this.counters.walks++;
+    if (this.#walkByCode(low, high, kind, isUser, isImplicit)) return true;
     this.paging.alignmentCheck = (this.#view.get32(state.systemFlags) & FlagMask.AC) !== 0;
     return this.walker.translate(low, high, kind, this.paging, isUser, isImplicit);
+  }
+
+  /** False: it could not say. */
+  #walkByCode(low: number, high: number, kind: AccessKind, isUser: boolean, isImplicit: boolean): boolean {
+    const { walkByCode, walker } = this;
+    if (walkByCode === undefined) return false;
+    const access = (kind === "write" ? WalkAccess.write : kind === "fetch" ? WalkAccess.fetch : 0) | (isUser ? WalkAccess.user : 0) |
+      (isImplicit ? WalkAccess.implicit : 0);
+    if (walkByCode(low, high, access, 0) === 0) return false;
+    const view = this.#view;
+    const result = view.get32(state.walkResult);
+    walker.physical = view.getHigh32(state.walkAddress) * twoPow32 + view.get32(state.walkAddress);
+    walker.mayWrite = (result & WalkResult.mayWrite) !== 0;
+    walker.isGlobal = (result & WalkResult.isGlobal) !== 0;
+    walker.isUserPage = (result & WalkResult.isUserPage) !== 0;
+    walker.mayFetch = (result & WalkResult.mayFetch) !== 0;
+    walker.isLargePage = (result & WalkResult.isLargePage) !== 0;
+    walker.isSecondStageFault = false;
+    return true;
+  }
+
+  /** Tells generated code how to walk, or that it must not; `paging` has been brought up to date by the caller. */
+  publishPaging(): void {
+    const view = this.#view, { paging } = this;
+    const ram = this.#memory.plainRam;
+    const isForCode = paging.mode === "level4" && !paging.protectionKeys && paging.root < twoPow32 && ram !== undefined &&
+      this.walker.secondStage === undefined && this.watch === undefined;
+    view.set32(state.walkMode, isForCode ? 1 : 0);
+    if (!isForCode) return;
+    view.set32(state.walkRoot, paging.root);
+    view.set32(state.walkRules, (paging.writeProtect ? WalkRule.writeProtect : 0) | (paging.noExecute ? WalkRule.noExecute : 0) |
+      (paging.globalPages ? WalkRule.globalPages : 0) | (paging.smep ? WalkRule.smep : 0) | (paging.smap ? WalkRule.smap : 0));
+    view.set32(state.walkReserved, reservedUpperBits(paging));
+    view.setHalves(state.ramFirst, ram.first, Math.floor(ram.first / twoPow32));
+    view.setHalves(state.ramSize, ram.sizeBytes, Math.floor(ram.sizeBytes / twoPow32));
+    view.set32(state.ramAddend, ram.addend);
+    view.set32(state.codePages, ram.codePages);
   }
 
   /** Takes over privilege and mode; `paging` has been brought up to date by the caller. */
@@ -231,14 +269,18 @@ export class Mmu implements ProcessorMemory {
 
   /** Empties the TLB. */
   clear(): void {
-    const first = (this.#view.base + state.tlbOffset) >>> 3;
-    this.#view.u64.fill(noTag, first, first + (state.tlbEntries * state.tlbEntrySizeBytes) / 8);
+    const view = this.#view;
+    const first = (view.base + state.tlbOffset) >>> 3;
+    view.u64.fill(noTag, first, first + (state.tlbEntries * state.tlbEntrySizeBytes) / 8);
+    for (let entry = 0; entry < state.tlbEntries; entry++) view.u32[this.#listedAt(entry)] = 0;
+    view.set32(state.localEntryCount, 0);
+    this.#forgetLargeRegions();
     for (const space of this.#spaces.values()) {
       space.slot = -1;
       space.slotOfPcid.clear();
       space.largeRegions.clear();
     }
-    this.#local.clear();
+    this.publishPaging();
     this.#nextSlot = 1;
     this.#slot = 0;
     this.#space.slot = 0;
@@ -247,18 +289,27 @@ export class Mmu implements ProcessorMemory {
 
   /** Empties the TLB of the present address space's pages that are not global. */
   #forgetLocal(): void {
-    const { u32, u64, base } = this.#view;
+    const view = this.#view;
+    const { u16, u32, u64, base } = view;
     const slot = this.#slot;
     // Entries of other slots are kept only while somebody may come back to them.
     const hasOthers = this.#spaces.size > 1 || this.#space.slotOfPcid.size > 0;
-    this.#local.retain((member) => {
+    const list = (base + state.localEntriesOffset) >>> 1, count = view.get32(state.localEntryCount);
+    let kept = 0;
+    for (let index = 0; index < count; index++) {
+      const member = u16[list + index];
       const at = base + state.tlbOffset + member * state.tlbEntrySizeBytes;
       const owner = (u32[at >>> 2] & 0xfff) >>> 2;
-      if (owner !== slot) return hasOthers && owner < contextSlots;
+      if (owner !== slot && hasOthers && owner < contextSlots) {
+        u16[list + kept++] = member;
+        continue;
+      }
+      u32[this.#listedAt(member)] = 0;
+      if (owner !== slot) continue;
       u64[at >>> 3] = noTag;
       u64[(at >>> 3) + 1] = noTag;
-      return false;
-    });
+    }
+    view.set32(state.localEntryCount, kept);
     this.listener?.localForgotten(slot);
   }
 
@@ -266,6 +317,7 @@ export class Mmu implements ProcessorMemory {
     this.counters.flushes++;
     this.#space.slotOfPcid.clear();
     this.#space.largeRegions.clear();
+    if (this.#spaces.size === 1) this.#forgetLargeRegions();
     this.#setSlot(this.#freshSlot());
   }
 
@@ -313,7 +365,33 @@ export class Mmu implements ProcessorMemory {
 
   /** Whether the page tables, or the TLB from an earlier state of them, may map `linear` by a large page. */
   #isInLargePage({ largeRegions }: Space, linear: bigint): boolean {
-    return largeRegions.has(Number(linear >> 21n)) || largeRegions.has(-1 - Number(linear >> 30n));
+    return largeRegions.has(Number(linear >> 21n)) || largeRegions.has(-1 - Number(linear >> 30n)) || this.#isKnownAsLarge(linear);
+  }
+
+  /** The same of what generated code has filled, whatever the space. */
+  #isKnownAsLarge(linear: bigint): boolean {
+    const region = (Number((linear >> 21n) & 0xffff_ffffn) + 1) >>> 0;
+    return this.#view.u32[((this.#view.base + state.largeRegionsOffset) >>> 2) + largeRegionIndex(region)] === region;
+  }
+
+  #forgetLargeRegions(): void {
+    const first = (this.#view.base + state.largeRegionsOffset) >>> 2;
+    this.#view.u32.fill(0, first, first + state.largeRegionEntries);
+  }
+
+  /** Place of the word that says whether an entry of the TLB is in the list of local ones. */
+  #listedAt(entry: number): number {
+    return (this.#view.base + state.tlbOffset + entry * state.tlbEntrySizeBytes + 20) >>> 2;
+  }
+
+  #noteLocal(entry: number): void {
+    const view = this.#view;
+    const listed = this.#listedAt(entry);
+    if (view.u32[listed] !== 0) return;
+    view.u32[listed] = 1;
+    const count = view.get32(state.localEntryCount);
+    view.u16[((view.base + state.localEntriesOffset) >>> 1) + count] = entry;
+    view.set32(state.localEntryCount, count + 1);
   }
 
   /** Takes back the right to write to a page of linear memory without coming here, because code was decoded from it. */
@@ -411,7 +489,7 @@ export class Mmu implements ProcessorMemory {
     words[(at >>> 2) + 1] = high;
     words[(at >>> 2) + 2] = mayWrite ? tagLow : 0xffff_ffff;
     words[(at >>> 2) + 3] = mayWrite ? high : 0xffff_ffff;
-    if (!this.walker.isGlobal) this.#local.add((low >>> 12) & (state.tlbEntries - 1));
+    if (!this.walker.isGlobal) this.#noteLocal((low >>> 12) & (state.tlbEntries - 1));
     if (this.walker.isLargePage) {
       this.#space.largeRegions.add(high * 2048 + (low >>> 21));
       this.#space.largeRegions.add(-1 - (high * 4 + (low >>> 30)));

@@ -58,6 +58,11 @@ export interface SecondStage {
 const EntryBit = { present: 1, writable: 2, user: 4, accessed: 32, dirty: 64, large: 128, global: 256 } as const;
 const twoPow32 = 0x1_0000_0000;
 
+/** Bits 51:MAXPHYADDR of every entry are reserved, bit 63 too while no-execute is off: those of its upper half. */
+export function reservedUpperBits({ physicalAddressBits, noExecute }: PagingState): number {
+  return ((0x000f_ffff & ~(2 ** (physicalAddressBits - 32) - 1)) | (noExecute ? 0 : 0x8000_0000)) >>> 0;
+}
+
 /** One walker per processor. Results stay in its fields until the next walk. */
 export class PageWalker {
   readonly #memory: PhysicalMemory;
@@ -249,8 +254,7 @@ export class PageWalker {
   #walkWide(low: number, high: number, kind: AccessKind, paging: PagingState, isUser: boolean, isImplicit: boolean): boolean {
     const memory = this.#memory;
     const isPae = paging.mode === "pae";
-    // Bits 51:MAXPHYADDR of every entry are reserved, bit 63 too while no-execute is off.
-    const reservedHigh = ((0x000f_ffff & ~(2 ** (paging.physicalAddressBits - 32) - 1)) | (paging.noExecute ? 0 : 0x8000_0000) | (isPae ? 0x7ff0_0000 : 0)) >>> 0;
+    const reservedHigh = (reservedUpperBits(paging) | (isPae ? 0x7ff0_0000 : 0)) >>> 0;
     let writable = true, user = true, executeDisabled = false;
     let table: number, level: number;
     if (isPae) {

@@ -11,6 +11,14 @@ export interface PhysicalBus {
   write(address: number, sizeBytes: 1 | 2 | 4, value: number): void;
 }
 
+/** A range of guest-physical addresses that is RAM, what to add for its place in linear memory, and where the bytes per page are. */
+export interface PlainRam {
+  readonly first: number;
+  readonly sizeBytes: number;
+  readonly addend: number;
+  readonly codePages: number;
+}
+
 /**
  * Maps page numbers to offsets in linear memory. A page that is readable but not writable is ROM: writes to it go to
  * the bus. Page tables, code and DMA all go through here.
@@ -24,6 +32,10 @@ export class PhysicalMemory {
   #writeMap: Uint32Array;
   /** Per page of linear memory: 1 when decoded code depends on it. */
   readonly #codePages: Uint8Array;
+  /** Where these bytes are in linear memory, when they are there. */
+  readonly #codePagesOffset: number | undefined;
+  /** The largest piece that is mapped as a whole, RAM alone; undefined until somebody asks. */
+  #plainRam: PlainRam | undefined;
   /** Per granule of linear memory: 1 while its contents are still to come; undefined when none are. */
   #awaited: Uint8Array | undefined;
   #awaitedCount = 0;
@@ -35,13 +47,16 @@ export class PhysicalMemory {
   /** Called when mappings change; translations made before are void. */
   onRemap: () => void = () => {};
 
-  constructor(buffer: ArrayBufferLike, bus: PhysicalBus) {
+  /** `codePagesOffset`: place in linear memory of a byte per page, for generated code to look at; without it there is none for it. */
+  constructor(buffer: ArrayBufferLike, bus: PhysicalBus, codePagesOffset?: number) {
     this.bytes = new Uint8Array(buffer);
     this.words = new Uint32Array(buffer);
     this.bus = bus;
     this.#readMap = new Uint32Array(1 << 20);
     this.#writeMap = new Uint32Array(1 << 20);
-    this.#codePages = new Uint8Array(buffer.byteLength / pageSizeBytes);
+    const pages = buffer.byteLength / pageSizeBytes;
+    this.#codePages = codePagesOffset === undefined ? new Uint8Array(pages) : new Uint8Array(buffer, codePagesOffset, pages);
+    this.#codePagesOffset = codePagesOffset;
   }
 
   /** Puts RAM, pages of linear memory from `offset` on, at a guest-physical range. */
@@ -58,7 +73,32 @@ export class PhysicalMemory {
       this.#readMap[first + page] = readOffset === undefined ? 0 : readOffset + page * pageSizeBytes;
       this.#writeMap[first + page] = writeOffset === undefined ? 0 : writeOffset + page * pageSizeBytes;
     }
+    this.#plainRam = undefined;
     this.onRemap();
+  }
+
+  /**
+   * What generated code may take for RAM without asking: one piece of guest-physical memory, as large as can be. Undefined
+   * while its contents are still to come or writes are noted.
+   */
+  get plainRam(): PlainRam | undefined {
+    if (this.#awaited !== undefined || this.#written !== undefined || this.#codePagesOffset === undefined) return undefined;
+    this.#plainRam ??= this.#findRam(this.#codePagesOffset);
+    return this.#plainRam;
+  }
+
+  #findRam(codePages: number): PlainRam {
+    const ramAt = (page: number): number => this.#readMap[page] === this.#writeMap[page] ? this.#readMap[page] : 0;
+    let best = { first: 0, sizeBytes: 0, addend: 0, codePages };
+    for (let first = 0; first < this.#readMap.length;) {
+      const at = ramAt(first);
+      let page = first + 1;
+      if (at !== 0) while (page < this.#readMap.length && ramAt(page) === at + (page - first) * pageSizeBytes) page++;
+      const sizeBytes = (page - first) * pageSizeBytes;
+      if (at !== 0 && sizeBytes > best.sizeBytes) best = { ...best, first: first * pageSizeBytes, sizeBytes, addend: at - first * pageSizeBytes };
+      first = page;
+    }
+    return best;
   }
 
   #grow(pages: number): void {

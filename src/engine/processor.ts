@@ -24,6 +24,7 @@ import { Mmu } from "./mmu.ts";
 import { pagingModeOf } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField, recordSizeBytes } from "./record.ts";
+import { translationFunctions } from "./translation-code.ts";
 import { StringRuns, type StringElementBytes } from "./string-runs.ts";
 import type { WasmMemory } from "./web-assembly.ts";
 
@@ -185,10 +186,15 @@ export class SoftProcessor implements Processor {
       hasFeature: (name) => options.model.hasFeature(name), vendor: options.model.vendor === "amd" ? "amd" : "intel",
     });
     this.#countersOffset = options.profile === true ? options.codeEnd - counterBytes : undefined;
-    const hot = this.#hotForms(options.hotInstructions ?? []);
-    this.interpreter = new Interpreter(options.memory, options.stateOffset, {
+    const translation = translationFunctions(options.memory, options.stateOffset, {
+      reachable: (size, isWrite) => this.memory.reachable(size, isWrite !== 0) ? 1 : 0,
       slowLoad: (size, flags) => this.memory.slowLoad(size, flags),
       slowStore: (size, flags) => this.memory.slowStore(size, flags),
+    });
+    this.memory.walkByCode = translation.walk;
+    const hot = this.#hotForms(options.hotInstructions ?? []);
+    this.interpreter = new Interpreter(options.memory, options.stateOffset, {
+      ...translation,
       slowCheckWrite: (size, flags) => this.memory.slowCheckWrite(size, flags),
       segmentCheck: (segment, size, intent) => this.memory.segmentCheck(segment, size, intent),
       runRoutine: (routine) => this.#runRoutine(routine),
@@ -203,7 +209,7 @@ export class SoftProcessor implements Processor {
     });
     if (options.profile === true) this.code.examples = new Map();
     this.jit = new Jit({
-      state: this.state, interpreter: this.interpreter, code: this.code, reachable: (size, isWrite) => this.memory.reachable(size, isWrite),
+      state: this.state, interpreter: this.interpreter, code: this.code, reachable: translation.reachable,
       recordAt: (linear) => this.#knownRecord(linear), retired: () => this.#retired + this.#slice - (this.state.get32(state.budget) | 0),
     }, options.jit ?? defaultJitSettings());
     options.physical.onRemap = () => this.#forgetTranslations();
@@ -514,6 +520,7 @@ export class SoftProcessor implements Processor {
     const pkru = s.get32(state.pkru);
     paging.pkru = pkru;
     // CR3 alone is the business of whoever writes it: a write flushes by its own rules, even of the same value.
+    this.memory.publishPaging();
     this.memory.configure(cr0 & (Cr0Mask.WP | Cr0Mask.PG), cr4, efer, paging.protectionKeys ? pkru : 0, mode === "pae" ? rootLow : 0);
   }
 

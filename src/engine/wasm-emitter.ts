@@ -12,7 +12,7 @@ import type { Handler } from "./handler.ts";
 export type { EmitterEnvironment, Exits, HostFunctions } from "./emit/record-core.ts";
 
 const impure: ReadonlySet<Node["op"]> = new Set([
-  "readState", "readStateRow", "readRegister", "readFlag", "condition", "readVariable", "load", "effectiveAddress", "linearAddress", "routineResult",
+  "readState", "readStateRow", "readMemory", "readRegister", "readFlag", "condition", "readVariable", "load", "effectiveAddress", "linearAddress", "routineResult",
 ]);
 /** Cheap enough to repeat at every use. */
 const repeatable: ReadonlySet<Node["op"]> = new Set(["const", "immediate", "nextRip", "thisRip", "branchTarget", "parameter"]);
@@ -85,7 +85,7 @@ export class HandlerEmitter {
       case "writeState": case "writeRegister": case "writeFlags": case "arithmeticFlags": case "logicFlags": case "store":
       case "checkWrite": case "raise": case "jump": case "jumpTarget": case "routine":
         return this.#places.perform(node);
-      case "writeStateRow": case "answer": return this.#places.fastPath!(node);
+      case "writeStateRow": case "writeMemory": case "answer": return this.#places.fastPath!(node);
       default: {
         if (this.#fold(node) || repeatable.has(node.op)) return;
         const uses = this.#uses[node.id] ?? 0;

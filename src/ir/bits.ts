@@ -227,6 +227,20 @@ export function writeStateRow(row: StateRow, index: Bits<32>, written: Bits): vo
   recorder().emit({ op: "writeStateRow", row }, 1, [index.node, written.node]);
 }
 
+/** Linear memory at an address there, for fast paths of the engine's own. */
+export function readMemory<W extends Width>(width: W, address: Bits<32>): Bits<W> {
+  return new Bits<W>(recorder().emit({ op: "readMemory" }, width, [address.node]));
+}
+
+export function writeMemory(address: Bits<32>, written: Bits): void {
+  recorder().emit({ op: "writeMemory" }, 1, [address.node, written.node]);
+}
+
+/** In a fast path: leaves it with a number. */
+export function answerWith(result: Bits<32>): void {
+  recorder().emit({ op: "answer" }, 1, [result.node]);
+}
+
 /** In a fast path: leaves it, `isDone` saying whether the routine's work is done. */
 export function answer(isDone: boolean): void {
   recorder().emit({ op: "answer" }, 1, [constant(1, isDone ? 1 : 0).node]);

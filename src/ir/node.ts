@@ -94,9 +94,11 @@ export type NodeKind =
   | { readonly op: "routineResult"; readonly index: number }
   /** In a fast path. args: index (32 bits, below the row's count), and the value to write. */
   | { readonly op: "readStateRow" | "writeStateRow"; readonly row: StateRow }
+  /** In a fast path of the engine's own: linear memory. args: address there (32 bits), and the value to write. */
+  | { readonly op: "readMemory" | "writeMemory" }
   /** In a fast path: argument `index` of the routine. */
   | { readonly op: "parameter"; readonly index: number }
-  /** In a fast path: ends it. args: 1 when the routine's work is done, 0 when nothing was. */
+  /** In a fast path: ends it. args: not 0 when the routine's work is done, 0 when nothing was. */
   | { readonly op: "answer" };
 
 export type Node = NodeKind & {
@@ -122,8 +124,8 @@ export type Status = (typeof Status)[keyof typeof Status];
 /**
  * The ordinary cases of a routine. The body ends with an answer on every path. When that is 1 the routine has been
  * carried out, with its results in the scratch slots and status `Next`; when it is 0 nothing has been committed, and `run`
- * is to be asked. It touches scratch slots, x87 state and MXCSR and reads other state: neither memory, nor general or XMM
- * registers, nor status flags, nor the record.
+ * is to be asked. An instruction's touches scratch slots, x87 state and MXCSR and reads other state: neither memory, nor
+ * general or XMM registers, nor status flags, nor the record.
  */
 export interface FastPath {
   /** Widths of the routine's arguments. */

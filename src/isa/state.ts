@@ -175,6 +175,25 @@ export const currentRecord: StateField = field("currentRecord", 32);
 export const leaveRequested: StateField = field("leaveRequested", 32);
 /** Linear address of a slow-path access. */
 export const slowAddress: StateField = field("slowAddress", 64);
+/**
+ * What generated code needs to walk page tables by itself (see `translation-code.ts`). Mode: 0, it must not; 1, four levels.
+ * Root: physical address of the top table. Rules: `WalkRule`. Reserved: bits of an entry's upper half that must be 0.
+ */
+export const walkMode: StateField = field("walkMode", 32);
+export const walkRoot: StateField = field("walkRoot", 32);
+export const walkRules: StateField = field("walkRules", 32);
+export const walkReserved: StateField = field("walkReserved", 32);
+/** Guest-physical memory that is in linear memory in one piece: first address, size, and what to add. */
+export const ramFirst: StateField = field("ramFirst", 64);
+export const ramSize: StateField = field("ramSize", 64);
+export const ramAddend: StateField = field("ramAddend", 32);
+/** Offset in linear memory of a byte per page of linear memory: not 0 where decoded code depends on it. */
+export const codePages: StateField = field("codePages", 32);
+/** Result of a walk: guest-physical address, and `WalkResult`. */
+export const walkAddress: StateField = field("walkAddress", 64);
+export const walkResult: StateField = field("walkResult", 32);
+/** Entries of the TLB that have been filled for pages that are not global: their number; they are listed at `localEntriesOffset`. */
+export const localEntryCount: StateField = field("localEntryCount", 32);
 /** Arguments and results of routines and slow paths. */
 export const scratch: readonly StateField[] = array("scratch", 16, 128);
 
@@ -184,7 +203,7 @@ export const stateFields: readonly StateField[] = fields;
 /** Size of the register part; the TLB and jump cache follow at the next 4 KiB boundary. */
 export const registerAreaSizeBytes: number = Math.ceil(cursor / 4096) * 4096;
 
-/** Direct-mapped TLB: entries of {read tag i64, write tag i64, addend i32, unused}. */
+/** Direct-mapped TLB: entries of {read tag i64, write tag i64, addend i32, isListed i32, unused}; is the entry among the local ones? */
 export const tlbEntries = 4096;
 export const tlbEntrySizeBytes = 32;
 export const tlbOffset: number = registerAreaSizeBytes;
@@ -192,6 +211,13 @@ export const tlbOffset: number = registerAreaSizeBytes;
 export const jumpCacheEntries = 65_536;
 export const jumpCacheEntrySizeBytes = 16;
 export const jumpCacheOffset: number = tlbOffset + tlbEntries * tlbEntrySizeBytes;
+/** Numbers of TLB entries, u16: see `localEntryCount`. */
+export const localEntriesOffset: number = jumpCacheOffset + jumpCacheEntries * jumpCacheEntrySizeBytes;
+/**
+ * Large pages are in the TLB as many small ones: regions of 2 MiB that hold such, each at its hash. Words, 0 for none, else the
+ * low 32 bits of the linear address shifted down by 21, plus 1.
+ */
+export const largeRegionsOffset: number = localEntriesOffset + tlbEntries * 2;
+export const largeRegionEntries = 2048;
 /** Bytes of one processor's area. */
-export const processorAreaSizeBytes: number =
-  Math.ceil((jumpCacheOffset + jumpCacheEntries * jumpCacheEntrySizeBytes) / 65536) * 65536;
+export const processorAreaSizeBytes: number = Math.ceil((largeRegionsOffset + largeRegionEntries * 4) / 65536) * 65536;

@@ -29,8 +29,21 @@ const codeBytesPerProcessor = 48 << 20;
 /** Instructions of one `run`, some ten milliseconds: a kick is looked at between two. */
 const maximumBudget = 2_000_000;
 
-/** Memory of the engine below the storage: state areas, then decoded code. */
-function engineBytes(processorCount: number): number {
+/** Memory of the engine below the storage: state areas, then decoded code, then a byte per page of all memory. */
+function engineBytes(processorCount: number, storageBytes: number): number {
+  const pageBytesOffset = pageBytesOffsetOf(processorCount);
+  // One byte for each 4096, and for these bytes, too.
+  const pageBytes = Math.ceil((pageBytesOffset + storageBytes) / (pageSizeBytes - 1));
+  return Math.ceil((pageBytesOffset + pageBytes) / wasmPageBytes) * wasmPageBytes;
+}
+
+/** As much as fits beside the engine's memory. */
+function maximumStorageBytes(processorCount: number): number {
+  const all = maximumWasmPages * wasmPageBytes;
+  return all - engineBytes(processorCount, all);
+}
+
+function pageBytesOffsetOf(processorCount: number): number {
   return firstProcessorOffset + processorCount * (state.processorAreaSizeBytes + codeBytesPerProcessor);
 }
 
@@ -160,10 +173,10 @@ class SoftInstance implements AcceleratorInstance {
   constructor(options: AcceleratorOptions, settings: SoftAcceleratorSettings) {
     this.#options = options;
     this.#settings = settings;
-    this.#storageOffset = engineBytes(options.processorCount);
+    this.#storageOffset = engineBytes(options.processorCount, options.storageBytes);
     const pages = (this.#storageOffset + options.storageBytes) / wasmPageBytes;
     this.#memory = createMemory(pages);
-    this.physical = new PhysicalMemory(this.#memory.buffer, options.memoryBus);
+    this.physical = new PhysicalMemory(this.#memory.buffer, options.memoryBus, pageBytesOffsetOf(options.processorCount));
     this.storage = new Uint8Array(this.#memory.buffer, this.#storageOffset, options.storageBytes);
   }
 
@@ -240,7 +253,7 @@ export function createSoftAccelerator(settings: SoftAcceleratorSettings = {}): A
     timeStampFrequencyHz: (wantedHz) => wantedHz,
     // Models have no features that instructions are not defined for.
     missingFeatures: () => [],
-    maximumStorageBytes: maximumWasmPages * wasmPageBytes - engineBytes(1),
+    maximumStorageBytes: maximumStorageBytes(1),
     create: (options) => new SoftInstance(options, settings),
   };
 }

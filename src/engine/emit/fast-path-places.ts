@@ -48,6 +48,12 @@ export class FastPathPlaces implements Places {
         this.#rowAddress(node.row, node.args[0]);
         this.#core.push(node.args[1]);
         return this.#core.storeWidth(node.row.first.width, node.row.first.offset);
+      case "readMemory":
+        this.#core.push(node.args[0]);
+        return this.#core.loadWidth(node.width, 0);
+      case "writeMemory":
+        this.#core.pushAll(node.args);
+        return this.#core.storeWidth(node.args[1].width, 0);
       case "answer":
         this.#core.push(node.args[0]);
         return f.return();

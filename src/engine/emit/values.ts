@@ -150,7 +150,7 @@ export class ValueEmitter {
         return this.#named(node.name);
       }
       case "float": return this.#float(node.name, args, width);
-      case "parameter": case "readStateRow": return this.#places.fastPath!(node);
+      case "parameter": case "readStateRow": case "readMemory": return this.#places.fastPath!(node);
       case "readVariable": return f.local.get(this.#core.values[node.variable.id]!);
       case "immediate": case "nextRip": case "thisRip": case "branchTarget": case "readState": case "readRegister":
       case "readFlag": case "condition": case "effectiveAddress": case "linearAddress": case "load": case "routineResult":

@@ -24,7 +24,7 @@ export interface JitHost {
   readonly interpreter: Interpreter;
   readonly code: CodeCache;
   /** Brings what `slowAddress` points to into the TLB, if compiled code may access it. */
-  reachable(sizeBytes: number, isWrite: boolean): boolean;
+  readonly reachable: (sizeBytes: number, isWrite: number) => number;
   recordAt(linear: bigint): number;
   /** Instructions retired so far; only differences mean something. */
   retired(): number;
@@ -98,7 +98,6 @@ export class Jit {
       maximumBlocks: settings.maximumBlocks, maximumInstructions: settings.maximumInstructions,
       minimumEntries: Math.floor(threshold / 16), hotThreshold: threshold,
     };
-    const reachable = (sizeBytes: number, isWrite: number): number => host.reachable(sizeBytes, isWrite !== 0) ? 1 : 0;
     const hostImports = host.interpreter.hostImports;
     const support = new wasm.Module(supportModule(host.state.base, this.#memoryPages));
     this.#imports = {
@@ -107,7 +106,7 @@ export class Jit {
         regionEntered: () => void (this.#retiredAtEntry = host.retired()),
         regionLeft: (status: number) => this.#count(host.retired() - this.#retiredAtEntry, status),
       },
-      support: new wasm.Instance(support, { host: { memory: hostImports["memory"], reachable } }).exports,
+      support: new wasm.Instance(support, { host: { memory: hostImports["memory"], reachable: host.reachable } }).exports,
     };
   }
 

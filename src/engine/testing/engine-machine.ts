@@ -68,7 +68,8 @@ export class EngineMachine {
   constructor(options: EngineMachineOptions = {}) {
     const ramBytes = options.ramBytes ?? 0x20_0000, arenaBytes = options.arenaBytes ?? 0x10_0000;
     const codeStart = stateOffset + state.processorAreaSizeBytes;
-    this.ramOffset = Math.ceil((codeStart + arenaBytes) / granuleBytes) * granuleBytes;
+    const pageBytesOffset = codeStart + arenaBytes;
+    this.ramOffset = Math.ceil(pageBytesOffset / granuleBytes + 1) * granuleBytes;
     const pages = (this.ramOffset + ramBytes) / granuleBytes;
     const memory = new wasm.Memory({ initial: pages, maximum: pages, shared: true });
     const { buffer } = memory;
@@ -86,7 +87,7 @@ export class EngineMachine {
         return value;
       },
       write: (address, sizeBytes, value) => note("write", address, sizeBytes, value),
-    });
+    }, pageBytesOffset);
     this.physical.map(0, ramBytes, this.ramOffset);
     const bus: ProcessorBus = {
       portRead: (port) => {

@@ -1,0 +1,342 @@
+/**
+ * Page walks and fills of the TLB as generated code: four-level paging where all tables are RAM, accessed and dirty bits are
+ * set already, and nothing is watched or virtualized. Whatever is not so, faults above all, is refused: `PageWalker` and
+ * `Mmu` know all of it (SDM volume 3, "4-Level Paging").
+ */
+import {
+  answer, answerWith, Bits, constant, fastPath, readMemory, recorder, Variable, when, writeMemory, type FastPath, type StateLocation,
+} from "../ir/index.ts";
+import { FlagMask } from "../isa/flags.ts";
+import * as state from "../isa/state.ts";
+import { ModuleBuilder, type FuncIndex, type FunctionBuilder, type FunctionType } from "../wasm/index.ts";
+import { pageSizeBytes } from "./physical-memory.ts";
+import { AccessFlag, scratchValue } from "./slow-access.ts";
+import { emitFastPath } from "./wasm-emitter.ts";
+import { wasm, type WasmMemory } from "./web-assembly.ts";
+
+/** What of the control registers a walk depends on: bits of `walkRules`. */
+export const WalkRule = { writeProtect: 1, noExecute: 2, globalPages: 4, smep: 8, smap: 16 } as const;
+
+/** What an access is, for `walk`. */
+export const WalkAccess = {
+  write: 1, fetch: 2, user: 4,
+  /** Made by the processor itself: RFLAGS.AC does not lift SMAP. */
+  implicit: 8,
+  /** A translation for the TLB. */
+  fills: 16,
+} as const;
+
+/** Bits of `walkResult`. */
+export const WalkResult = { mayWrite: 1, isGlobal: 2, isUserPage: 4, mayFetch: 8, isLargePage: 16 } as const;
+
+/** What `walk` answers: 0, it could not say. */
+export const WalkAnswer = { translated: 1, filled: 2, filledForWriting: 6 } as const;
+
+const EntryBit = { present: 1, writable: 2, user: 4, accessed: 32, dirty: 64, large: 128, global: 256 } as const;
+const frameMask = 0x000f_ffff_ffff_f000n;
+const userAligned = 3;
+const noTag = 0xffff_ffff_ffff_ffffn;
+
+function field<W extends 32 | 64>({ offset }: StateLocation, width: W): Bits<W> {
+  return new Bits<W>(recorder().emit({ op: "readState", location: { offset, width } }, width));
+}
+
+function setField({ offset }: StateLocation, value: Bits<32> | Bits<64>): void {
+  recorder().emit({ op: "writeState", location: { offset, width: value.width } }, value.width, [value.node]);
+}
+
+function refuseIf(condition: Bits<1>): void {
+  when(condition, () => answer(false));
+}
+
+function has(bits: Bits<32>, mask: number): Bits<1> {
+  return bits.and(mask).ne(0);
+}
+
+/** Whether the page at a guest-physical address is plain RAM. */
+function isPlainRam(address: Bits<64>): Bits<1> {
+  return address.sub(field(state.ramFirst, 64)).ltU(field(state.ramSize, 64));
+}
+
+function placeOf(address: Bits<64>): Bits<32> {
+  return address.trunc(32).add(field(state.ramAddend, 32));
+}
+
+/** The entry of a paging structure at a guest-physical address. */
+function readEntry(table: Bits<64>, index: Bits<32>): Bits<64> {
+  refuseIf(isPlainRam(table).xor(1));
+  return readMemory(64, placeOf(table).add(index.shl(3)));
+}
+
+interface Leaf {
+  readonly entry: Variable<64>;
+  /** What all entries on the way have, and what any has. */
+  readonly common: Variable<64>;
+  readonly any: Variable<64>;
+  readonly address: Variable<64>;
+  readonly isLarge: Variable<32>;
+}
+
+/** Comes down to the entry that maps the page. */
+function descend(low: Bits<32>, high: Bits<32>): Leaf {
+  const top = readEntry(field(state.walkRoot, 32).zext(64), high.shr(7).and(0x1ff));
+  const third = readEntry(top.and(frameMask), high.and(0x7f).shl(2).or(low.shr(30)));
+  // Pages of 1 GiB are rare, and so are entries that are not present.
+  refuseIf(third.trunc(32).and(EntryBit.large | EntryBit.present).ne(EntryBit.present).or(top.and(EntryBit.present).isZero()));
+  const second = readEntry(third.and(frameMask), low.shr(21).and(0x1ff));
+  const common = top.and(third).and(second), any = top.or(third).or(second);
+  const leaf: Leaf = {
+    entry: new Variable(second), common: new Variable(common), any: new Variable(any),
+    address: new Variable(constant(64, 0)), isLarge: new Variable(constant(32, 0)),
+  };
+  const largeReservedMask = 0x1f_e000, largeOffsetMask = 0x1f_ffff;
+  when(has(second.trunc(32), EntryBit.large), () => {
+    refuseIf(has(second.trunc(32), largeReservedMask));
+    leaf.address.set(second.and(frameMask & ~BigInt(largeOffsetMask)).or(low.and(largeOffsetMask).zext(64)));
+    leaf.isLarge.set(constant(32, 1));
+  }, () => {
+    refuseIf(second.and(EntryBit.present).isZero());
+    const first = readEntry(second.and(frameMask), low.shr(12).and(0x1ff));
+    leaf.entry.set(first);
+    leaf.common.set(common.and(first));
+    leaf.any.set(any.or(first));
+    leaf.address.set(first.and(frameMask).or(low.and(0xfff).zext(64)));
+  });
+  return leaf;
+}
+
+/** Refuses what would fault, or has a bit to set in a table; answers what the page may be used for. */
+function checkRights(leaf: Leaf, access: Bits<32>): Bits<32> {
+  const rules = field(state.walkRules, 32);
+  const common = leaf.common.get().trunc(32), any = leaf.any.get().shr(32).trunc(32), entry = leaf.entry.get().trunc(32);
+  const needed = EntryBit.present | EntryBit.accessed;
+  refuseIf(common.and(needed).ne(needed).or(any.and(field(state.walkReserved, 32)).ne(0)));
+  const isUserPage = has(common, EntryBit.user), isWritable = has(common, EntryBit.writable);
+  const isExecuteDisabled = any.sign().and(has(rules, WalkRule.noExecute));
+  const isUser = has(access, WalkAccess.user), isWrite = has(access, WalkAccess.write), isFetch = has(access, WalkAccess.fetch);
+  const isSupervisorOnUser = isUser.xor(1).and(isUserPage);
+  const isLifted = has(field(state.systemFlags, 32), FlagMask.AC).and(has(access, WalkAccess.implicit).xor(1));
+  const isWritableHere = isWritable.or(isUser.or(has(rules, WalkRule.writeProtect)).xor(1));
+  const isForbidden = isUser.and(isUserPage.xor(1))
+    .or(isFetch.select(
+      isExecuteDisabled.or(isSupervisorOnUser.and(has(rules, WalkRule.smep))),
+      isSupervisorOnUser.and(has(rules, WalkRule.smap)).and(isLifted.xor(1)),
+    ))
+    .or(isWrite.and(isWritableHere.and(has(entry, EntryBit.dirty)).xor(1)));
+  refuseIf(isForbidden);
+  const bit = (condition: Bits<1>, mask: number): Bits<32> => condition.select(constant(32, mask), 0);
+  const mayFetch = isExecuteDisabled.xor(1).and(isSupervisorOnUser.and(has(rules, WalkRule.smep)).xor(1));
+  return bit(isWritableHere.and(has(entry, EntryBit.dirty)), WalkResult.mayWrite)
+    .or(bit(has(rules, WalkRule.globalPages).and(has(entry, EntryBit.global)), WalkResult.isGlobal))
+    .or(bit(isUserPage, WalkResult.isUserPage)).or(bit(mayFetch, WalkResult.mayFetch))
+    .or(bit(leaf.isLarge.get().ne(0), WalkResult.isLargePage));
+}
+
+function entryPlace(base: Bits<32>, low: Bits<32>): Bits<32> {
+  return base.add(low.shr(12).and(state.tlbEntries - 1).mul(state.tlbEntrySizeBytes)).add(state.tlbOffset);
+}
+
+/** Notes the 2 MiB that a large page's translation lies in; refuses when another region has its place. */
+function noteLargeRegion(base: Bits<32>, low: Bits<32>, high: Bits<32>): void {
+  const region = low.shr(21).or(high.shl(11)).add(1);
+  const place = base.add(largeRegionHash(region).shl(2)).add(state.largeRegionsOffset);
+  const known = readMemory(32, place);
+  when(known.ne(region), () => {
+    refuseIf(known.ne(0));
+    writeMemory(place, region);
+  });
+}
+
+function largeRegionHash(region: Bits<32>): Bits<32> {
+  return region.mul(largeRegionFactor).shr(32 - Math.log2(state.largeRegionEntries));
+}
+
+const largeRegionFactor = 0x9e37_79b1;
+
+/** Word of the table of large regions for a region, as generated code has it: one more than its number. */
+export function largeRegionIndex(region: number): number {
+  return Math.imul(region, largeRegionFactor) >>> (32 - Math.log2(state.largeRegionEntries));
+}
+
+function fillEntry(base: Bits<32>, low: Bits<32>, high: Bits<32>, context: Bits<32>, address: Bits<64>, result: Bits<32>): void {
+  when(has(result, WalkResult.isLargePage), () => noteLargeRegion(base, low, high));
+  const host = placeOf(address);
+  const isCode = readMemory(8, field(state.codePages, 32).add(host.shr(12))).ne(0);
+  const mayWrite = has(result, WalkResult.mayWrite).and(isCode.xor(1));
+  const tag = low.and(~0xfff >>> 0).or(context).zext(64).or(high.zext(64).shl(32));
+  const place = entryPlace(base, low);
+  writeMemory(place, tag);
+  writeMemory(place.add(8), mayWrite.select(tag, noTag));
+  writeMemory(place.add(16), host.sub(low));
+  const isListed = readMemory(32, place.add(20)).or(result.and(WalkResult.isGlobal));
+  when(isListed.isZero(), () => {
+    const count = field(state.localEntryCount, 32);
+    writeMemory(place.add(20), constant(32, 1));
+    writeMemory(base.add(count.shl(1)).add(state.localEntriesOffset), low.shr(12).and(state.tlbEntries - 1).trunc(16));
+    setField(state.localEntryCount, count.add(1));
+  });
+  answerWith(mayWrite.select(constant(32, WalkAnswer.filledForWriting), WalkAnswer.filled));
+}
+
+/** Arguments: lower and upper half of a linear address, what the access is, and the context of the TLB's tag. */
+const walkPath: () => FastPath = fastPath([32, 32, 32, 32, 32], (base, low, high, access, context) => {
+  const [at, lower, upper, kind, tag] = [base, low, high, access, context] as Bits<32>[];
+  // Bits 63:47 of a canonical address are all the same.
+  refuseIf(field(state.walkMode, 32).isZero().or(upper.sar(15).add(1).leU(1).xor(1)));
+  const leaf = descend(lower, upper);
+  const result = checkRights(leaf, kind);
+  const address = leaf.address.get();
+  setField(state.walkAddress, address);
+  setField(state.walkResult, result);
+  const fills = has(kind, WalkAccess.fills).and(tag.and(3).ne(userAligned)).and(isPlainRam(address));
+  when(fills, () => fillEntry(at, lower, upper, tag, address, result));
+});
+
+/** Slow paths of memory, as `Mmu` has them. */
+export interface TranslationHost {
+  /** 1 when the page at `slowAddress` is in the TLB now. */
+  readonly reachable: (sizeBytes: number, isWrite: number) => number;
+  readonly slowLoad: (sizeBytes: number, flags: number) => number;
+  readonly slowStore: (sizeBytes: number, flags: number) => number;
+}
+
+/** The same as WebAssembly functions: they ask the host only for what is not ordinary. */
+export interface TranslationFunctions extends TranslationHost {
+  /** One of `WalkAnswer`; results in the state area. */
+  readonly walk: (low: number, high: number, access: number, context: number) => number;
+}
+
+const three: FunctionType = { params: ["i32", "i32", "i32"], results: ["i32"] };
+const two: FunctionType = { params: ["i32", "i32"], results: ["i32"] };
+
+/** `base`: offset of the processor's area in linear memory. */
+export function translationFunctions(memory: WasmMemory, base: number, host: TranslationHost): TranslationFunctions {
+  const pages = memory.buffer.byteLength / 65_536;
+  const builder = new ModuleBuilder();
+  builder.importMemory("host", "memory", { min: pages, max: pages, shared: true });
+  const asked = {
+    reachable: builder.importFunction("host", "reachable", two),
+    slowLoad: builder.importFunction("host", "slowLoad", two),
+    slowStore: builder.importFunction("host", "slowStore", two),
+  };
+  const parameters = ["i32", "i32", "i32", "i32"] as const;
+  const walk = builder.addFunction("walk page tables", { params: ["i32", "i32", ...parameters], results: ["i32"] }, (f) => emitFastPath(f, walkPath()));
+  builder.exportFunction("walk", builder.addFunction("walk", { params: parameters, results: ["i32"] }, (f) => {
+    f.i32.const(base);
+    f.i32.const(base);
+    parameters.forEach((_, index) => f.local.get(f.param<"i32">(index)));
+    f.call(walk);
+  }));
+  const fill = builder.addFunction("fill", three, (f) => emitFill(f, base, walk));
+  const exportFunction = (name: keyof typeof asked, emit: (f: FunctionBuilder) => void): void =>
+    builder.exportFunction(name, builder.addFunction(name, two, (f) => {
+      emit(f);
+      f.local.get(f.param<"i32">(0));
+      f.local.get(f.param<"i32">(1));
+      f.call(asked[name]);
+    }));
+  exportFunction("reachable", (f) => emitReachable(f, fill));
+  exportFunction("slowLoad", (f) => emitAccess(f, base, fill, false));
+  exportFunction("slowStore", (f) => emitAccess(f, base, fill, true));
+  const { exports } = new wasm.Instance(new wasm.Module(builder.build()), { host: { memory, ...host } });
+  return exports as unknown as TranslationFunctions;
+}
+
+/** (access size, 1 for writing, wanted bit of the answer) → place in linear memory of the byte at `slowAddress`, 0 when refused. */
+function emitFill(f: FunctionBuilder, base: number, walk: FuncIndex): void {
+  const size = f.param<"i32">(0), isWrite = f.param<"i32">(1), wanted = f.param<"i32">(2);
+  const low = f.addLocal("i32");
+  const push = ({ offset }: StateLocation): void => {
+    f.i32.const(0);
+    f.i32.load(base + offset);
+  };
+  push(state.slowAddress);
+  f.local.tee(low);
+  f.i32.const(pageSizeBytes - 1);
+  f.i32.and();
+  f.local.get(size);
+  f.i32.add();
+  f.i32.const(pageSizeBytes);
+  f.i32.gt_u();
+  f.if("void", "unlikely");
+  f.i32.const(0);
+  f.return();
+  f.end();
+  f.i32.const(base);
+  f.i32.const(base);
+  f.local.get(low);
+  push({ offset: state.slowAddress.offset + 4, width: 32 });
+  push(state.cpl);
+  f.i32.const(3);
+  f.i32.eq();
+  f.i32.const(Math.log2(WalkAccess.user));
+  f.i32.shl();
+  f.local.get(isWrite);
+  f.i32.or();
+  f.i32.const(WalkAccess.fills);
+  f.i32.or();
+  push(state.tlbContext);
+  f.call(walk);
+  f.local.get(wanted);
+  f.i32.and();
+  f.if("i32", "likely");
+  f.local.get(low);
+  f.local.get(low);
+  f.i32.const(12);
+  f.i32.shr_u();
+  f.i32.const(state.tlbEntries - 1);
+  f.i32.and();
+  f.i32.const(Math.log2(state.tlbEntrySizeBytes));
+  f.i32.shl();
+  f.i32.load(base + state.tlbOffset + 16);
+  f.i32.add();
+  f.else();
+  f.i32.const(0);
+  f.end();
+}
+
+const filledForReading: number = WalkAnswer.filled;
+const filledForWriting: number = WalkAnswer.filledForWriting & ~WalkAnswer.filled;
+
+/** Returns 1 when the page could be brought into the TLB. */
+function emitReachable(f: FunctionBuilder, fill: FuncIndex): void {
+  const isWrite = f.param<"i32">(1);
+  f.local.get(f.param<"i32">(0));
+  f.local.get(isWrite);
+  f.i32.const(filledForWriting);
+  f.i32.const(filledForReading);
+  f.local.get(isWrite);
+  f.select();
+  f.call(fill);
+  f.if("void", "likely");
+  f.i32.const(1);
+  f.return();
+  f.end();
+}
+
+/** Returns 0 when the access could be made, from or to the scratch area. */
+function emitAccess(f: FunctionBuilder, base: number, fill: FuncIndex, isStore: boolean): void {
+  const size = f.param<"i32">(0), flags = f.param<"i32">(1);
+  const place = f.addLocal("i32");
+  f.local.get(size);
+  if (isStore) {
+    f.i32.const(1);
+  } else {
+    f.local.get(flags);
+    f.i32.const(AccessFlag.write);
+    f.i32.and();
+  }
+  f.i32.const(isStore ? filledForWriting : filledForReading);
+  f.call(fill);
+  f.local.tee(place);
+  f.if("void", "likely");
+  const pushScratch = (): void => f.i32.const(base + scratchValue.offset);
+  if (isStore) f.local.get(place);
+  pushScratch();
+  if (!isStore) f.local.get(place);
+  f.local.get(size);
+  f.memory.copy();
+  f.i32.const(0);
+  f.return();
+  f.end();
+}

@@ -69,9 +69,9 @@ export interface VirtualPage {
 export interface TranslationListener {
   /** Another privilege or address-space slot applies. */
   contextChanged(): void;
-  /** Translations are void: all of them, those of one slot's pages that are not global, or those of one page by its address's lower half. */
+  /** Translations are void: all of them, those of one slot's pages that are not global (with a word on whether somebody may come back to others), or those of one page by its address's lower half. */
   allForgotten(): void;
-  localForgotten(slot: number): void;
+  localForgotten(slot: number, hasOthers: boolean): void;
   pageForgotten(low: number): void;
 }
 
@@ -222,12 +222,12 @@ export class Mmu implements ProcessorMemory {
 
   /** Forgets the translation of one page in a context. */
   forgetPageOf(tag: number, linear: bigint): void {
-    if (tag === this.#spaceTag) return this.invalidatePage(linear);
+    const low = Number(linear & 0xffff_ffffn), high = Number(linear >> 32n);
+    if (tag === this.#spaceTag) return this.invalidatePage(low, high);
     const space = this.#spaces.get(tag);
     if (space === undefined || space.slot < 0) return;
-    if (this.#isInLargePage(space, linear)) return void this.#spaces.delete(tag);
+    if (this.#isInLargePage(space, low, high)) return void this.#spaces.delete(tag);
     space.slotOfPcid.clear();
-    const low = Number(linear & 0xffff_ffffn);
     this.#voidEntry(low);
     this.listener?.pageForgotten(low);
   }
@@ -310,7 +310,7 @@ export class Mmu implements ProcessorMemory {
       u64[(at >>> 3) + 1] = noTag;
     }
     view.set32(state.localEntryCount, kept);
-    this.listener?.localForgotten(slot);
+    this.listener?.localForgotten(slot, hasOthers);
   }
 
   flush(_options: { keepGlobal: boolean }): void {
@@ -347,9 +347,8 @@ export class Mmu implements ProcessorMemory {
     return new BigUint64Array(this.paging.pdpte.buffer);
   }
 
-  invalidatePage(linear: bigint): void {
-    if (this.#isInLargePage(this.#space, linear)) return this.flush({ keepGlobal: false });
-    const low = Number(linear & 0xffff_ffffn);
+  invalidatePage(low: number, high: number): void {
+    if (this.#isInLargePage(this.#space, low, high)) return this.flush({ keepGlobal: false });
     this.#voidEntry(low);
     // Other process contexts may hold the page as a global one; they get it anew.
     const slot = this.#slot;
@@ -364,13 +363,14 @@ export class Mmu implements ProcessorMemory {
   }
 
   /** Whether the page tables, or the TLB from an earlier state of them, may map `linear` by a large page. */
-  #isInLargePage({ largeRegions }: Space, linear: bigint): boolean {
-    return largeRegions.has(Number(linear >> 21n)) || largeRegions.has(-1 - Number(linear >> 30n)) || this.#isKnownAsLarge(linear);
+  #isInLargePage({ largeRegions }: Space, low: number, high: number): boolean {
+    const isInSet = largeRegions.size > 0 && (largeRegions.has(high * 2048 + (low >>> 21)) || largeRegions.has(-1 - (high * 4 + (low >>> 30))));
+    return isInSet || this.#isKnownAsLarge(low, high);
   }
 
   /** The same of what generated code has filled, whatever the space. */
-  #isKnownAsLarge(linear: bigint): boolean {
-    const region = (Number((linear >> 21n) & 0xffff_ffffn) + 1) >>> 0;
+  #isKnownAsLarge(low: number, high: number): boolean {
+    const region = (((low >>> 21) | (high << 11)) + 1) >>> 0;
     return this.#view.u32[((this.#view.base + state.largeRegionsOffset) >>> 2) + largeRegionIndex(region)] === region;
   }
 

@@ -216,7 +216,7 @@ export class SoftProcessor implements Processor {
     this.memory.listener = {
       contextChanged: () => this.#updateCodeKey(),
       allForgotten: () => this.#clearJumpCache(),
-      localForgotten: (slot) => this.#forgetLocalBlocks(slot),
+      localForgotten: (slot, hasOthers) => this.#forgetLocalBlocks(slot, hasOthers),
       pageForgotten: (low) => this.#forgetPage(low),
     };
     this.virtualization = options.virtualization?.(this);
@@ -366,6 +366,15 @@ export class SoftProcessor implements Processor {
     return BigInt.asUintN(this.#mode.code === 64 ? 64 : 32, sum);
   }
 
+  /** RIP becomes that of the current instruction. */
+  #returnToCurrent(): void {
+    const s = this.state;
+    const start = s.u16[(s.get32(state.currentRecord) + RecordField.start) >>> 1];
+    const sum = s.get32(state.ripBase) + start;
+    if (this.#mode.code !== 64 || sum > 0xffff_ffff) s.set64(state.rip, this.currentRip());
+    else s.setHalves(state.rip, sum, s.getHigh32(state.ripBase));
+  }
+
   modeChanged(): void {
     const s = this.state;
     const cs = s.get32(state.segments[Segment.CS].attributes);
@@ -469,11 +478,12 @@ export class SoftProcessor implements Processor {
   }
 
   /** Empties the jump cache of code in pages of an address-space slot that are not global. */
-  #forgetLocalBlocks(slot: number): void {
+  #forgetLocalBlocks(slot: number, hasOthers: boolean): void {
     const { u32, base } = this.state;
     this.#localBlocks.retain((member) => {
       const at = (base + state.jumpCacheOffset + member * state.jumpCacheEntrySizeBytes + 8) >>> 2;
-      if (((u32[at] >>> codeKeySlotShift) & slotMask) !== slot) return true;
+      const owner = (u32[at] >>> codeKeySlotShift) & slotMask;
+      if (owner !== slot) return hasOthers && owner !== slotMask;
       u32[at] = noCodeKey;
       return false;
     });
@@ -874,7 +884,8 @@ export class SoftProcessor implements Processor {
       }
     }
     const hadResume = (s.get32(state.systemFlags) & FlagMask.RF) !== 0;
-    const startRip = s.get64(state.rip);
+    const wasSingle = this.#mode.single;
+    const startRip = wasSingle ? s.get64(state.rip) : 0n;
     this.jit.compileDue();
     this.#slice = Math.min(budget, 0x7fff_0000);
     s.set32(state.budget, this.#slice);
@@ -883,7 +894,7 @@ export class SoftProcessor implements Processor {
     this.#retired += this.#slice - (s.get32(state.budget) | 0);
     this.#slice = 0;
     const isFault = result === RunResult.Fault;
-    if (isFault && s.get32(state.currentRecord) !== 0) s.set64(state.rip, this.currentRip());
+    if (isFault && s.get32(state.currentRecord) !== 0) this.#returnToCurrent();
     if ((s.get32(state.interruptShadow) & state.ShadowMask.stiAtRip) !== 0) this.#settleShadow(0);
     if (isFault) {
       const delivered = deliverRecordedException(this);
@@ -891,7 +902,7 @@ export class SoftProcessor implements Processor {
       return delivered;
     }
     s.set32(state.currentRecord, 0);
-    const isBetweenIterations = this.#mode.single && s.get64(state.rip) === startRip && this.#isRepeated();
+    const isBetweenIterations = wasSingle && s.get64(state.rip) === startRip && this.#isRepeated();
     if (isBetweenIterations) s.set32(state.systemFlags, s.get32(state.systemFlags) | FlagMask.RF);
     else if (hadResume) s.set32(state.systemFlags, s.get32(state.systemFlags) & ~FlagMask.RF);
     const shadowedByThis = (s.get32(state.interruptShadow) & stackSegmentShadow) !== 0 && this.#shadowAt === this.#retired - 1;

@@ -134,7 +134,7 @@ describe("a page brought into the TLB by generated code", () => {
     const { memory } = machine.processor;
     machine.view.setBigUint64(Place.level2, all | PageBit.large, true);
     expect(memory.walkByCode!(Place.data, 0, readByUser, context(machine))).toBe(WalkAnswer.filledForWriting);
-    memory.invalidatePage(0x1000n);
+    memory.invalidatePage(0x1000, 0);
     expect(memory.reach(Place.data, 0, false)).toBe(0);
   });
 

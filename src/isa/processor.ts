@@ -30,8 +30,8 @@ export interface ProcessorMemory {
   loadPhysical(address: bigint): bigint | undefined;
   /** The page-directory pointers of PAE paging are read by each walk, and not when CR3 is written. */
   readonly readsPointersOnDemand: boolean;
-  /** Forgets the translation of one page (INVLPG). */
-  invalidatePage(linear: bigint): void;
+  /** Forgets the translation of the page of the linear address `high:low` (INVLPG). */
+  invalidatePage(low: number, high: number): void;
   /**
    * After a write of CR3: translates for process context `pcid` (undefined without CR4.PCIDE) from now on. Unless `keep`,
    * earlier translations of that context are forgotten; those of global pages may stay.
@@ -47,6 +47,8 @@ export interface ProcessorBus {
   portWrite(port: number, sizeBytes: 1 | 2 | 4, value: number): void;
   /** Time stamp counter in its own ticks, IA32_TSC_ADJUST included. */
   timeStampCounter(): bigint;
+  /** The same where it is an exact number, else -1; a program may read it very often. */
+  timeStampTicks?(): number;
   setTimeStampCounter(value: bigint): void;
   /** Model-specific registers that live outside of the processor's core (APIC base, x2APIC, TSC deadline); undefined: not one of them. */
   readMsr(index: number): bigint | undefined;

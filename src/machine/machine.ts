@@ -202,9 +202,10 @@ export class Machine {
     return {
       portRead: (port, sizeBytes) => ports.read(port, sizeBytes),
       portWrite: (port, sizeBytes, value) => ports.write(port, sizeBytes, value),
-      timeStampCounter: () => this.#ticksSincePowerOn() + this.#tscOffset,
+      timeStampCounter: () => BigInt(this.#ticksSincePowerOn()) + this.#tscOffset,
+      timeStampTicks: () => this.#tscOffset === 0n ? this.#ticksSincePowerOn() : -1,
       setTimeStampCounter: (value) => {
-        this.#tscOffset = value - this.#ticksSincePowerOn();
+        this.#tscOffset = value - BigInt(this.#ticksSincePowerOn());
         apic.tscChanged();
       },
       readMsr: (index) => LocalApic.ownsMsr(index) ? apic.readMsr(index) : undefined,
@@ -224,13 +225,13 @@ export class Machine {
     };
   }
 
-  #ticksSincePowerOn(): bigint {
-    return BigInt(Math.floor(this.clock.nowNs() * (this.timeStampFrequencyHz / 1e9)));
+  #ticksSincePowerOn(): number {
+    return Math.floor(this.clock.nowNs() * (this.timeStampFrequencyHz / 1e9));
   }
 
   /** When the processor's counter, which need not run exactly like the machine's clock, will have come to `tsc`. */
   #timeOfTimeStamp(tsc: bigint, processor: VirtualProcessor | undefined): number {
-    const remaining = tsc - (processor?.timeStampCounter() ?? this.#ticksSincePowerOn());
+    const remaining = tsc - (processor?.timeStampCounter() ?? BigInt(this.#ticksSincePowerOn()));
     return Math.floor(this.clock.nowNs()) + Number(remaining) * (1e9 / this.timeStampFrequencyHz);
   }
 

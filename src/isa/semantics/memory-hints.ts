@@ -8,7 +8,7 @@ import { invalidatePage, invalidateProcessContext, prepareProcessContextInvalida
 import { InterceptionMask, interceptionStatus } from "../virtualization.ts";
 import { askInterceptor } from "./privilege.ts";
 
-const invalidatePageRoutine = routine("invlpg", (p) => invalidatePage(p, p.state.argument64(0)));
+const invalidatePageRoutine = routine("invlpg", (p) => invalidatePage(p, p.state.argument32(0), p.state.getHigh32(state.scratch[0])));
 
 const invlpg = instruction({
   name: "invlpg", encodings: ["0F 01 /7 M"], endsBlock: true,

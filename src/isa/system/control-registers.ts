@@ -7,7 +7,7 @@ import {
   DebugStatusMask, detectsDebugRegisterAccess, normalizeDebugControl, normalizeDebugStatus, raiseDebugStatus,
 } from "./debug.ts";
 import {
-  Cr0Mask, Cr4Mask, EferMask, SegmentAttribute, SegmentIndex, hasCr4, is64BitMode, isCanonical, isLongMode,
+  Cr0Mask, Cr4Mask, EferMask, SegmentAttribute, SegmentIndex, hasCr4, is64BitMode, isCanonical, isCanonicalHigh, isLongMode,
 } from "./mode.ts";
 import { isConcealed, isIntercepted, type Interceptable } from "../virtualization.ts";
 import { refreshSegmentEnds } from "./segments.ts";
@@ -241,11 +241,16 @@ export function setExtendedControlRegister(p: Processor, index: number, value: b
 }
 
 /** INVLPG. */
-export function invalidatePage(p: Processor, linear: bigint): Status {
-  if (p.state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
-  if (isIntercepted(p, { kind: "invlpg", linear })) return Status.Fault;
-  if (isCanonical(p.state, linear)) p.memory.invalidatePage(linear);
+export function invalidatePage(p: Processor, low: number, high: number): Status {
+  const { state, virtualization } = p;
+  if (state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
+  if (virtualization?.isGuest === true && virtualization.intercepts({ kind: "invlpg", linear: joinHalves(low, high) })) return Status.Fault;
+  if (isCanonicalHigh(state, high)) p.memory.invalidatePage(low, high);
   return Status.Next;
+}
+
+function joinHalves(low: number, high: number): bigint {
+  return (BigInt(high) << 32n) | BigInt(low);
 }
 
 /** What INVPCID does before it reads its descriptor. */
@@ -266,7 +271,7 @@ export function invalidateProcessContext(p: Processor, type: bigint, context: bi
   if (type === 2n) {
     p.memory.flush({ keepGlobal: false });
   } else if (type === 0n && context === current) {
-    p.memory.invalidatePage(linear);
+    p.memory.invalidatePage(Number(linear & 0xffff_ffffn), Number(linear >> 32n));
   } else {
     // More may be forgotten than was asked for; other contexts are not kept apart here.
     p.memory.flush({ keepGlobal: true });

@@ -173,8 +173,15 @@ export function readTimeStampCounter(p: Processor, kind: "rdtsc" | "rdtscp"): St
   const { state } = p;
   if (kind === "rdtscp" && isConcealed(p, kind)) return p.raise(Vector.UD);
   if (hasCr4(state, Cr4Mask.TSD) && state.get32(layout.cpl) !== 0) return p.raise(Vector.GP, 0);
-  if (isIntercepted(p, { kind })) return Status.Fault;
-  state.result64(0, timeStampCounter(p));
+  const isGuest = p.virtualization?.isGuest === true;
+  if (isGuest && isIntercepted(p, { kind })) return Status.Fault;
+  const ticks = isGuest ? -1 : p.bus.timeStampTicks?.() ?? -1;
+  if (ticks < 0) {
+    state.result64(0, timeStampCounter(p));
+    return Status.Next;
+  }
+  const high = Math.floor(ticks / 2 ** 32);
+  state.setHalves(layout.scratch[0], ticks - high * 2 ** 32, high);
   return Status.Next;
 }
 

@@ -91,13 +91,15 @@ const stackSegmentShadow = state.ShadowMask.stackSegment;
 const counterBytes = maximumHandlers * 4;
 const noException = 0xffff_ffff;
 const trapFlag: number = FlagMask.TF;
+/** Flags that modes depend on. */
+const modeFlagsMask: number = FlagMask.TF | FlagMask.AC | FlagMask.VM;
 /** No code key: of the modes, none has all bits set. */
 const noCodeKey = 0xffff_ffff;
 /** Place of the address-space slot in code keys. */
 const codeKeySlotShift = 8;
 const slotMask = 0x3ff;
 const pageNumberMask = 0xf_ffff;
-const pageHashBits = 16;
+const pageHashBits = 18;
 const pageHashes: number = 1 << pageHashBits;
 const resetVector = 0xfff0n;
 const maximumCodeRanges = 8000;
@@ -171,6 +173,8 @@ export class SoftProcessor implements Processor {
   readonly #localBlocks = new EntrySet(state.jumpCacheEntries);
   /** By a hash of page numbers: 0 where the jump cache has no code of such pages. Most pages that a guest invalidates hold data. */
   readonly #mayHoldBlocks = new Uint8Array(pageHashes);
+  /** What the present mode follows from: see `#noteModeInputs`. */
+  readonly #modeInputs = new Uint32Array(9);
   /** Data breakpoints that `memory.watch` was made for. */
   #watchKey = "";
 
@@ -287,7 +291,7 @@ export class SoftProcessor implements Processor {
     this.#heldHits = 0;
     this.virtualization?.reset(kind);
     this.#clearJumpCache();
-    this.modeChanged();
+    this.#recomputeMode();
     this.memory.flush({ keepGlobal: false });
   }
 
@@ -376,6 +380,43 @@ export class SoftProcessor implements Processor {
   }
 
   modeChanged(): void {
+    if (this.#isOnlyLevelNews()) this.#levelChanged();
+    else this.#recomputeMode();
+  }
+
+  /** Whether what modes follow from is as it was, but for CPL: exceptions and interrupts in 64-bit mode, mostly. */
+  #isOnlyLevelNews(): boolean {
+    const s = this.state, known = this.#modeInputs;
+    const isKnown = known[0] === s.get32(state.segments[Segment.CS].attributes) && known[1] === s.get32(state.cr0) &&
+      known[2] === s.get32(state.cr3) && known[3] === s.getHigh32(state.cr3) && known[4] === s.get32(state.cr4) &&
+      known[5] === s.get32(state.efer) && known[6] === (s.get32(state.systemFlags) & modeFlagsMask) && known[7] === s.get32(state.dr[7]) &&
+      known[8] === s.get32(state.pkru);
+    return isKnown && this.#mode.code === 64 && !this.#mode.single && !this.#isAlone && this.virtualization === undefined;
+  }
+
+  #noteModeInputs(): void {
+    const s = this.state, known = this.#modeInputs;
+    known[0] = s.get32(state.segments[Segment.CS].attributes);
+    known[1] = s.get32(state.cr0);
+    known[2] = s.get32(state.cr3);
+    known[3] = s.getHigh32(state.cr3);
+    known[4] = s.get32(state.cr4);
+    known[5] = s.get32(state.efer);
+    known[6] = s.get32(state.systemFlags) & modeFlagsMask;
+    known[7] = s.get32(state.dr[7]);
+    known[8] = s.get32(state.pkru);
+  }
+
+  #levelChanged(): void {
+    const s = this.state;
+    const rule = s.get32(state.contextRule), alignmentCheck = s.get32(state.systemFlags) & FlagMask.AC ? 1 : 0;
+    const privilege = s.get32(state.cpl) === 3 ? 2 | (rule >>> 1 & alignmentCheck) : rule & 1 | alignmentCheck;
+    s.set32(state.tlbContext, s.get32(state.tlbContext) & ~3 | privilege);
+    this.#updateCodeKey();
+  }
+
+  #recomputeMode(): void {
+    this.#noteModeInputs();
     const s = this.state;
     const cs = s.get32(state.segments[Segment.CS].attributes);
     const is64 = is64BitMode(s);
@@ -466,7 +507,7 @@ export class SoftProcessor implements Processor {
   #forgetTranslations(): void {
     this.memory.clear();
     this.code.forgetMoved();
-    this.modeChanged();
+    this.#recomputeMode();
     this.#clearJumpCache();
   }
 
@@ -722,7 +763,7 @@ export class SoftProcessor implements Processor {
     this.memory.clear();
     this.memory.forgetConfiguration();
     this.#clearJumpCache();
-    this.modeChanged();
+    this.#recomputeMode();
   }
 
   /**

@@ -1,5 +1,6 @@
 /** The seam between the machine and what executes its instructions: create processors, map memory, run until exit. */
 import type { CpuModel, ProcessorBus } from "../isa/processor.ts";
+import type { ObservableVirtualization } from "../isa/virtualization.ts";
 import type { ExitObserver } from "./exits.ts";
 import type { PendingEvent, ProcessorState } from "./processor-state.ts";
 
@@ -58,6 +59,8 @@ export interface VirtualProcessor {
   readonly index: number;
   /** Instructions retired since power-on, exact also while a device is being accessed; 0 where they are not counted. */
   readonly retiredInstructions: number;
+  /** What the guest's own hypervisor uses, to be looked at outside of `run`; undefined: there is none, or it cannot be looked at. */
+  readonly virtualization: ObservableVirtualization | undefined;
   run(budget: RunBudget): RunStop;
   /** Why `run` returned "failed", for people. */
   readonly failure: string | undefined;

@@ -5,6 +5,7 @@ import type { BootProtocol } from "../boot/contract.ts";
 import { formatGenerationId, generationIdBytes } from "../devices/acpi/vm-generation-id/index.ts";
 import { textLines } from "../devices/display/vga/index.ts";
 import type { DiskFailure } from "../devices/disk/contract.ts";
+import type { ControlBlock } from "../isa/virtualization.ts";
 import { MachineRunner } from "../host/node/runner.ts";
 import type { HostClock } from "../host/node/host-clock.ts";
 import type { MachineEnd } from "../machine/config.ts";
@@ -19,6 +20,7 @@ import { prepare } from "./prepare.ts";
 import { cloneCount, restoredParts, type RestoreOptions } from "./restore.ts";
 import { saveSnapshot, type SnapshotOptions, type SnapshotReport } from "./save.ts";
 import { SerialPort } from "./serial-port.ts";
+import { hypervisorUse, Trace, type HypervisorUse, type TraceOptions } from "./trace.ts";
 import { closeParts, load, memoryBytes, newParts, type VmParts } from "./vm-parts.ts";
 
 export type VmState = "created" | "running" | "paused" | "ended";
@@ -88,6 +90,7 @@ export class Vm implements AsyncDisposable {
   /** The snapshot that the machine's notes of written pages begin with. */
   #baseId: string | undefined;
   #debugBytes: number[] = [];
+  #trace: Trace | undefined;
 
   private constructor(parts: VmParts, { accel, jit, timeoutMs }: BuildOptions) {
     const { accelerator, chosen } = chooseAccelerator(wishesOf(parts, jit, accel));
@@ -204,6 +207,42 @@ export class Vm implements AsyncDisposable {
    */
   exits(): ExitReport | undefined {
     return this.#machine.exits();
+  }
+
+  /**
+   * Records every entry and exit of the guest's own hypervisor from now on, until `stop`.
+   *
+   * ```ts
+   * const trace = vm.trace({ kind: "exit", minimumDurationNs: 10_000 });
+   * await vm.exec("/virt/kvm-client");
+   * for (const { level, reason, count, totalNs } of trace.stop().lines) console.log(level, reason, count, totalNs);
+   * ```
+   * @throws UserError BAD_ARGUMENT while another trace of this machine is being recorded.
+   */
+  trace(options: TraceOptions = {}): Trace {
+    if (this.#trace?.isRecording === true) throw new UserError("BAD_ARGUMENT", "A trace of this machine is being recorded already: stop it first.");
+    this.#trace = new Trace(this.#machine, options);
+    return this.#trace;
+  }
+
+  /**
+   * The VMCB or VMCS that is current on a processor, field by field, with the checks that an entry with it would fail;
+   * undefined while the guest uses no virtualization, see `hypervisor`.
+   *
+   * ```ts
+   * for (const { name, value, meaning } of vm.vmcs()?.fields ?? []) console.log(name, value.toString(16), meaning ?? "");
+   * ```
+   * @throws UserError BAD_ARGUMENT when there is no such processor.
+   */
+  vmcs(processor: number = 0): ControlBlock | undefined {
+    const found = this.#machine.processors.at(processor);
+    if (found === undefined || processor < 0) throw new UserError("BAD_ARGUMENT", `There is no processor ${processor}: the machine has ${this.#machine.processors.length}, counted from 0.`);
+    return found.virtualization?.controlBlock();
+  }
+
+  /** Whether the guest uses hardware-assisted virtualization itself, and if not, why. */
+  get hypervisor(): HypervisorUse {
+    return hypervisorUse(this.#machine);
   }
 
   /** Seconds that the machine has been running, pauses excluded. */

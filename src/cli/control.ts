@@ -2,6 +2,7 @@
 import { UserError, type Vm } from "../api/index.ts";
 import type { ControlRequest } from "../host/node/control-socket.ts";
 import type { Json } from "../base/shape.ts";
+import { answerControlBlock, answerTrace } from "./trace.ts";
 
 /** @throws UserError BAD_ARGUMENT for what cannot be asked for, and what was asked for throws. */
 export async function control(vm: Vm, request: ControlRequest, onProgress: (progress: Json) => void): Promise<Json> {
@@ -14,6 +15,8 @@ export async function control(vm: Vm, request: ControlRequest, onProgress: (prog
       });
       return { ...report };
     }
+    case "trace": return await answerTrace(vm, request);
+    case "vmcs": return answerControlBlock(vm, request);
     default:
       throw new UserError("BAD_ARGUMENT", `A machine does not know how to "${request.verb}".`);
   }

@@ -5,6 +5,7 @@ import { doctorReport, formatDoctorReport } from "./doctor.ts";
 import type { RunFlags } from "./run-flags.ts";
 import type { CreateFlags, RestoreFlags } from "./snapshot.ts";
 import { drained, type Streams } from "./streams.ts";
+import type { TraceFlags, VmcsFlags } from "./trace.ts";
 import { versionReport } from "./version.ts";
 
 const collect = (value: string, previous: readonly string[] | undefined): string[] => [...previous ?? [], value];
@@ -86,6 +87,7 @@ export function createProgram(streams: Streams, onStatus: (status: number) => vo
       onStatus(await run(guest, flags, streams));
     });
 
+  addTraceVerbs(program, streams, onStatus);
   addSnapshotVerbs(program.command("snapshot").description("save machines, go on from what was saved, and see what is in it"), streams, onStatus);
 
   program.command("doctor")
@@ -107,6 +109,51 @@ export function createProgram(streams: Streams, onStatus: (status: number) => vo
       onStatus(0);
     });
   return program;
+}
+
+const traceExamples = `
+Examples:
+  ringmaster trace nested-6.1 --cpu epyc --command 'insmod …; /virt/kvm-client'      the distribution per reason, when the command is done
+  ringmaster trace nested-6.1 --cpu epyc --output exits.svg --output exits.json      the picture, and a trace for Perfetto
+  ringmaster trace --of lab --for 5s --kind exit --at-least 20us --output slow.txt   a machine that was started with: run --name lab
+  ringmaster vmcs --of lab                                                           its current VMCB or VMCS
+
+docs/guides/hypervisors.md has the rest.`;
+
+function addTraceVerbs(program: Command, streams: Streams, onStatus: (status: number) => void): void {
+  machineOptions(program.command("trace")
+    .description("record entries and exits of the guest's own hypervisor, and print their distribution")
+    .argument("[guest]", guestArgument))
+    .option("--of <name>", "watch a machine that was started with: ringmaster run --name <name>")
+    .option("--for <time>", "with --of: for so long; default 10s")
+    .option("--output <file>", "write the trace: .txt a table, .jsonl JSON lines, .json for Perfetto, .svg a picture; repeatable", collect)
+    .option("--format <name>", "what standard output gets: summary (default), table, jsonl, perfetto or svg")
+    .option("--reason <names>", "only these reasons, such as NPF,IOIO")
+    .option("--kind <name>", "entry or exit only")
+    .option("--level <numbers>", "only these levels: 2 is a guest of the hypervisor in the machine, 3 a guest in that")
+    .option("--processor <numbers>", "only these processors")
+    .option("--rip <first-last>", "only where the guest's RIP lies within")
+    .option("--at-least <time>", "only what took so long, such as 20us")
+    .option("--limit <number>", "list so many, count the rest; default 250000")
+    .option("--serial <target>", "where COM1 goes: stdio, none or file:<path>; given again: COM2", collect)
+    .option("--command <text>", "run a shell command instead of a shell, and exit with its status")
+    .option("--verbose", "with --command: show the guest's console on standard error")
+    .option("--name <name>", "lets other commands reach the machine by this name")
+    .addHelpText("after", traceExamples)
+    .action(async (guest: string | undefined, flags: TraceFlags) => {
+      const { trace } = await import("./trace.ts");
+      onStatus(await trace(guest, flags, streams));
+    });
+
+  program.command("vmcs")
+    .description("show the VMCB or VMCS that is current in a running machine, with what is invalid in it")
+    .requiredOption("--of <name>", "the machine that was started with: ringmaster run --name <name>")
+    .option("--processor <number>", "default 0")
+    .option("--json", "as JSON")
+    .action(async (flags: VmcsFlags) => {
+      const { printControlBlock } = await import("./trace.ts");
+      onStatus(await printControlBlock(flags, streams));
+    });
 }
 
 function addSnapshotVerbs(snapshot: Command, streams: Streams, onStatus: (status: number) => void): void {

@@ -85,14 +85,49 @@ export interface Transition {
   readonly code: number;
   /** ASID or VPID. */
   readonly space: number;
+  /** Physical address of the VMCB or VMCS. */
+  readonly controlBlock: number;
   /** The guest's. */
   readonly rip: bigint;
   /** Of an exit EXITINFO1 and EXITINFO2, or its qualification and the guest-physical address. */
   readonly information: readonly [bigint, bigint];
 }
 
+/** A field of a VMCB or VMCS. */
+export interface ControlBlockField {
+  /** As the manual has it. */
+  readonly name: string;
+  readonly value: bigint;
+  readonly widthBits: number;
+  /** The names of what is set, where bits have names. */
+  readonly meaning: string | undefined;
+}
+
+/** A check of an entry that the contents of a control block fail. */
+export interface ControlBlockProblem {
+  readonly problem: string;
+  /** Names of the fields that the check looks at. */
+  readonly fields: readonly string[];
+}
+
+/** The current VMCB or VMCS, decoded. */
+export interface ControlBlock {
+  readonly kind: "VMCB" | "VMCS";
+  readonly address: bigint;
+  /** Its guest runs at this moment: what the block says of the guest's registers is of the entry. */
+  readonly isRunning: boolean;
+  readonly fields: readonly ControlBlockField[];
+  readonly problems: readonly ControlBlockProblem[];
+}
+
+/** The extension as those see it who watch what the guest's own hypervisor does. */
+export type ObservableVirtualization = Pick<Virtualization, "extension" | "isOn" | "controlBlock" | "observer">;
+
 /** The virtualization extension of one processor. Processors without one have none, and pay for none. */
 export interface Virtualization {
+  readonly extension: "svm" | "vmx";
+  /** Software has switched it on. */
+  readonly isOn: boolean;
   /** The extension runs a guest now: SVM's guest mode, VMX non-root operation. What follows is asked only then, except where noted. */
   readonly isGuest: boolean;
   /**
@@ -138,8 +173,10 @@ export interface Virtualization {
   /** A start-up IPI has arrived, at any time; false: it has become an exit. */
   admitsStartUp(vector: number): boolean;
   reset(kind: "reset" | "init"): void;
-  /** Told of every entry and exit. */
-  observer?: ((transition: Transition) => void) | undefined;
+  /** Told of every entry and exit, entries that were refused among them. */
+  observer: ((transition: Transition) => void) | undefined;
+  /** The control block that is current, between two instructions; undefined: none has been so far. */
+  controlBlock(): ControlBlock | undefined;
 
   /** Model-specific registers of the extension, at any time; undefined: not one of them. */
   readMsr(index: number): bigint | undefined;

@@ -16,6 +16,7 @@ import type { Mapping } from "../devices/contract.ts";
 import { createCpuModel } from "../isa/models/index.ts";
 import type { CpuModel, ProcessorBus } from "../isa/processor.ts";
 import type { ExitReport } from "./exit-account.ts";
+import type { TransitionLog } from "./transition-log.ts";
 import { Board } from "./board.ts";
 import type { MachineConfig, MachineEnd } from "./config.ts";
 import { checkTimeStampFrequency, Execution } from "./execution.ts";
@@ -91,6 +92,7 @@ export class Machine {
   /** When the running slice will be over; before and after it, nothing needs to be cut short. */
   #sliceEndNs = -Infinity;
   #tscOffset = 0n;
+  #transitions: TransitionLog | undefined;
   #bootImage: BootImage | undefined;
 
   /**
@@ -360,6 +362,23 @@ export class Machine {
     if (this.#config.clock.mode === "deterministic" && !accelerator.countsInstructions) throw notCounted(accelerator);
     this.#execution.moveTo(accelerator);
     this.timeChanged();
+    this.#transitions?.interrupt();
+    this.#observeTransitions();
+  }
+
+  /** Tells `log` of what the guest's own hypervisor does from now on; undefined: nobody any more. */
+  recordTransitions(log: TransitionLog | undefined): void {
+    this.#transitions = log;
+    this.#observeTransitions();
+  }
+
+  #observeTransitions(): void {
+    const log = this.#transitions;
+    for (const [index, processor] of this.processors.entries()) {
+      const { virtualization } = processor;
+      if (virtualization === undefined) continue;
+      virtualization.observer = log === undefined ? undefined : (transition) => log.record(index, processor.retiredInstructions, transition);
+    }
   }
 
   /** What the guest was left for so far; undefined when nobody counts. */

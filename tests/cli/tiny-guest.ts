@@ -84,3 +84,36 @@ export function partitionedDisk(sizeBytes: number, sectors: number): Uint8Array 
   view.setUint16(510, 0xaa55, true);
   return image;
 }
+
+function littleEndian(value: number): number[] {
+  return [value & 0xff, (value >>> 8) & 0xff, (value >>> 16) & 0xff, value >>> 24];
+}
+
+/** mov dword [address], value */
+function store(address: number, value: number): number[] {
+  return [0xc7, 0x05, ...littleEndian(address), ...littleEndian(value)];
+}
+
+/** Where the VMCB of `tinyHypervisor` is. */
+export const tinyVmcbAddress = 0x20_0000;
+const tinyGuestAddress = 0x8000;
+
+/**
+ * Switches SVM on and enters a real-mode guest that executes CPUID, then HLT, both intercepted; a third entry is refused,
+ * because the ASID is zero. Then it `ends`, or waits for good with that VMCB.
+ */
+export const tinyHypervisor = (ends: boolean): Uint8Array => {
+  const vmcb = tinyVmcbAddress, run = [0x0f, 0x01, 0xd8];
+  const cpuid = 1 << 18, halt = 1 << 24, vmrun = 1, efer = 0x1000;
+  return multibootKernel([
+    // mov ecx, EFER; rdmsr; or eax, SVME; wrmsr
+    0xb9, ...littleEndian(0xc000_0080), 0x0f, 0x32, 0x0d, ...littleEndian(efer), 0x0f, 0x30,
+    ...store(vmcb + 0x0c, cpuid | halt), ...store(vmcb + 0x10, vmrun), ...store(vmcb + 0x58, 1), ...store(vmcb + 0x4d0, efer),
+    ...store(vmcb + 0x558, 0x10), ...store(vmcb + 0x410, 0x9b_0000), ...store(vmcb + 0x414, 0xffff), ...store(vmcb + 0x578, tinyGuestAddress),
+    ...store(tinyGuestAddress, 0x00f4_a20f),
+    0xb8, ...littleEndian(vmcb), ...run,
+    ...store(vmcb + 0x578, tinyGuestAddress + 2), ...run,
+    ...store(vmcb + 0x58, 0), ...run,
+    ...(ends ? outByte(0xf4, 0) : [0xf4]), ...jumpToSelf,
+  ]);
+};

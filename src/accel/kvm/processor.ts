@@ -53,6 +53,7 @@ export class KvmProcessor implements VirtualProcessor {
   readonly index: number;
   /** Guests have no virtualization of their own here. */
   readonly stateObstacle: undefined;
+  readonly virtualization: undefined;
   /** KVM does not count. */
   readonly retiredInstructions: number = 0;
   readonly kickHandle: KickHandle;

@@ -11,6 +11,7 @@ import type { ProcessorBus } from "../../isa/processor.ts";
 import * as state from "../../isa/state.ts";
 import { Activity } from "../../isa/system/mode.ts";
 import { loadSegmentCache } from "../../isa/system/segments.ts";
+import type { ObservableVirtualization } from "../../isa/virtualization.ts";
 import { virtualizationOf } from "../../virt/index.ts";
 import type {
   Accelerator, AcceleratorInstance, AcceleratorOptions, BootState, DebugSettings, InterruptSource, KickHandle, MemoryMapping, RunBudget,
@@ -63,6 +64,10 @@ export class SoftVirtualProcessor implements VirtualProcessor {
 
   get retiredInstructions(): number {
     return this.processor.retiredBeforeCurrent;
+  }
+
+  get virtualization(): ObservableVirtualization | undefined {
+    return this.processor.virtualization;
   }
 
   get isWaitingForStartUp(): boolean {

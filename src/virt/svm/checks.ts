@@ -15,8 +15,10 @@ export interface CheckContext {
 }
 
 interface Check {
-  /** The rule, as a monitor shows it. */
-  readonly rule: string;
+  /** What is wrong, as a monitor shows it. */
+  readonly problem: string;
+  /** What it looks at. */
+  readonly fields: readonly VmcbField[];
   isViolated(vmcb: StateView, context: CheckContext): boolean;
 }
 
@@ -64,65 +66,65 @@ function isEventIllegal(vmcb: StateView): boolean {
 /** In the order in which they are made. */
 export const consistencyChecks: readonly Check[] = [
   {
-    rule: "the VMRUN intercept bit is clear",
+    problem: "the VMRUN intercept bit is clear", fields: [Control.interceptMisc2],
     isViolated: (vmcb) => !hasBits(vmcb, Control.interceptMisc2, 1 << (Intercept.VMRUN & 31)),
   },
   {
-    rule: "virtual NMIs are enabled while the NMI intercept is clear",
+    problem: "virtual NMIs are enabled while the NMI intercept is clear", fields: [Control.interruptControl, Control.interceptMisc1],
     isViolated: (vmcb) => hasVirtualNmi(vmcb) && !hasBits(vmcb, Control.interceptMisc1, 1 << Intercept.NMI),
   },
-  { rule: "ASID is zero", isViolated: (vmcb) => vmcb.get32(Control.asid) === 0 },
-  { rule: "EFER.SVME is zero", isViolated: (vmcb) => !hasBits(vmcb, Save.efer, EferMask.SVME) },
+  { problem: "ASID is zero", fields: [Control.asid], isViolated: (vmcb) => vmcb.get32(Control.asid) === 0 },
+  { problem: "EFER.SVME is zero", fields: [Save.efer], isViolated: (vmcb) => !hasBits(vmcb, Save.efer, EferMask.SVME) },
   {
-    rule: "a reserved bit of EFER is set",
+    problem: "a reserved bit of EFER is set", fields: [Save.efer],
     isViolated: (vmcb, { writableEferMask }) => vmcb.getHigh32(Save.efer) !== 0 || hasBits(vmcb, Save.efer, ~writableEferMask),
   },
   {
-    rule: "CR0.CD is zero and CR0.NW is set",
+    problem: "CR0.CD is zero and CR0.NW is set", fields: [Save.cr0],
     isViolated: (vmcb) => !hasBits(vmcb, Save.cr0, Cr0Mask.CD) && hasBits(vmcb, Save.cr0, Cr0Mask.NW),
   },
-  { rule: "CR0[63:32] are not zero", isViolated: (vmcb) => vmcb.getHigh32(Save.cr0) !== 0 },
+  { problem: "CR0[63:32] are not zero", fields: [Save.cr0], isViolated: (vmcb) => vmcb.getHigh32(Save.cr0) !== 0 },
   {
-    rule: "a reserved bit of CR3 is set",
+    problem: "a reserved bit of CR3 is set", fields: [Save.cr3],
     isViolated: (vmcb, { model }) => isLongModeWanted(vmcb) && vmcb.get64(Save.cr3) >> BigInt(model.physicalAddressBits) !== 0n,
   },
   {
-    rule: "a reserved bit of CR4 is set",
+    problem: "a reserved bit of CR4 is set", fields: [Save.cr4],
     isViolated: (vmcb, { writableCr4Mask }) => vmcb.getHigh32(Save.cr4) !== 0 || hasBits(vmcb, Save.cr4, ~writableCr4Mask),
   },
-  { rule: "DR6[63:32] are not zero", isViolated: (vmcb) => vmcb.getHigh32(Save.dr6) !== 0 },
-  { rule: "DR7[63:32] are not zero", isViolated: (vmcb) => vmcb.getHigh32(Save.dr7) !== 0 },
+  { problem: "DR6[63:32] are not zero", fields: [Save.dr6], isViolated: (vmcb) => vmcb.getHigh32(Save.dr6) !== 0 },
+  { problem: "DR7[63:32] are not zero", fields: [Save.dr7], isViolated: (vmcb) => vmcb.getHigh32(Save.dr7) !== 0 },
   {
-    rule: "EFER.LME and CR0.PG are set and CR4.PAE is zero",
+    problem: "EFER.LME and CR0.PG are set and CR4.PAE is zero", fields: [Save.efer, Save.cr0, Save.cr4],
     isViolated: (vmcb) => isLongModeWanted(vmcb) && !hasBits(vmcb, Save.cr4, Cr4Mask.PAE),
   },
   {
-    rule: "EFER.LME and CR0.PG are set and CR0.PE is zero",
+    problem: "EFER.LME and CR0.PG are set and CR0.PE is zero", fields: [Save.efer, Save.cr0],
     isViolated: (vmcb) => isLongModeWanted(vmcb) && !hasBits(vmcb, Save.cr0, Cr0Mask.PE),
   },
   {
-    rule: "EFER.LME, CR0.PG, CR4.PAE, CS.L and CS.D are all set",
+    problem: "EFER.LME, CR0.PG, CR4.PAE, CS.L and CS.D are all set", fields: [Save.efer, Save.cr0, Save.cr4, SaveSegment.cs.attributes],
     isViolated: (vmcb) => isLongModeWanted(vmcb) && (vmcb.get16(SaveSegment.cs.attributes) & packedLongAndBigMask) === packedLongAndBigMask,
   },
   {
-    rule: "the I/O permission map extends beyond the physical address space",
+    problem: "the I/O permission map extends beyond the physical address space", fields: [Control.iopmBase],
     isViolated: (vmcb, { model }) => endsBeyond(vmcb.get64(Control.iopmBase), iopmBytes, model.physicalAddressBits),
   },
   {
-    rule: "the MSR permission map extends beyond the physical address space",
+    problem: "the MSR permission map extends beyond the physical address space", fields: [Control.msrpmBase],
     isViolated: (vmcb, { model }) => endsBeyond(vmcb.get64(Control.msrpmBase), msrpmBytes, model.physicalAddressBits),
   },
-  { rule: "the event to inject is illegal", isViolated: isEventIllegal },
+  { problem: "the event to inject is illegal", fields: [Control.eventInjection], isViolated: isEventIllegal },
   {
-    rule: "nested paging is enabled while the host does not page",
+    problem: "nested paging is enabled while the host does not page", fields: [Control.nestedControl],
     isViolated: (vmcb, { hasHostPaging }) => hasNestedPaging(vmcb) && !hasHostPaging,
   },
   {
-    rule: "a reserved bit of the nested CR3 is set",
+    problem: "a reserved bit of the nested CR3 is set", fields: [Control.nestedCr3],
     isViolated: (vmcb, { model }) => hasNestedPaging(vmcb) && vmcb.get64(Control.nestedCr3) >> BigInt(model.physicalAddressBits) !== 0n,
   },
   {
-    rule: "G_PAT has a reserved memory type",
+    problem: "G_PAT has a reserved memory type", fields: [Save.guestPat],
     isViolated: (vmcb) => hasNestedPaging(vmcb) && !isPatValid(vmcb.get64(Save.guestPat)),
   },
 ];
@@ -170,7 +172,7 @@ export function hasNestedPaging(vmcb: StateView): boolean {
   return hasBits(vmcb, Control.nestedControl, nestedPagingMask);
 }
 
-/** The first rule that the VMCB breaks; undefined: VMRUN enters the guest. */
+/** The first problem of the VMCB; undefined: VMRUN enters the guest. */
 export function findViolation(vmcb: StateView, context: CheckContext): string | undefined {
-  return consistencyChecks.find((check) => check.isViolated(vmcb, context))?.rule;
+  return consistencyChecks.find((check) => check.isViolated(vmcb, context))?.problem;
 }

@@ -41,8 +41,8 @@ export class SvmContext {
   /** The global interrupt flag. */
   gif = true;
   vmcb: StateView;
-  /** Physical address of the guest's control block. */
-  vmcbAddress = 0;
+  /** Physical address of the control block that VMRUN has named last; -1: none so far. */
+  vmcbAddress = -1;
   hasNestedPaging = false;
   tscOffset = 0n;
   extensions = 0;
@@ -77,6 +77,7 @@ export class SvmContext {
       this.processor.memory.enterSpace(hostSpace, undefined, 0n);
     }
     this.processor.state.set32(layout.interception, 0);
+    this.vmcbAddress = -1;
     this.gif = true;
     this.checked.forget();
     if (kind === "reset") this.registers.reset();

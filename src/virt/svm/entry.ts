@@ -33,7 +33,8 @@ export function runGuest(context: SvmContext, vmcb: StateView): Status {
   if (p.memory.paging.mode === "pae") p.memory.loadPageDirectoryPointers();
   if ((vmcb.get32(Control.interruptState) & interruptShadowMask) !== 0) state.set32(layout.interruptShadow, 1);
   context.observer?.({
-    kind: "entry", reason: "VMRUN", code: 0, space: vmcb.get32(Control.asid), rip: state.get64(layout.rip), information: [0n, 0n],
+    kind: "entry", reason: "VMRUN", code: 0, space: vmcb.get32(Control.asid), controlBlock: context.vmcbAddress, rip: state.get64(layout.rip),
+    information: [0n, 0n],
   });
   inject(context, vmcb);
   return Status.Branch;
@@ -59,7 +60,8 @@ function refuse(context: SvmContext, vmcb: StateView): Status {
   vmcb.set32(Control.exitInterruptInfo, 0);
   context.gif = false;
   context.observer?.({
-    kind: "exit", reason: "INVALID", code: -1, space: vmcb.get32(Control.asid), rip: vmcb.get64(Save.rip), information: [0n, 0n],
+    kind: "exit", reason: "INVALID", code: -1, space: vmcb.get32(Control.asid), controlBlock: context.vmcbAddress, rip: vmcb.get64(Save.rip),
+    information: [0n, 0n],
   });
   return Status.Next;
 }

@@ -41,8 +41,8 @@ export function leaveGuest(context: SvmContext, during: ProcessorEvent | undefin
     state.set64(layout.pat, context.hostPat);
   }
   context.observer?.({
-    kind: "exit", reason: exitCodeName(exit.code), code: exit.code, space: vmcb.get32(Control.asid), rip: state.get64(layout.rip),
-    information: [exit.info1, exit.info2],
+    kind: "exit", reason: exitCodeName(exit.code), code: exit.code, space: vmcb.get32(Control.asid), controlBlock: context.vmcbAddress,
+    rip: state.get64(layout.rip), information: [exit.info1, exit.info2],
   });
   p.memory.noteRoot(state.get64(layout.cr3));
   enterHost(context);

@@ -8,7 +8,7 @@ import { refreshSegmentEnds } from "../../isa/system/segments.ts";
 import { Save, SaveSegment, type VmcbField, type VmcbSegment } from "./vmcb.ts";
 
 /** Attributes as the VMCB packs them: bits 55:52 and 47:40 of a descriptor, in twelve bits. */
-function unpackAttributes(packed: number): number {
+export function unpackAttributes(packed: number): number {
   return (packed & 0xff) | ((packed & 0xf00) << 4);
 }
 

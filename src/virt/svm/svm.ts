@@ -6,10 +6,11 @@ import * as layout from "../../isa/state.ts";
 import type { ProcessorEvent } from "../../isa/system/exceptions.ts";
 import { EferMask, isProtectedMode, isVirtual8086 } from "../../isa/system/mode.ts";
 import {
-  exitVector, type BoundaryAction, type Interceptable, type PendingEvents, type Transition, type Virtualization,
+  exitVector, type BoundaryAction, type ControlBlock, type Interceptable, type PendingEvents, type Transition, type Virtualization,
   type VirtualizationInstruction,
 } from "../../isa/virtualization.ts";
 import { SvmContext } from "./context.ts";
+import { describeVmcb } from "./description.ts";
 import { runGuest } from "./entry.ts";
 import { admitInit, hasEvent, takeEvent } from "./events.ts";
 import { eventExit, ExitCode, instructionExit, Intercept, ownIntercepts, type Exit, type SvmInstruction } from "./exit-codes.ts";
@@ -22,6 +23,7 @@ const rax = layout.gpr[0];
 const rcx = layout.gpr[1];
 
 export class Svm implements Virtualization {
+  readonly extension = "svm" as const;
   readonly writableCr4Mask: number = 0;
   readonly stepsAlone: boolean = false;
   readonly #context: SvmContext;
@@ -40,6 +42,14 @@ export class Svm implements Virtualization {
 
   set observer(observer: ((transition: Transition) => void) | undefined) {
     this.#context.observer = observer;
+  }
+
+  get isOn(): boolean {
+    return this.#context.isEnabled;
+  }
+
+  controlBlock(): ControlBlock | undefined {
+    return describeVmcb(this.#context);
   }
 
   reset(kind: "reset" | "init"): void {

@@ -9,8 +9,8 @@ import { flagsImage } from "../../isa/system/interrupt-delivery.ts";
 import { Activity, Cr0Mask, isLongMode } from "../../isa/system/mode.ts";
 import { supportedEfer } from "../../isa/system/model-specific.ts";
 import {
-  exitVector, type BoundaryAction, type ConcealableInstruction, type Interceptable, type PendingEvents, type Virtualization,
-  type VirtualizationInstruction,
+  exitVector, type BoundaryAction, type ConcealableInstruction, type ControlBlock, type Interceptable, type PendingEvents, type Virtualization,
+  type Transition, type VirtualizationInstruction,
 } from "../../isa/virtualization.ts";
 import { cr0FixedToOne, cr4FixedToOne, FeatureControlMask, featureControlValues, VmxMsr } from "./capabilities.ts";
 import { ActivityState, InterruptibilityMask, PendingDebugMask } from "./checks/guest.ts";
@@ -20,7 +20,8 @@ import { EntryView, type EntryEnvironment } from "./checks/view.ts";
 import { Control } from "./controls.ts";
 import { noAddress, VmxContext, type ExitSink } from "./context.ts";
 import { EventDecision } from "./events.ts";
-import { boundaryExit, ExitReason, instructionExit, type Exit } from "./exit-reasons.ts";
+import { describeVmcs } from "./description.ts";
+import { boundaryExit, ExitReason, exitReasonName, instructionExit, type Exit } from "./exit-reasons.ts";
 import { apicAccessQualification, ApicAccessType, ExtendedPageTables } from "./extended-page-tables.ts";
 import { Field } from "./fields.ts";
 import { loadGuestState, loadPageDirectoryPointers, saveGuestState } from "./guest-state.ts";
@@ -55,7 +56,9 @@ const eventKinds: Readonly<Record<number, ProcessorEvent["kind"]>> = Object.from
 );
 
 export class Vmx implements Virtualization, ExitSink {
+  readonly extension = "vmx" as const;
   readonly context: VmxContext;
+  observer: ((transition: Transition) => void) | undefined = undefined;
   readonly #p: SoftProcessor;
   readonly #instructions: VmxInstructions;
   readonly #interception: Interception;
@@ -93,6 +96,20 @@ export class Vmx implements Virtualization, ExitSink {
 
   get isGuest(): boolean {
     return this.context.isGuest;
+  }
+
+  get isOn(): boolean {
+    return this.context.isOn;
+  }
+
+  controlBlock(): ControlBlock | undefined {
+    this.#entryEnvironment ??= this.#environment();
+    return describeVmcs(this.context, this.#entryEnvironment);
+  }
+
+  #observe(kind: Transition["kind"], code: number, reason: string, information: Transition["information"]): void {
+    const { vmcs } = this.context;
+    this.observer?.({ kind, code, reason, space: this.#vpid, controlBlock: vmcs.address, rip: vmcs.get(Field.guestRip), information });
   }
 
   reset(kind: "reset" | "init"): void {
@@ -328,6 +345,7 @@ export class Vmx implements Virtualization, ExitSink {
     this.#timer.enter();
     this.#loadBlocking(vmcs);
     p.dropSingleStep();
+    if (this.observer !== undefined) this.#observe("entry", 0, isLaunch ? "VMLAUNCH" : "VMRESUME", [0n, 0n]);
     const injected = parseInterruption(vmcs.get32(Field.entryInterruptionInformation));
     this.#events.enter(injected);
     if (injected.isValid && injected.type !== InterruptionType.otherEvent) this.#inject(vmcs);
@@ -373,6 +391,7 @@ export class Vmx implements Virtualization, ExitSink {
     const { vmcs } = context;
     vmcs.set32(Field.exitReason, (reason | entryFailureMask) >>> 0);
     vmcs.set(Field.exitQualification, BigInt(qualification));
+    if (this.observer !== undefined) this.#observe("exit", reason, exitReasonName(reason), [BigInt(qualification), 0n]);
     if (isLoaded) this.#translations.enterHost(this.#vpid, p.state.get64(layout.cr3), vmcs.get(Field.hostCr3));
     context.isGuest = false;
     this.#enterHost(isLoaded);
@@ -491,6 +510,9 @@ export class Vmx implements Virtualization, ExitSink {
     this.#timer.leave();
     this.#saveBlocking(vmcs);
     saveGuestState(context, this.#resumeFlag(exit, during));
+    if (this.observer !== undefined) {
+      this.#observe("exit", exit.reason, exitReasonName(exit.reason), [vmcs.get(Field.exitQualification), exit.guestPhysicalAddress ?? 0n]);
+    }
     this.#translations.enterHost(this.#vpid, p.state.get64(layout.cr3), vmcs.get(Field.hostCr3));
     context.isGuest = false;
     if (!storeMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrStoreAddress), vmcs.get32(Field.exitMsrStoreCount))) {

@@ -64,18 +64,24 @@ const commands = {
   third: (extension: Extension) => bootCommand([...loadModules(extension, ""), "/virt/kvm-client"].join("\n")),
 } as const;
 
+/** What KVM tells of a guest that was booted: how long it ran, and its exits. */
+function toldByKvm(output: string): string {
+  return /^ran [\d.]+ s, .*$/mu.exec(output)?.[0].trim() ?? "";
+}
+
 /** What the output shows that has gone right; throws with what has gone wrong. */
 function judge(load: NestedTest["load"], output: string): string {
   const lines = output.split(/\r?\n/u);
   if (load === "boot") {
     const booted = lines.find((line) => line.includes("booted: "));
     if (booted?.includes("Hypervisor detected: KVM") !== true) throw new Error(`no userland: ${output.slice(-500)}`);
-    return booted.slice(booted.indexOf("booted: "));
+    return `${booted.slice(booted.indexOf("booted: "))}; ${toldByKvm(output)}`;
   }
   const summary = /tiny guests: (\d+), failed: (\d+)/u.exec(output);
   const failures = lines.filter((line) => / {2,}/u.test(line) && !line.endsWith("passed"));
   if (summary?.[2] !== "0") throw new Error(failures.length > 0 ? failures.join("; ") : output.slice(-500));
-  return `${summary[1]} tiny guests, ${lines.findLast((line) => /^(?:npt|ept): /u.test(line)) ?? ""}`;
+  const seen = `${summary[1]} tiny guests, ${lines.findLast((line) => /^(?:npt|ept): /u.test(line)) ?? ""}`;
+  return load === "third" ? `${seen}; ${toldByKvm(output)}` : seen;
 }
 
 async function run(extension: Extension, { guest, parameters, load }: NestedTest, signal: AbortSignal): Promise<string> {

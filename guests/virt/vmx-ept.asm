@@ -32,6 +32,8 @@ EPT_ALL         equ EPT_R | EPT_W | EPT_X
 EPTP_FLAGS      equ 0x1e                    ; write-back, four levels
 EPTP_AD         equ 0x40
 
+USER_WRITABLE   equ 0x600                   ; of the guest's own page, which it may execute: "advanced VM-exit information"
+
 ; Value of the entry that maps TEST_GPA.
 %macro map_test 1
     mov rax, %1
@@ -45,7 +47,7 @@ EPTP_AD         equ 0x40
 %macro violates 2+
     invalidate
     intercepted_ept R_EPT_VIOLATION, %2
-    check_field EXIT_QUALIFICATION, %1
+    check_field EXIT_QUALIFICATION, (%1) | USER_WRITABLE
     check_field GUEST_PHYSICAL_ADDRESS, TEST_GPA
     check_field GUEST_LINEAR_ADDRESS, TEST_GPA
 %endmacro
@@ -106,7 +108,7 @@ main:
 .over_fetch:
     run_guest_at .at_fetch
     check_field EXIT_REASON, R_EPT_VIOLATION
-    check_field EXIT_QUALIFICATION, 0x184
+    check_field EXIT_QUALIFICATION, 0x184 | USER_WRITABLE
     check_field GUEST_RIP, TEST_GPA
     map_test PAGE_A | EPT_R | EPT_WB
     passes mov al, [rbx]
@@ -114,7 +116,7 @@ main:
     check_field GUEST_RFLAGS, FLAG_RF | 2
     violates 0x18a, add [rbx], al           ; read-modify-write counts as a write
     run_guest_at .at_fetch
-    check_field EXIT_QUALIFICATION, 0x18c
+    check_field EXIT_QUALIFICATION, 0x18c | USER_WRITABLE
     map_test PAGE_A | EPT_X | EPT_WB        ; execute only
     violates 0x1a1, mov al, [rbx]
     violates 0x1a2, mov [rbx], al
@@ -140,13 +142,45 @@ main:
     mov ebx, 0x2000123
     invalidate
     intercepted_ept R_EPT_VIOLATION, mov al, [rbx]
-    check_field EXIT_QUALIFICATION, 0x181
+    check_field EXIT_QUALIFICATION, 0x581    ; a supervisor page
     check_field GUEST_PHYSICAL_ADDRESS, 0xff0000123
     check_field GUEST_LINEAR_ADDRESS, 0x2000123
     mov rcx, 0x2000000 | PTE_P | PTE_W | PTE_U | PTE_PS
     mov [PAGE_TABLES + 0x2000 + 0x10 * 8], rcx
     mov cr3, rax
     mov ebx, TEST_GPA
+
+    group "VMX EPT: what violations tell of the guest's page"
+    map_test 0
+%macro tells 3                              ; bits of the guest's entry cleared and set, qualification
+    mov rax, [PAGE_TABLES + 0x2000 + (TEST_GPA >> 21) * 8]
+    push rax
+    and al, ~(%1)
+    mov rcx, %2
+    or rax, rcx
+    mov [PAGE_TABLES + 0x2000 + (TEST_GPA >> 21) * 8], rax
+    mov rax, cr3
+    mov cr3, rax
+    invalidate
+    intercepted_ept R_EPT_VIOLATION, mov al, [rbx]
+    check_field EXIT_QUALIFICATION, %3
+    pop rax
+    mov [PAGE_TABLES + 0x2000 + (TEST_GPA >> 21) * 8], rax
+    mov rax, cr3
+    mov cr3, rax
+%endmacro
+    tells 0, 0, 0x781
+    tells PTE_U, 0, 0x581
+    tells PTE_W, 0, 0x381
+    tells PTE_U | PTE_W, 1 << 63, 0x981
+    call build_guest_tables                 ; nothing where a table itself cannot be read
+    vmw GUEST_CR3, TEST_GPA
+    invalidate
+    intercepted_ept R_EPT_VIOLATION, nop
+    check_field EXIT_QUALIFICATION, 0x81
+    mov rax, cr3
+    vmw GUEST_CR3, rax
+    map_test PAGE_A | EPT_ALL | EPT_WB
 
     group "VMX EPT: misconfigurations"
     misconfigured PAGE_A | EPT_W | EPT_WB
@@ -278,13 +312,13 @@ main:
     invalidate
     run_guest_at .at_fetch
     check_field EXIT_REASON, R_EPT_VIOLATION
-    check_field EXIT_QUALIFICATION, 0x1bc
+    check_field EXIT_QUALIFICATION, 0x1bc | USER_WRITABLE
     map_test PAGE_A | EPT_R | EPT_W | EPT_WB | EPT_UX
     call test_page_for_supervisor
     invalidate
     run_guest_at .at_fetch
     check_field EXIT_REASON, R_EPT_VIOLATION
-    check_field EXIT_QUALIFICATION, 0x1dc   ; bit 6: user-mode addresses may be executed
+    check_field EXIT_QUALIFICATION, 0x1dc | 0x400   ; bit 6: user-mode addresses may be executed
     map_test PAGE_A | EPT_ALL | EPT_WB
     passes call rbx
     call test_page_for_users
@@ -422,7 +456,7 @@ main:
     check_eq qword [event.ip], .at_ve
     check_d [VE_AREA], R_EPT_VIOLATION
     check_d [VE_AREA + 4], 0xffffffff
-    check_eq qword [VE_AREA + 8], 0x182
+    check_eq qword [VE_AREA + 8], 0x182 | USER_WRITABLE
     check_eq qword [VE_AREA + 16], TEST_GPA
     check_eq qword [VE_AREA + 24], TEST_GPA
     check_d [VE_AREA + 32], 3
@@ -445,7 +479,7 @@ main:
     invalidate
     run_guest_at main
     check_field EXIT_REASON, R_EPT_VIOLATION
-    check_field EXIT_QUALIFICATION, 0x182
+    check_field EXIT_QUALIFICATION, 0x182 | USER_WRITABLE
     check_field GUEST_PHYSICAL_ADDRESS, TEST_GPA + 0x7f8
     check_field IDT_VECTORING_INFORMATION, EVENT_VALID | EVENT_EXCEPTION | V_UD
     check_field GUEST_RIP, main

@@ -211,6 +211,13 @@ main:
     check_field GUEST_RIP, .after_hlt
     check_field GUEST_ACTIVITY, 1
     drop_interrupt
+    vmw GUEST_ACTIVITY, 1                   ; entered so: it waits, too
+    call start_timer_64
+    run_guest_at .after_hlt
+    check_field EXIT_REASON, R_EXTERNAL
+    check_field GUEST_RIP, .after_hlt
+    check_field GUEST_ACTIVITY, 1
+    drop_interrupt
 
     group "VMX events: NMIs"
     fresh_guest

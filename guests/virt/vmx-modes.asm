@@ -165,6 +165,7 @@ main:
     run_guest_at paged_guest
     check_field EXIT_REASON, R_VMCALL
     check_eq rbx, 0x9abc
+    ; with PAE paging and no EPT, reserved bits of the entries that CR3 leads to are 0
     or dword [GUEST_TABLES + 8], 3
     entry_exits R_GUEST_STATE, 2
     mov qword [GUEST_TABLES + 8], 0

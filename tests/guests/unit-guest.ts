@@ -1,4 +1,5 @@
 /** Runs one of our own test guests on a machine whose time is the count of its instructions. */
+import { guestPhysical } from "../../src/base/address.ts";
 import type { Accelerator } from "../../src/accel/contract.ts";
 import { softAccelerator } from "../../src/accel/soft/index.ts";
 import { loadMultiboot1 } from "../../src/boot/multiboot1.ts";
@@ -30,6 +31,24 @@ function isExpectedEnd(end: MachineEnd | undefined, wanted: string): boolean {
 
 export function hasPassed(guest: UnitGuestSource, text: string, end: MachineEnd | undefined): boolean {
   return !text.includes("FAIL") && isExpectedEnd(end, guest.properties.get("end") ?? "debug-exit");
+}
+
+/** Sends the start-up IPI of a guest that says `;! start-up=VECTOR` to a processor that waits for one. */
+function startUp(guest: UnitGuestSource, machine: Machine): boolean {
+  const vector = guest.properties.get("start-up");
+  const [processor] = machine.processors;
+  if (vector === undefined || processor?.isWaitingForStartUp !== true) return false;
+  processor.startUp(Number(vector));
+  return true;
+}
+
+/** Whether the 32 bits of memory that `;! end-memory=ADDRESS:VALUE` names are what they should be. */
+function leftInMemory(guest: UnitGuestSource, machine: Machine): boolean {
+  const wanted = guest.properties.get("end-memory")?.split(":").map(Number);
+  if (wanted === undefined) return true;
+  const [address, value] = wanted;
+  const bytes = new Uint8Array(4);
+  return machine.guestMemory().read(guestPhysical(address), bytes) && new DataView(bytes.buffer).getUint32(0, true) === value;
 }
 
 /** A machine with the guest in it, before its first instruction. */
@@ -67,8 +86,9 @@ export function runUnitGuest(guest: UnitGuestSource, image: Uint8Array): UnitGue
   const deadline = performance.now() + timeoutMs;
   while (end === undefined && machine.retiredInstructions < maximum && performance.now() < deadline) {
     const slice = machine.runSlice();
-    if (slice.kind === "idle") break;
+    const isStarted = startUp(guest, machine);
+    if (slice.kind === "idle" && !isStarted) break;
     if (slice.kind === "ended") end = slice.end;
   }
-  return { passed: hasPassed(guest, text(), end), text: text(), end, instructions: machine.retiredInstructions };
+  return { passed: hasPassed(guest, text(), end) && leftInMemory(guest, machine), text: text(), end, instructions: machine.retiredInstructions };
 }

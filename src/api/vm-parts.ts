@@ -52,6 +52,10 @@ const deterministicSeed = 0x5249_4e47n;
 const deterministicNsPerInstruction = 5;
 const defaultMemory = "512M";
 
+export function hostExitAccount(): ExitAccount {
+  return new ExitAccount(() => performance.now() * 1e6);
+}
+
 /** @throws UserError BAD_ARGUMENT. */
 export function memoryBytes({ memory = defaultMemory }: VmOptions): number {
   return typeof memory === "number" ? memory : parseSize(memory);
@@ -97,7 +101,7 @@ export function newParts(options: VmOptions, prepared: Prepared): VmParts {
       memorySizeBytes: memoryBytes(options),
       cpu: options.cpu ?? "intel-v2",
       ...(options.timeStampFrequencyHz === undefined ? {} : { timeStampFrequencyHz: options.timeStampFrequencyHz }),
-      ...(options.accountExits === true ? { exits: new ExitAccount(() => performance.now() * 1e6) } : {}),
+      ...(options.accountExits === true ? { exits: hostExitAccount() } : {}),
       startEpochMs: isDeterministic ? deterministicEpochMs : Date.now(),
       disks: prepared.disks.map(diskConfig),
       ...(prepared.cdrom === undefined ? {} : { cdrom: prepared.cdrom }),

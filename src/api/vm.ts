@@ -21,7 +21,7 @@ import { cloneCount, restoredParts, type RestoreOptions } from "./restore.ts";
 import { saveSnapshot, type SnapshotOptions, type SnapshotReport } from "./save.ts";
 import { SerialPort } from "./serial-port.ts";
 import { hypervisorUse, Trace, type HypervisorUse, type TraceOptions } from "./trace.ts";
-import { closeParts, load, memoryBytes, newParts, type VmParts } from "./vm-parts.ts";
+import { closeParts, hostExitAccount, load, memoryBytes, newParts, type VmParts } from "./vm-parts.ts";
 
 export type VmState = "created" | "running" | "paused" | "ended";
 
@@ -199,14 +199,20 @@ export class Vm implements AsyncDisposable {
   }
 
   /**
-   * What the guest was left for so far, by time; undefined without the option `accountExits`.
+   * What the guest was left for since exits are counted, by time; undefined when they are not.
    *
    * ```ts
+   * vm.accountExits(true);
    * for (const { reason, place, device, count, totalNs } of vm.exits()?.lines ?? []) console.log(reason, place, device, count, totalNs);
    * ```
    */
   exits(): ExitReport | undefined {
     return this.#machine.exits();
+  }
+
+  /** Begins to count exits, as the option `accountExits` does from the start, or ends that; a running machine goes on meanwhile. */
+  accountExits(isOn: boolean): void {
+    if (isOn !== (this.exits() !== undefined)) this.#machine.accountExits(isOn ? hostExitAccount() : undefined);
   }
 
   /**

@@ -5,7 +5,7 @@ import {
 } from "../accel/contract.ts";
 import { UserError } from "../base/errors.ts";
 import type { ProcessorBus } from "../isa/processor.ts";
-import { observeMemoryBus, observeProcessorBus } from "./observed-buses.ts";
+import { type ExitTap, ObservedMemoryBus, observeProcessorBus } from "./observed-buses.ts";
 
 /** What a processor is connected to. */
 interface Socket {
@@ -15,6 +15,7 @@ interface Socket {
 
 export class Execution {
   readonly #options: AcceleratorOptions;
+  readonly #exits: ExitTap;
   readonly #memorySizeBytes: number;
   readonly #sockets: Socket[] = [];
   /** By range; a later one lies on top of earlier ones. */
@@ -29,12 +30,15 @@ export class Execution {
   #writtenPages: Uint8Array | undefined;
 
   /**
-   * `memorySizeBytes` of the storage are RAM; `retiredInstructions` were retired before.
+   * `memorySizeBytes` of the storage are RAM; `retiredInstructions` were retired before; `exits` hears of every exit.
    * @throws UserError BAD_MEMORY_SIZE, BAD_CONFIG.
    */
-  constructor(accelerator: Accelerator, options: AcceleratorOptions, { memorySizeBytes, retiredInstructions }: { readonly memorySizeBytes: number; readonly retiredInstructions: number }) {
-    const { exits, memoryBus } = options;
-    this.#options = exits === undefined ? options : { ...options, memoryBus: observeMemoryBus(memoryBus, exits) };
+  constructor(
+    accelerator: Accelerator, options: Omit<AcceleratorOptions, "exits">,
+    { memorySizeBytes, retiredInstructions, exits }: { readonly memorySizeBytes: number; readonly retiredInstructions: number; readonly exits: ExitTap },
+  ) {
+    this.#exits = exits;
+    this.#options = { ...options, exits, memoryBus: new ObservedMemoryBus(options.memoryBus, exits) };
     this.#memorySizeBytes = memorySizeBytes;
     this.#retiredBefore = retiredInstructions;
     this.#checkStorage(accelerator);
@@ -60,8 +64,7 @@ export class Execution {
   }
 
   addProcessor(processorBus: ProcessorBus, interrupts: InterruptSource): VirtualProcessor {
-    const { exits } = this.#options;
-    const bus = exits === undefined ? processorBus : observeProcessorBus(processorBus, exits);
+    const bus = observeProcessorBus(processorBus, this.#exits);
     const processor = this.#instance.createProcessor(this.#sockets.length, bus, interrupts);
     this.#sockets.push({ bus, interrupts });
     this.#processors.push(processor);

@@ -15,11 +15,12 @@ import { LocalApic, localApicStateShape, localApicStateVersion } from "../device
 import type { Mapping } from "../devices/contract.ts";
 import { createCpuModel } from "../isa/models/index.ts";
 import type { CpuModel, ProcessorBus } from "../isa/processor.ts";
-import type { ExitReport } from "./exit-account.ts";
+import type { ExitAccount, ExitReport } from "./exit-account.ts";
 import type { TransitionLog } from "./transition-log.ts";
 import { Board } from "./board.ts";
 import type { MachineConfig, MachineEnd } from "./config.ts";
 import { checkTimeStampFrequency, Execution } from "./execution.ts";
+import { ExitTap } from "./observed-buses.ts";
 import type { SavedComponent, SavedComponents } from "./saved-components.ts";
 
 /** What a slice of running came to. */
@@ -35,8 +36,8 @@ const firmwareEnd = 0x1_0000_0000;
 const generationIdSizeBytes = 0x1000;
 const lowFirmwareEnd = 0x10_0000;
 const lowFirmwareBytes = 0x2_0000;
-/** Instructions of one call into a processor in real-time mode, before its speed is known. */
-const firstSliceInstructions = 1000;
+/** Instructions of one call into a processor in real-time mode, before its speed is known: few at first, of which each is new to us. */
+const firstSliceInstructions = 100, secondSliceInstructions = 1000;
 const sliceTargetNs = 2_000_000;
 /** The same for processors that do not count instructions, which a timer of the host's interrupts: not that often. */
 const timedSliceNs = 5_000_000;
@@ -91,6 +92,7 @@ export class Machine {
   #sliceInstructions = firstSliceInstructions;
   /** When the running slice will be over; before and after it, nothing needs to be cut short. */
   #sliceEndNs = -Infinity;
+  readonly #exitTap: ExitTap;
   #tscOffset = 0n;
   #transitions: TransitionLog | undefined;
   #bootImage: BootImage | undefined;
@@ -102,6 +104,7 @@ export class Machine {
   constructor(config: MachineConfig, accelerator: Accelerator, saved?: SavedMachine) {
     if (config.clock.mode === "deterministic" && !accelerator.countsInstructions) throw notCounted(accelerator);
     this.#config = config;
+    this.#exitTap = new ExitTap(config.exits);
     const time = saved?.components.take("machine", timeStateVersion, timeStateShape);
     this.#skippedNs = time?.skippedNs ?? 0;
     this.#tscOffset = time?.tscOffset ?? 0n;
@@ -126,8 +129,8 @@ export class Machine {
     // RAM, firmware, and a granule for the generation ID.
     this.#execution = new Execution(accelerator, {
       storageBytes: config.memorySizeBytes + firmwareBytes + storageGranuleBytes, processorCount: 1, memoryBus, model: this.model,
-      timeStampFrequencyHz: hostFrequencyHz, exits: config.exits,
-    }, { memorySizeBytes: config.memorySizeBytes, retiredInstructions: time?.retiredInstructions ?? 0 });
+      timeStampFrequencyHz: hostFrequencyHz,
+    }, { memorySizeBytes: config.memorySizeBytes, retiredInstructions: time?.retiredInstructions ?? 0, exits: this.#exitTap });
     this.#firmwareOffset = config.memorySizeBytes;
     for (const { address, sizeBytes, ramOffset } of this.memoryMap.ram) {
       this.#execution.map({ address, sizeBytes, readOffset: ramOffset, writeOffset: ramOffset });
@@ -180,7 +183,10 @@ export class Machine {
         },
         nmi: () => processor()?.signalNmi(),
         smi: () => {},
-        init: () => processor()?.reset("init"),
+        init: () => {
+          apic.initialize();
+          processor()?.reset("init");
+        },
         startUp: (vector) => {
           if (processor()?.isWaitingForStartUp === true) processor()?.startUp(vector);
         },
@@ -216,7 +222,6 @@ export class Machine {
         return random[0];
       },
       endOfInterrupt: () => apic.endOfInterrupt(),
-      initialized: () => apic.initialize(),
       setAlarm: (counter, ring) => {
         alarm?.cancel();
         // A nanosecond later than computed, so that the counter has surely come to it.
@@ -379,10 +384,15 @@ export class Machine {
     }
   }
 
+  /** From now on, exits are counted there; undefined: nowhere. To be called between two slices. */
+  accountExits(account: ExitAccount | undefined): void {
+    this.#exitTap.account = account;
+  }
+
   /** What the guest was left for so far; undefined when nobody counts. */
   exits(): ExitReport | undefined {
     const { ports, memoryBus } = this.board;
-    return this.#config.exits?.report((reason, place) => {
+    return this.#exitTap.account?.report((reason, place) => {
       if (reason.startsWith("port")) return ports.nameAt(place);
       return reason.startsWith("memory") ? memoryBus.nameAt(place) : undefined;
     });
@@ -417,7 +427,7 @@ export class Machine {
     const before = processor.retiredInstructions;
     const budget = this.#budget(startNs);
     this.#sliceEndNs = startNs + budget.nanoseconds * this.timeRate;
-    const exits = this.#config.exits;
+    const exits = this.#exitTap.account;
     const runStartNs = exits?.nowNs() ?? 0;
     const stop = processor.run(budget);
     if (exits !== undefined) exits.addRun(exits.nowNs() - runStartNs);
@@ -462,14 +472,15 @@ export class Machine {
     const untilDeadlineNs = (deadlineNs - nowNs) / this.timeRate;
     const share = Math.min(Math.max(untilDeadlineNs / sliceTargetNs, smallestSlice), 1);
     return {
-      instructions: Math.max(500, Math.round(this.#sliceInstructions * share)), isApproximate: true,
+      instructions: Math.max(Math.min(this.#sliceInstructions, 500), Math.round(this.#sliceInstructions * share)), isApproximate: true,
       nanoseconds: Math.min(Math.max(untilDeadlineNs, smallestSlice * sliceTargetNs), timedSliceNs),
     };
   }
 
   /** A slice should take about its target time, whatever the host's speed. */
   #learnSpeed(instructions: number, elapsedNs: number): void {
-    if (instructions < 1000 || elapsedNs < 10_000) return;
+    this.#sliceInstructions = Math.max(this.#sliceInstructions, secondSliceInstructions);
+    if (instructions < secondSliceInstructions || elapsedNs < 10_000) return;
     const wanted = instructions * (sliceTargetNs / elapsedNs);
     this.#sliceInstructions = Math.round(Math.min(Math.max(0.8 * this.#sliceInstructions + 0.2 * wanted, 10_000), 4_000_000));
   }

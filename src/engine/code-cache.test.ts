@@ -66,6 +66,19 @@ describe("a run ends in the same state with the same count", () => {
     expect(runMixture(hot, [7, 1, 40])).toEqual(expected);
   });
 
+  test("with handlers inlined under way, one set of code for two machines", () => {
+    const ending = [1, 2].map(() => {
+      // Of a size that no other machine here has.
+      const later = new EngineMachine({ arenaBytes: 0x7_0000, hotInstructions, inlineHotAfter: 2000, jit: jitSettingsNamed("off") });
+      const before = later.processor.interpreter.generatedBytes;
+      return [runMixture(later, [100]), later.processor.interpreter.generatedBytes - before] as const;
+    });
+    expect(ending.map(([end]) => end)).toEqual([expected, expected]);
+    // The loop itself is made once.
+    expect(ending[0][1]).toBeGreaterThan(50_000);
+    expect(ending[1][1]).toBeLessThan(ending[0][1] / 2);
+  });
+
   test("in an arena that is used up again and again", () => {
     const small = new EngineMachine({ arenaBytes: 0x800, jit: jitSettingsNamed("off") });
     expect(runMixture(small, [1_000_000])).toEqual(expected);

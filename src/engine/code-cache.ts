@@ -7,7 +7,8 @@ import type { RegisterFile } from "../isa/registers.ts";
 import * as state from "../isa/state.ts";
 import { x87InstructionWord } from "../isa/x87-instruction-word.ts";
 import type { HandlerForm } from "./handler.ts";
-import { SpecialHandler, type Interpreter, type RegisteredHandler } from "./interpreter.ts";
+import type { RegisteredHandler } from "./handler-registry.ts";
+import { SpecialHandler, type Interpreter } from "./interpreter.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { HeaderField, operandFields, RecordField, recordSizeBytes } from "./record.ts";
 

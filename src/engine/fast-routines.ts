@@ -3,6 +3,7 @@ import { invariant } from "../base/errors.ts";
 import type { Node, Routine } from "../ir/index.ts";
 import { ModuleBuilder, type FuncIndex, type FunctionType } from "../wasm/index.ts";
 import { typeOfWidth } from "./emit/core.ts";
+import { routineNumber } from "./handler-registry.ts";
 import { emitFastPath } from "./wasm-emitter.ts";
 import { wasm, type WasmMemory } from "./web-assembly.ts";
 
@@ -47,7 +48,7 @@ export class FastRoutines {
     invariant(routine.fast !== undefined, `routine ${routine.name} has no fast path`);
     const { parameters, isTotal } = routine.fast();
     const made: FastFunction = {
-      name: `${routine.name} ${this.#functions.size}`,
+      name: `${routine.name} ${routineNumber(routine)}`,
       type: { params: ["i32", ...parameters.map(typeOfWidth)], results: ["i32"] },
       isTotal,
     };

@@ -1,10 +1,10 @@
 /** The interpreter: one WebAssembly function that dispatches over records, and out-of-line handlers in a table. */
-import { invariant } from "../base/errors.ts";
 import type { Routine } from "../ir/index.ts";
 import * as state from "../isa/state.ts";
 import { ModuleBuilder, type FuncIndex, type FunctionBuilder, type Label } from "../wasm/index.ts";
 import { FastRoutines, fastRoutinesOf } from "./fast-routines.ts";
-import { handlerName, makeHandler, type Handler, type HandlerForm } from "./handler.ts";
+import { handlerName, type Handler, type HandlerForm } from "./handler.ts";
+import { handlerOfNumber, maximumHandlers, registeredHandler, type RegisteredHandler, routineNumber, routineOfNumber } from "./handler-registry.ts";
 import { HeaderField, RecordField, recordSizeBytes } from "./record.ts";
 import { emitForInterpreter, type Exits, type HostFunctions } from "./wasm-emitter.ts";
 import { wasm, type WasmInstance, type WasmMemory, type WasmTable } from "./web-assembly.ts";
@@ -57,15 +57,11 @@ export const RegionExit = {
   Exit: 3,
 } as const;
 
-const firstHandler = 5;
 export const maximumRegions = 32_768;
-export const maximumHandlers = 65_536;
 
-/** A handler with its number in records. */
-export interface RegisteredHandler {
-  readonly handler: Handler;
-  readonly number: number;
-}
+/** Compiled dispatch loops by all that their code depends on; the oldest give way. */
+const dispatchLoops = new Map<string, object>();
+const keptDispatchLoops = 8;
 
 interface DispatchImports {
   readonly host: HostFunctions;
@@ -73,35 +69,33 @@ interface DispatchImports {
 }
 
 export class Interpreter {
+  /** Whether the hot handlers of some processor of this process have been inlined, so that it costs little to do it again. */
+  static hasInlinedHot = false;
   readonly #memory: WasmMemory;
   /** Fast paths as functions, which the JIT's modules import, too. */
   readonly fastRoutines: FastRoutines;
   /** Compiled code by region number. */
   readonly regions: WasmTable = new wasm.Table({ element: "anyfunc", initial: maximumRegions });
-  readonly #byNumber: Handler[] = [];
   readonly #table: WasmTable = new wasm.Table({ element: "anyfunc", initial: maximumHandlers });
   readonly #imports: Record<string, Record<string, unknown>>;
-  readonly #run: (cpu: number) => number;
+  readonly #hot: () => readonly HandlerForm[];
+  #run: (cpu: number) => number;
   readonly #base: number;
-  readonly #registered = new Map<string, RegisteredHandler>();
-  readonly #definitionNumbers = new WeakMap<object, number>();
-  readonly #routines: Routine[] = [];
-  readonly #routineNumbers = new Map<object, number>();
+  /** Those whose functions are in the table, or are about to be. */
+  readonly #registered = new Set<RegisteredHandler>();
   readonly #countersOffset: number | undefined;
   /** Functions have names, for profilers. */
   readonly #names: boolean;
-  #definitions = 0;
-  #nextHandler = firstHandler;
   #pending: RegisteredHandler[] = [];
   /** Bytes of WebAssembly generated so far. */
   generatedBytes = 0;
 
   /**
-   * `hot` are the handlers to inline into the dispatch loop. `countersOffset` is where to count executions, a u32 per
-   * handler number; without it nothing is counted.
+   * `hot` gives the handlers that `inlineHot` inlines into the dispatch loop. `countersOffset` is where to count
+   * executions, a u32 per handler number; without it nothing is counted.
    */
   constructor(
-    memory: WasmMemory, base: number, host: InterpreterHost, hot: readonly HandlerForm[], countersOffset?: number,
+    memory: WasmMemory, base: number, host: InterpreterHost, hot: () => readonly HandlerForm[], countersOffset?: number,
     names: boolean = false,
   ) {
     this.#names = names;
@@ -118,40 +112,37 @@ export class Interpreter {
         slowLoad: host.slowLoad, slowStore: host.slowStore,
         slowCheckWrite: (size: number, flags: number) => host.slowCheckWrite(size, flags),
         segmentCheck: (segment: number, size: number, intent: number) => host.segmentCheck(segment, size, intent),
-        routine: (number: number) => host.runRoutine(this.#routines[number]),
+        routine: (number: number) => host.runRoutine(routineOfNumber(number)),
         findBlock: () => host.findBlock(),
         blockIsHot: (header: number) => host.blockIsHot(header),
       },
     };
-    const inline = hot.map((form) => this.#register(form));
-    this.#pending = [];
-    this.#run = this.#instantiate(this.#dispatchModule(inline)).exports["run"];
+    this.#hot = hot;
+    this.#run = this.#instantiate(this.#dispatchLoopOf([])).exports["run"];
   }
 
   /** Number of the handler for a form, making it on first use. `flush` must follow before it runs. */
   handler(form: HandlerForm): RegisteredHandler {
-    return this.#registered.get(this.#key(form)) ?? this.#register(form);
-  }
-
-  #key(form: HandlerForm): string {
-    let number = this.#definitionNumbers.get(form.definition);
-    if (number === undefined) {
-      number = this.#definitions++;
-      this.#definitionNumbers.set(form.definition, number);
+    const registered = registeredHandler(form);
+    if (!this.#registered.has(registered)) {
+      this.#registered.add(registered);
+      this.#pending.push(registered);
     }
-    return `${number}:${handlerName(form)}`;
+    return registered;
   }
 
-  #register(form: HandlerForm): RegisteredHandler {
-    const key = this.#key(form);
-    const known = this.#registered.get(key);
-    if (known !== undefined) return known;
-    invariant(this.#nextHandler < maximumHandlers, "handler numbers are used up");
-    const registered = { handler: makeHandler(form), number: this.#nextHandler++ };
-    this.#registered.set(key, registered);
-    this.#byNumber[registered.number] = registered.handler;
-    this.#pending.push(registered);
-    return registered;
+  /**
+   * Goes on with a dispatch loop that has the hot handlers in it, which is faster, and takes some time to make. To be called
+   * outside of `run`.
+   */
+  inlineHot(): void {
+    const inline = this.#hot().map(registeredHandler);
+    if (inline.length === 0) return;
+    Interpreter.hasInlinedHot = true;
+    this.#run = this.#instantiate(this.#dispatchLoopOf(inline)).exports["run"];
+    // Nobody calls them through the table any more.
+    for (const handler of inline) this.#registered.add(handler);
+    this.#pending = this.#pending.filter((handler) => !inline.includes(handler));
   }
 
   /** Compiles the handlers made since the last time, all in one module. */
@@ -165,7 +156,7 @@ export class Interpreter {
     const functions = pending.map(({ handler }) => builder.addFunction(
       handlerName(handler.form), { params: ["i32", "i32"], results: ["i32"] }, (f) => this.#outOfLine(f, handler, host, fast)));
     functions.forEach((func, index) => builder.exportFunction(`h${index}`, func));
-    const { exports } = this.#instantiate(builder.build());
+    const { exports } = this.#instantiate(this.#compile(builder.build()));
     pending.forEach(({ number }, index) => this.#table.set(number, exports[`h${index}`]));
   }
 
@@ -176,17 +167,7 @@ export class Interpreter {
 
   /** The handler with a number; undefined for the special ones. */
   handlerOf(number: number): Handler | undefined {
-    return this.#byNumber[number];
-  }
-
-  /** Number of a routine for `runRoutine`'s caller. */
-  routineNumber(routine: Routine): number {
-    let number = this.#routineNumbers.get(routine);
-    if (number === undefined) {
-      number = this.#routines.push(routine) - 1;
-      this.#routineNumbers.set(routine, number);
-    }
-    return number;
+    return handlerOfNumber(number);
   }
 
   /** What modules of generated code may import from "host". */
@@ -196,23 +177,41 @@ export class Interpreter {
 
   /** Names of all handlers by number, for profiles. */
   handlerNames(): Map<number, string> {
-    return new Map([...this.#registered.values()].map(({ number, handler }) => [number, handlerName(handler.form)]));
+    return new Map([...this.#registered].map(({ number, handler }) => [number, handlerName(handler.form)]));
   }
 
-  #counted(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  #compile(bytes: Uint8Array<ArrayBuffer>): object {
     this.generatedBytes += bytes.length;
-    return bytes;
+    return new wasm.Module(bytes);
   }
 
-  #instantiate(bytes: Uint8Array<ArrayBuffer>): WasmInstance {
-    const imports = { ...this.#imports, [FastRoutines.moduleName]: this.fastRoutines.imports() };
-    return new wasm.Instance(new wasm.Module(this.#counted(bytes)), imports);
+  #instantiate(module: object): WasmInstance {
+    return new wasm.Instance(module, { ...this.#imports, [FastRoutines.moduleName]: this.fastRoutines.imports() });
+  }
+
+  /** The dispatch loop, which machines of the same size that inline the same handlers share. */
+  #dispatchLoopOf(inline: readonly RegisteredHandler[]): object {
+    const key = [this.#memory.buffer.byteLength, this.#countersOffset, this.#names, ...inline.map(({ number }) => number)].join();
+    let module = dispatchLoops.get(key);
+    if (module === undefined) {
+      module = this.#compile(this.#dispatchModule(inline));
+      dispatchLoops.set(key, module);
+      for (const oldest of [...dispatchLoops.keys()].slice(0, -keptDispatchLoops)) dispatchLoops.delete(oldest);
+    } else {
+      // It imports them from this interpreter.
+      for (const routine of this.#fastRoutinesOf(inline)) this.fastRoutines.functionFor(routine);
+    }
+    return module;
   }
 
   #importFast(builder: ModuleBuilder, handlers: readonly RegisteredHandler[]): (routine: Routine) => FuncIndex | undefined {
+    return this.fastRoutines.importInto(builder, this.#fastRoutinesOf(handlers));
+  }
+
+  #fastRoutinesOf(handlers: readonly RegisteredHandler[]): Set<Routine> {
     const called = new Set<Routine>();
     for (const { handler } of handlers) fastRoutinesOf(handler.body, called);
-    return this.fastRoutines.importInto(builder, called);
+    return called;
   }
 
   #importHost(builder: ModuleBuilder): HostFunctions {
@@ -247,7 +246,6 @@ export class Interpreter {
       },
       exit: () => leave(3),
     };
-    const routineNumber = (routine: Routine): number => this.routineNumber(routine);
     emitForInterpreter({ f, cpu, record, host, exits, routineNumber, fastFunction }, handler);
     f.i32.const(0);
   }
@@ -343,7 +341,12 @@ export class Interpreter {
     if (this.#countersOffset !== undefined) emitCount(f, record, this.#countersOffset);
     f.local.get(record);
     f.i32.load16_u(RecordField.handler);
-    f.brTable([invalid, end, enter, region, leaveLabel, ...inlineLabels], outOfLine);
+    const labels: Label[] = [invalid, end, enter, region, leaveLabel];
+    inline.forEach(({ number }, index) => {
+      while (labels.length < number) labels.push(outOfLine);
+      labels[number] = inlineLabels[index];
+    });
+    f.brTable(labels, outOfLine);
     f.end(invalid);
     // Charge what was executed of the block, then find this instruction anew: the jump cache still names the void block.
     emitLeaveBefore(f, cpu, record);
@@ -395,7 +398,6 @@ export class Interpreter {
       jumpTarget: () => f.br(targetLabel),
       exit: () => f.br(exitLabel),
     };
-    const routineNumber = (routine: Routine): number => this.routineNumber(routine);
     inline.forEach(({ handler }, index) => {
       f.end(inlineLabels[index]);
       emitForInterpreter({ f, cpu, record, host, exits, routineNumber, fastFunction }, handler);

@@ -69,7 +69,7 @@ describe.each(codeSizes)("%i-bit code", (bits) => {
     const answer = (): number => 0;
     const makeInterpreter = (): Interpreter => new Interpreter(memory, 0, {
       slowLoad: answer, slowStore: answer, slowCheckWrite: answer, segmentCheck: answer, runRoutine: answer, findBlock: answer, blockIsHot: () => undefined,
-    }, []);
+    }, () => []);
     const invalid: string[] = [];
     let interpreter = makeInterpreter();
     for (const [index, form] of handlerForms.entries()) {

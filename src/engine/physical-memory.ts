@@ -69,10 +69,8 @@ export class PhysicalMemory {
     invariant(address % pageSizeBytes === 0 && sizeBytes % pageSizeBytes === 0, "memory is mapped by pages");
     const first = address / pageSizeBytes, count = sizeBytes / pageSizeBytes;
     if (first + count > this.#readMap.length) this.#grow(first + count);
-    for (let page = 0; page < count; page++) {
-      this.#readMap[first + page] = readOffset === undefined ? 0 : readOffset + page * pageSizeBytes;
-      this.#writeMap[first + page] = writeOffset === undefined ? 0 : writeOffset + page * pageSizeBytes;
-    }
+    fillMap(this.#readMap.subarray(first, first + count), readOffset);
+    fillMap(this.#writeMap.subarray(first, first + count), writeOffset);
     this.#plainRam = undefined;
     this.onRemap();
   }
@@ -261,4 +259,10 @@ export class PhysicalMemory {
     }
     return true;
   }
+}
+
+/** Pages from `offset` on, or none. */
+function fillMap(map: Uint32Array, offset: number | undefined): void {
+  if (offset === undefined) map.fill(0);
+  else for (let page = 0; page < map.length; page++) map[page] = offset + page * pageSizeBytes;
 }

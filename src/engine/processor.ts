@@ -17,7 +17,8 @@ import { loadSegmentCache } from "../isa/system/segments.ts";
 import { CodeCache, codeModeNumber, handlerFormOf, maximumBlockInstructions, type CodeMode } from "./code-cache.ts";
 import { EntrySet } from "./entry-set.ts";
 import type { HandlerForm } from "./handler.ts";
-import { Interpreter, maximumHandlers, RunResult, SpecialHandler } from "./interpreter.ts";
+import { maximumHandlers } from "./handler-registry.ts";
+import { Interpreter, RunResult, SpecialHandler } from "./interpreter.ts";
 import { Jit } from "./jit/jit.ts";
 import { defaultJitSettings, type JitSettings } from "./jit/settings.ts";
 import { Mmu } from "./mmu.ts";
@@ -78,6 +79,8 @@ export interface SoftProcessorOptions {
   readonly interrupts: InterruptInput;
   /** Machine code of instructions, one per element, to inline into the dispatch loop (64-bit mode). */
   readonly hotInstructions?: readonly Uint8Array[];
+  /** They are inlined when so many instructions have been retired: making the loop takes longer than guests that end soon. Default 0. */
+  readonly inlineHotAfter?: number;
   /** Makes the processor's virtualization extension, where its model has one. */
   readonly virtualization?: (processor: SoftProcessor) => Virtualization;
   /** When to compile; the default settings unless given. */
@@ -162,6 +165,8 @@ export class SoftProcessor implements Processor {
   /** Instructions retired before the current slice, and the slice's budget. */
   #retired = 0;
   #slice = 0;
+  /** Value of `retired` at which hot instructions are inlined. */
+  #inlineHotAt: number;
   /** Value of `retired` when an interrupt shadow was cast. */
   #shadowAt = -1;
   /** The shadow cast last, for `currentShadow`; `castAt` outlives the shadow's end by the instruction that it covers. */
@@ -196,7 +201,6 @@ export class SoftProcessor implements Processor {
       slowStore: (size, flags) => this.memory.slowStore(size, flags),
     });
     this.memory.walkByCode = translation.walk;
-    const hot = this.#hotForms(options.hotInstructions ?? []);
     this.interpreter = new Interpreter(options.memory, options.stateOffset, {
       ...translation,
       slowCheckWrite: (size, flags) => this.memory.slowCheckWrite(size, flags),
@@ -204,7 +208,9 @@ export class SoftProcessor implements Processor {
       runRoutine: (routine) => this.#runRoutine(routine),
       findBlock: () => this.#findBlock(),
       blockIsHot: (header) => this.jit.blockIsHot(header),
-    }, hot, this.#countersOffset, (options.jit ?? defaultJitSettings()).names);
+    }, () => this.#hotForms(options.hotInstructions ?? []), this.#countersOffset, (options.jit ?? defaultJitSettings()).names);
+    this.#inlineHotAt = options.inlineHotAfter ?? 0;
+    if (this.#inlineHotAt === 0) this.#inlineHot();
     this.code = new CodeCache({
       memory: options.physical, interpreter: this.interpreter, decoder: this.#decoder,
       arenaStart: options.codeStart, arenaEnd: this.#countersOffset ?? options.codeEnd,
@@ -225,6 +231,11 @@ export class SoftProcessor implements Processor {
     };
     this.virtualization = options.virtualization?.(this);
     this.reset();
+  }
+
+  #inlineHot(): void {
+    this.#inlineHotAt = Infinity;
+    this.interpreter.inlineHot();
   }
 
   #hotForms(examples: readonly Uint8Array[]): HandlerForm[] {
@@ -734,9 +745,9 @@ export class SoftProcessor implements Processor {
 
   /** RESET or INIT from wherever: during an access to a device it takes effect after the instruction. */
   requestReset(kind: "reset" | "init"): void {
+    if (!this.#isRunning) return this.reset(kind);
     if (this.#resetRequest !== "reset") this.#resetRequest = kind;
-    if (this.#isRunning) this.attend();
-    else this.#performReset();
+    this.attend();
   }
 
   signalNmi(): void {
@@ -771,6 +782,7 @@ export class SoftProcessor implements Processor {
    * the last few instructions one by one takes as long as thousands of others.
    */
   run(maximumInstructions: number, isApproximate: boolean = false): StopReason {
+    if (this.#retired >= this.#inlineHotAt) this.#inlineHot();
     this.#isRunning = true;
     const reason = this.#runUntilStop(maximumInstructions, isApproximate);
     this.#isRunning = false;
@@ -789,9 +801,7 @@ export class SoftProcessor implements Processor {
     const admission = this.virtualization?.admitReset(kind) ?? "admitted";
     if (admission === "pending") return;
     this.#resetRequest = undefined;
-    if (admission !== "admitted") return;
-    this.reset(kind);
-    if (kind === "init") this.bus.initialized?.();
+    if (admission === "admitted") this.reset(kind);
   }
 
   #runUntilStop(maximumInstructions: number, isApproximate: boolean): StopReason {

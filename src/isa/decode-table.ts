@@ -131,9 +131,16 @@ function buildRow<I extends EncodedInstruction>(entries: readonly TableEntry<I>[
   const cells = new Uint16Array(4 * (hasModrm ? modrmClassCount : 1));
   const lists: TableEntry<I>[][] = [[]];
   const numberOfList = new Map<string, number>();
+  const looksAtFields = entries.some(({ encoding }) => encoding.modrmReg !== undefined || encoding.modrmByte !== undefined);
   for (let slot = 0; slot < 4; slot++) {
     for (let modrmClass = 0; modrmClass < (hasModrm ? modrmClassCount : 1); modrmClass++) {
       const modrm = modrmClass < 8 ? modrmClass << 3 : 0xc0 + modrmClass - 8;
+      const cell = cellIndex(hasModrm, slot, modrm);
+      // Mostly, all memory operands are alike, and all registers.
+      if (!looksAtFields && modrmClass !== 0 && modrmClass !== 8) {
+        cells[cell] = cells[cell - 1];
+        continue;
+      }
       const members = entries.filter(({ encoding }) => matchesPrefix(encoding.prefix, slot) && matchesModrm(encoding, modrm));
       if (members.length === 0) continue;
       const key = members.map((entry) => entries.indexOf(entry)).join();
@@ -142,7 +149,7 @@ function buildRow<I extends EncodedInstruction>(entries: readonly TableEntry<I>[
         number = lists.push(orderBySpecificity(members)) - 1;
         numberOfList.set(key, number);
       }
-      cells[cellIndex(hasModrm, slot, modrm)] = number;
+      cells[cell] = number;
     }
   }
   return { hasModrm, cells, lists };

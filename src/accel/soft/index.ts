@@ -3,6 +3,7 @@ import { UserError } from "../../base/errors.ts";
 import { pageSizeBytes, PhysicalMemory } from "../../engine/physical-memory.ts";
 import { hotInstructions } from "../../engine/hot-instructions.ts";
 import type { JitSettings } from "../../engine/jit/settings.ts";
+import { Interpreter } from "../../engine/interpreter.ts";
 import { SoftProcessor } from "../../engine/processor.ts";
 import { wasm, type WasmMemory } from "../../engine/web-assembly.ts";
 import { writeFlags, allFlagsMask } from "../../isa/flags.ts";
@@ -27,6 +28,8 @@ const maximumWasmPages = 65_536;
 /** The first page stays empty: offset 0 means "nothing here" throughout the engine. */
 const firstProcessorOffset = wasmPageBytes;
 const codeBytesPerProcessor = 48 << 20;
+/** Inlining hot instructions pays after some ten milliseconds, or at once when it has been done in this process. */
+const inlineHotAfter = 500_000;
 /** Instructions of one `run`, some ten milliseconds: a kick is looked at between two. */
 const maximumBudget = 2_000_000;
 
@@ -197,7 +200,7 @@ class SoftInstance implements AcceleratorInstance {
     const { profile = false, jit } = this.#settings;
     const processor = new SoftProcessor({
       memory: this.#memory, physical: this.physical, stateOffset, codeStart, codeEnd: codeStart + codeBytesPerProcessor,
-      instructions, model: this.#options.model, bus, interrupts, hotInstructions,
+      instructions, model: this.#options.model, bus, interrupts, hotInstructions, inlineHotAfter: Interpreter.hasInlinedHot ? 0 : inlineHotAfter,
       profile, ...(jit === undefined ? {} : { jit }), ...(virtualization === undefined ? {} : { virtualization }),
     });
     this.#processors.push(processor);

@@ -5,6 +5,7 @@ import * as state from "../../isa/state.ts";
 import { ModuleBuilder } from "../../wasm/index.ts";
 import { neverHot, type CodeCache, type Dependent } from "../code-cache.ts";
 import { FastRoutines } from "../fast-routines.ts";
+import { routineNumber } from "../handler-registry.ts";
 import { maximumRegions, RegionExit, SpecialHandler, type Interpreter } from "../interpreter.ts";
 import { HeaderField } from "../record.ts";
 import { wasm } from "../web-assembly.ts";
@@ -185,7 +186,7 @@ export class Jit {
     const fastFunction = interpreter.fastRoutines.importInto(builder, routines);
     regions.forEach(({ region, name }, index) => {
       const func = builder.addFunction(name, { params: [], results: ["i32"] }, (f) => {
-        new RegionCode({ view, calls, fastFunction, routineNumber: (routine) => interpreter.routineNumber(routine) }, f, region);
+        new RegionCode({ view, calls, fastFunction, routineNumber }, f, region);
       });
       builder.exportFunction(`r${index}`, counts === undefined ? func : builder.addFunction(`counted${index}`, { params: [], results: ["i32"] }, (f) => {
         f.call(counts.entered);

@@ -40,6 +40,7 @@ export interface EngineMachineOptions {
   /** Room for decoded code. */
   readonly arenaBytes?: number;
   readonly hotInstructions?: readonly Uint8Array[];
+  readonly inlineHotAfter?: number;
   readonly model?: Partial<CpuModel>;
   readonly virtualization?: (processor: SoftProcessor) => Virtualization;
   readonly jit?: JitSettings;
@@ -108,7 +109,8 @@ export class EngineMachine {
     };
     this.processor = new SoftProcessor({
       memory, physical: this.physical, stateOffset, codeStart, codeEnd: codeStart + arenaBytes,
-      instructions, bus, hotInstructions: options.hotInstructions ?? [], ...(options.jit === undefined ? {} : { jit: options.jit }),
+      instructions, bus, hotInstructions: options.hotInstructions ?? [], inlineHotAfter: options.inlineHotAfter ?? 0,
+      ...(options.jit === undefined ? {} : { jit: options.jit }),
       model: {
         name: "test", vendor: "intel", physicalAddressBits: 40, linearAddressBits: 57, hasFeature: () => true,
         cpuid: () => ({ eax: 0, ebx: 0, ecx: 0, edx: 0 }), msr: () => undefined, ...options.model,

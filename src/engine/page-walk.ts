@@ -74,8 +74,10 @@ export class PageWalker {
   /** The page may be written without another walk: writable for this access's privilege and already dirty. */
   mayWrite = false;
   isGlobal = false;
-  /** The page belongs to user mode. */
+  /** The page belongs to user mode; its paging structures let it be written, and not be executed. */
   isUserPage = false;
+  isWritablePage = false;
+  isExecuteDisabledPage = false;
   mayFetch = false;
   /** The translation comes from a page larger than 4 KiB. */
   isLargePage = false;
@@ -112,6 +114,8 @@ export class PageWalker {
         this.mayWrite = true;
         this.isGlobal = false;
         this.isUserPage = true;
+        this.isWritablePage = true;
+        this.isExecuteDisabledPage = false;
         this.mayFetch = true;
         this.isLargePage = false;
         return this.secondStage === undefined || this.#translateFinal(this.physical, kind, isUser);
@@ -182,6 +186,8 @@ export class PageWalker {
       if (isPrevented || isReadOnly || violatesKey) return this.#fault(flags, kind, paging, isUser);
     }
     this.isUserPage = user;
+    this.isWritablePage = writable;
+    this.isExecuteDisabledPage = executeDisabled;
     this.mayFetch = !executeDisabled && (isUser || !user || !paging.smep);
     this.mayWrite = (writable || (!isUser && !wp)) && !keyForbidsWrite;
     return true;

@@ -745,9 +745,9 @@ export class SoftProcessor implements Processor {
 
   /** RESET or INIT from wherever: during an access to a device it takes effect after the instruction. */
   requestReset(kind: "reset" | "init"): void {
-    if (!this.#isRunning) return this.reset(kind);
     if (this.#resetRequest !== "reset") this.#resetRequest = kind;
-    this.attend();
+    if (this.#isRunning) this.attend();
+    else this.#performReset();
   }
 
   signalNmi(): void {
@@ -801,7 +801,9 @@ export class SoftProcessor implements Processor {
     const admission = this.virtualization?.admitReset(kind) ?? "admitted";
     if (admission === "pending") return;
     this.#resetRequest = undefined;
-    if (admission === "admitted") this.reset(kind);
+    if (admission !== "admitted") return;
+    this.reset(kind);
+    if (kind === "init") this.bus.initialized?.();
   }
 
   #runUntilStop(maximumInstructions: number, isApproximate: boolean): StopReason {

@@ -66,6 +66,8 @@ export interface ProcessorBus {
   floatingPointError?(): boolean;
   /** The local APIC's EOI register is written; absent: there is no local APIC. */
   endOfInterrupt?(): void;
+  /** INIT has taken effect, which may be long after it came: the local APIC is initialized with the processor. */
+  initialized?(): void;
   /** Calls `ring` once, when the time stamp counter has reached `counter`; undefined: not any more. */
   setAlarm?(counter: bigint | undefined, ring: () => void): void;
 }

@@ -183,10 +183,7 @@ export class Machine {
         },
         nmi: () => processor()?.signalNmi(),
         smi: () => {},
-        init: () => {
-          apic.initialize();
-          processor()?.reset("init");
-        },
+        init: () => processor()?.reset("init"),
         startUp: (vector) => {
           if (processor()?.isWaitingForStartUp === true) processor()?.startUp(vector);
         },
@@ -222,6 +219,7 @@ export class Machine {
         return random[0];
       },
       endOfInterrupt: () => apic.endOfInterrupt(),
+      initialized: () => apic.initialize(),
       setAlarm: (counter, ring) => {
         alarm?.cancel();
         // A nanosecond later than computed, so that the counter has surely come to it.

@@ -326,6 +326,7 @@ export class KvmProcessor implements VirtualProcessor {
     this.#resetRequest = undefined;
     const { model } = this.#options;
     this.setState(kind === "reset" ? stateAfterReset(model) : stateAfterInit(model, this.getState()));
+    if (kind === "init") this.#options.bus.initialized?.();
   }
 
   startUp(vector: number): void {

@@ -49,7 +49,7 @@ const Misc = {
 /** Bits of IA32_VMX_EPT_VPID_CAP. */
 export const EptCapability = {
   executeOnly: 0x1n, walkLength4: 0x40n, uncacheable: 0x100n, writeBack: 0x4000n, pages2Mib: 0x1_0000n,
-  pages1Gib: 0x2_0000n, invept: 0x10_0000n, accessedDirty: 0x20_0000n, inveptSingle: 0x200_0000n, inveptAll: 0x400_0000n,
+  pages1Gib: 0x2_0000n, invept: 0x10_0000n, accessedDirty: 0x20_0000n, advancedInformation: 0x40_0000n, inveptSingle: 0x200_0000n, inveptAll: 0x400_0000n,
   invvpid: 0x1_0000_0000n, invvpidAddress: 0x100_0000_0000n, invvpidSingle: 0x200_0000_0000n, invvpidAll: 0x400_0000_0000n,
   invvpidRetainingGlobals: 0x800_0000_0000n,
 } as const;

@@ -64,6 +64,11 @@ export class EventDecision {
     return this.activity !== ActivityState.shutdown && this.activity !== ActivityState.waitForSipi;
   }
 
+  /** The timer does not wake from wait-for-SIPI. */
+  get #isTimeOver(): boolean {
+    return this.activity !== ActivityState.waitForSipi && this.#timer.isExpired;
+  }
+
   #wantsNmi({ nmi }: PendingEvents): boolean {
     if (!nmi || this.activity === ActivityState.waitForSipi) return false;
     const context = this.#context;
@@ -76,7 +81,7 @@ export class EventDecision {
 
   has(pending: PendingEvents): boolean {
     const context = this.#context;
-    return this.#apic.pendingExit !== undefined || this.#trap === "pending" || this.pendingDebug !== 0 || this.#timer.isExpired ||
+    return this.#apic.pendingExit !== undefined || this.#trap === "pending" || this.pendingDebug !== 0 || this.#isTimeOver ||
       (context.has(Control.nmiWindowExiting) && !this.#isNmiBlocked) || this.#wantsNmi(pending) ||
       (this.#enablesInterrupts && (context.has(Control.interruptWindowExiting) || this.#apic.isRecognized)) || this.#wantsInterrupt(pending);
   }
@@ -99,7 +104,7 @@ export class EventDecision {
       deliverRecordedException(processor);
       return "done";
     }
-    if (this.#timer.isExpired) return this.#leave(boundaryExit(ExitReason.preemptionTimer));
+    if (this.#isTimeOver) return this.#leave(boundaryExit(ExitReason.preemptionTimer));
     if (context.has(Control.nmiWindowExiting) && !this.#isNmiBlocked && !isBlockedBySs) return this.#leave(boundaryExit(ExitReason.nmiWindow));
     if (this.#wantsNmi(pending) && !isBlockedBySs) return this.#takeNmi();
     if (pending.shadow === 0) {

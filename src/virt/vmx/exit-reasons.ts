@@ -10,10 +10,27 @@ export const ExitReason = {
   xsetbv: 55, apicWrite: 56, rdrand: 57, invpcid: 58, vmfunc: 59, rdseed: 61, pmlFull: 62,
 } as const;
 
-const names: ReadonlyMap<number, string> = new Map(Object.entries(ExitReason).map(([name, reason]) => [reason, name]));
+/** As the manual names them, in short. */
+const names: Readonly<Record<keyof typeof ExitReason, string>> = {
+  exceptionOrNmi: "exception or NMI", externalInterrupt: "external interrupt", tripleFault: "triple fault", init: "INIT", startUp: "SIPI",
+  interruptWindow: "interrupt window", nmiWindow: "NMI window", taskSwitch: "task switch", cpuid: "CPUID", hlt: "HLT", invd: "INVD",
+  invlpg: "INVLPG", rdpmc: "RDPMC", rdtsc: "RDTSC", rsm: "RSM", vmcall: "VMCALL", vmclear: "VMCLEAR", vmlaunch: "VMLAUNCH",
+  vmptrld: "VMPTRLD", vmptrst: "VMPTRST", vmread: "VMREAD", vmresume: "VMRESUME", vmwrite: "VMWRITE", vmxoff: "VMXOFF", vmxon: "VMXON",
+  crAccess: "control-register access", drAccess: "MOV DR", io: "I/O instruction", rdmsr: "RDMSR", wrmsr: "WRMSR",
+  invalidGuestState: "entry failure: invalid guest state", msrLoading: "entry failure: MSR loading", mwait: "MWAIT",
+  monitorTrap: "monitor trap flag", monitor: "MONITOR", pause: "PAUSE", tprBelowThreshold: "TPR below threshold",
+  apicAccess: "APIC access", virtualizedEoi: "virtualized EOI", gdtrIdtr: "access to GDTR or IDTR", ldtrTr: "access to LDTR or TR",
+  eptViolation: "EPT violation", eptMisconfiguration: "EPT misconfiguration", invept: "INVEPT", rdtscp: "RDTSCP",
+  preemptionTimer: "VMX-preemption timer expired", invvpid: "INVVPID", wbinvd: "WBINVD", xsetbv: "XSETBV", apicWrite: "APIC write",
+  rdrand: "RDRAND", invpcid: "INVPCID", vmfunc: "VMFUNC", rdseed: "RDSEED", pmlFull: "page-modification log full",
+};
+
+const nameByReason: ReadonlyMap<number, string> = new Map(
+  Object.entries(ExitReason).map(([key, reason]) => [reason, names[key as keyof typeof ExitReason]]),
+);
 
 export function exitReasonName(reason: number): string {
-  return names.get(reason) ?? `reason ${reason}`;
+  return nameByReason.get(reason) ?? `reason ${reason}`;
 }
 
 /** What became of the guest's RF (SDM volume 3, "Saving RIP, RSP, and RFLAGS"). */

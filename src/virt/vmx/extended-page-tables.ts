@@ -21,6 +21,8 @@ const topLevel = 4;
 const Violation = {
   read: 1n, write: 2n, fetch: 4n, readable: 8n, writable: 0x10n, executable: 0x20n, userExecutable: 0x40n,
   hasLinearAddress: 0x80n, isFinal: 0x100n,
+  /** Of the page that the guest's own paging structures lead to: "advanced VM-exit information". */
+  userPage: 0x200n, writablePage: 0x400n, executeDisabledPage: 0x800n,
 } as const;
 
 /** Access types in the qualification of APIC-access exits. */
@@ -182,7 +184,7 @@ export class ExtendedPageTables implements SecondStage {
   #violate(address: number, kind: AccessKind, target: "table" | "final", isWrite: boolean, rights: number): number {
     const isTable = target === "table";
     const { hasLinearAddress } = this.#context.processor.memory.walker;
-    let qualification = hasLinearAddress ? Violation.hasLinearAddress | (isTable ? 0n : Violation.isFinal) : 0n;
+    let qualification = hasLinearAddress ? Violation.hasLinearAddress | (isTable ? 0n : Violation.isFinal | this.#pageInformation()) : 0n;
     if (!isTable && kind === "fetch") qualification |= Violation.fetch;
     else if (isWrite && !isTable) qualification |= Violation.write;
     else qualification |= Violation.read | (isWrite ? Violation.write : 0n);
@@ -194,6 +196,12 @@ export class ExtendedPageTables implements SecondStage {
       guestPhysicalAddress: BigInt(address), guestLinearAddress: this.#linearAddress(),
     }));
     return -1;
+  }
+
+  #pageInformation(): bigint {
+    const { isUserPage, isWritablePage, isExecuteDisabledPage } = this.#context.processor.memory.walker;
+    return (isUserPage ? Violation.userPage : 0n) | (isWritablePage ? Violation.writablePage : 0n) |
+      (isExecuteDisabledPage ? Violation.executeDisabledPage : 0n);
   }
 
   #misconfigured(address: number): number {

@@ -13,7 +13,7 @@ import {
   type Transition, type VirtualizationInstruction,
 } from "../../isa/virtualization.ts";
 import { cr0FixedToOne, cr4FixedToOne, FeatureControlMask, featureControlValues, VmxMsr } from "./capabilities.ts";
-import { ActivityState, InterruptibilityMask, PendingDebugMask } from "./checks/guest.ts";
+import { ActivityState, hasReservedPointer, InterruptibilityMask, PendingDebugMask } from "./checks/guest.ts";
 import { findEntryFailure } from "./checks/index.ts";
 import { Unchecked } from "./checks/pending.ts";
 import { EntryView, type EntryEnvironment } from "./checks/view.ts";
@@ -41,7 +41,7 @@ import { VmFunctions } from "./vm-functions.ts";
 const noException = 0xffff_ffff;
 const entryFailureMask = 0x8000_0000;
 /** Reasons that are written to the VMX-abort indicator (SDM volume 3, "VMX Aborts"). */
-const Abort = { msrStore: 1, msrLoad: 4 } as const;
+const Abort = { msrStore: 1, pageDirectoryPointers: 2, msrLoad: 4 } as const;
 /** Bits of IA32_DEBUGCTL that the CPU models have. */
 const debugControlMask = 3n;
 
@@ -349,7 +349,7 @@ export class Vmx implements Virtualization, ExitSink {
     const injected = parseInterruption(vmcs.get32(Field.entryInterruptionInformation));
     this.#events.enter(injected);
     if (injected.isValid && injected.type !== InterruptionType.otherEvent) this.#inject(vmcs);
-    if (this.stepsAlone) p.attend();
+    if (this.stepsAlone || state.get32(layout.activity) !== Activity.active) p.attend();
     return Status.Branch;
   }
 
@@ -613,7 +613,10 @@ export class Vmx implements Virtualization, ExitSink {
     state.set32(layout.activity, Activity.active);
     p.dropSingleStep();
     p.modeChanged();
-    if (p.memory.paging.mode === "pae") p.memory.loadPageDirectoryPointers();
+    if (p.memory.paging.mode === "pae") {
+      p.memory.loadPageDirectoryPointers();
+      if (hasReservedPointer(p.memory.pageDirectoryPointers, context.capabilities.physicalAddressBits)) return this.#abort(Abort.pageDirectoryPointers);
+    }
     const failed = loadMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrLoadAddress), vmcs.get32(Field.exitMsrLoadCount));
     if (failed !== 0) this.#abort(Abort.msrLoad);
   }

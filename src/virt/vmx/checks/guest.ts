@@ -273,9 +273,16 @@ const linkChecks: readonly EntryCheck[] = [
   link("does not lead to the current VMCS", (view, address) => address !== view.vmcs.address),
 ];
 
-/** Whether a present entry has a reserved bit: 2:1, 8:5 and what is beyond the physical-address width. */
-function isReserved(entry: bigint, view: EntryView): boolean {
-  return (entry & 1n) !== 0n && ((entry & 0x1e6n) !== 0n || !view.isPhysical(entry));
+/** Whether a present page-directory pointer has a reserved bit: 2:1, 8:5 and what is beyond the physical-address width. */
+export function hasReservedPointer(pointers: Iterable<bigint>, physicalAddressBits: number): boolean {
+  for (const pointer of pointers) {
+    if ((pointer & 1n) !== 0n && ((pointer & 0x1e6n) !== 0n || pointer >> BigInt(physicalAddressBits) !== 0n)) return true;
+  }
+  return false;
+}
+
+function areReserved(pointers: Iterable<bigint>, { environment }: EntryView): boolean {
+  return hasReservedPointer(pointers, environment.capabilities.physicalAddressBits);
 }
 
 /** Page-directory pointers come from the VMCS with EPT; without, memory holds them. */
@@ -286,16 +293,16 @@ function hasPointers(view: EntryView): boolean {
 const pointerChecks: readonly EntryCheck[] = [
   {
     rule: "with PAE paging and EPT, reserved bits of the PDPTE fields are 0", section: pointerSection, fields: guestPageDirectoryPointers,
-    holds: (view) => !view.has(Control.ept) || !hasPointers(view) || guestPageDirectoryPointers.every((field) => !isReserved(view.get(field), view)),
+    holds: (view) => !view.has(Control.ept) || !hasPointers(view) || !areReserved(guestPageDirectoryPointers.map((field) => view.get(field)), view),
     qualification: EntryFailure.pageDirectoryPointers,
   },
   {
     rule: "with PAE paging and no EPT, reserved bits of the entries that CR3 leads to are 0", section: pointerSection, fields: [Field.guestCr3],
-    holds: (view) => view.has(Control.ept) || !hasPointers(view) || [0, 8, 16, 24].every((offset) => {
+    holds: (view) => view.has(Control.ept) || !hasPointers(view) || !areReserved([0, 8, 16, 24].map((offset) => {
       const address = ((view.get32(Field.guestCr3) & 0xffff_ffe0) >>> 0) + offset;
       const { environment } = view;
-      return !isReserved((BigInt(environment.readPhysical32(address + 4)) << 32n) | BigInt(environment.readPhysical32(address)), view);
-    }),
+      return (BigInt(environment.readPhysical32(address + 4)) << 32n) | BigInt(environment.readPhysical32(address));
+    }), view),
     qualification: EntryFailure.pageDirectoryPointers,
   },
 ];

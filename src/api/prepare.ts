@@ -5,7 +5,7 @@ import type { BootModule } from "../boot/contract.ts";
 import { OverlayDisk } from "../devices/disk/overlay-disk.ts";
 import { checkDiskClaims } from "../host/node/disk-claims.ts";
 import { readUserFile } from "../host/node/files.ts";
-import { commandInitramfs, commandKernelArgument, ensureGuests, guestNames } from "../host/node/guests/index.ts";
+import { commandInitramfs, commandKernelArgument, ensureGuests, guestNames, type XenGuest } from "../host/node/guests/index.ts";
 import { openRawDisk, type RawDisk } from "../host/node/raw-disk.ts";
 import type { FirmwareConfig } from "../machine/config.ts";
 import type { DiskOptions, FileSource, VmOptions } from "./options.ts";
@@ -42,6 +42,9 @@ type ResolvedOptions = Omit<VmOptions, "guest">;
 
 const serialConsole = "console=ttyS0";
 const cpioAlignment = 4;
+/** The rest of the memory is for Xen's guests. */
+const xenCommandLine = "console=com1 com1=115200,8n1 loglvl=info dom0_mem=256M,max:256M";
+const dom0CommandLine = "console=hvc0";
 
 function badArgument(message: string): UserError {
   return new UserError("BAD_ARGUMENT", message);
@@ -72,6 +75,10 @@ async function resolveGuest(options: VmOptions): Promise<ResolvedOptions> {
       const disk: DiskOptions = { path: paths[guest].image, overlay: true };
       return { ...rest, firmware: guest === "disk-bios" ? "seabios" : "ovmf", disks: [disk, ...options.disks ?? []] };
     }
+    case "xen-4.17": {
+      const paths = await ensureGuests([guest], fetch);
+      return xenOptions(paths[guest], rest);
+    }
     default: {
       const paths = await ensureGuests([guest], fetch);
       const { kernel, initramfs } = paths[guest];
@@ -79,6 +86,16 @@ async function resolveGuest(options: VmOptions): Promise<ResolvedOptions> {
       return { initrd: initramfs, ...rest, kernel, append };
     }
   }
+}
+
+/** A command is dom0's; `append` is the hypervisor's. */
+function xenOptions({ hypervisor, kernel, initramfs }: XenGuest, { command, append, modules = [], ...rest }: ResolvedOptions): ResolvedOptions {
+  const plain = readUserFile(initramfs, "initrd");
+  const initrd = command === undefined ? plain : appendArchive(plain, commandInitramfs(command));
+  return {
+    ...rest, kernel: hypervisor, append: append ?? xenCommandLine,
+    modules: [{ file: kernel, commandLine: dom0CommandLine }, { file: initrd }, ...modules],
+  };
 }
 
 async function loadFirmware(source: FileSource, onProgress: VmOptions["onProgress"]): Promise<FirmwareConfig> {

@@ -202,10 +202,10 @@ describe("multiboot 1", () => {
     const info = image.registers.general.rbx;
     expect(u32(info) & 0x24d).toBe(0x24d);
     expect([u32(info + 4), u32(info + 8)]).toEqual([639, 255 * 1024]);
-    expect(text(u32(info + 16))).toBe("console=ttyS0");
+    expect(text(u32(info + 16))).toBe("kernel console=ttyS0");
     expect(text(u32(info + 64))).toBe("Ringmaster");
     const modules = u32(info + 24);
-    expect([u32(info + 20), u32(modules + 4) - u32(modules), text(u32(modules + 16 + 8))]).toEqual([2, 5000, "two"]);
+    expect([u32(info + 20), u32(modules + 4) - u32(modules), text(u32(modules + 8)), text(u32(modules + 16 + 8))]).toEqual([2, 5000, "module", "module two"]);
     expect(bytes(u32(modules), code.length)).toEqual(code);
     expect([u32(info + 44), u32(u32(info + 48)), u32(u32(info + 48) + 12)]).toEqual([memory.regions.length * 24, 20, 0x9_fc00]);
   });

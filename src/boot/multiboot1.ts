@@ -10,6 +10,8 @@ import { descriptorTable32, protectedModeRegisters } from "./registers.ts";
 
 const headerMagic = 0x1bad_b002;
 const loaderMagic = 0x2bad_b002;
+const kernelName = "kernel";
+const moduleName = "module";
 const searchBytes = 8192;
 const headerFlags = { alignModulesMask: 1 << 0, wantMemoryMask: 1 << 1, wantVideoMask: 1 << 2, hasAddressesMask: 1 << 16 } as const;
 /** Requirements are in the low half; one that we do not know must stop us. */
@@ -115,6 +117,11 @@ function encodeMemoryMap(memory: MemoryMap): Uint8Array {
   return bytes;
 }
 
+/** Loaders put an image's name before its command line, and kernels skip it (GNU GRUB Legacy's manual, "kernel"; Xen's cmdline_cook). */
+function afterName(name: string, commandLine: string): string {
+  return commandLine === "" ? name : `${name} ${commandLine}`;
+}
+
 /**
  * Lays out a multiboot kernel. Registers: EAX has the loader's magic, EBX the information structure.
  * @throws UserError BAD_IMAGE (no header, damaged, unknown requirement), BAD_MEMORY_SIZE (too little).
@@ -130,7 +137,8 @@ export function loadMultiboot1(options: MultibootOptions): BootImage {
   const entry = hasAddresses ? placeRaw(options.kernel, header, placement) : placeElf(options.kernel, placement);
   placeBiosDataArea(placement);
   const descriptorTable = placement.placeLow("descriptor table", descriptorTable32, lowestAddress);
-  const texts = [options.commandLine, bootLoaderName, ...options.modules.map(({ commandLine }) => commandLine)].map(encodeCString);
+  const commandLines = options.modules.map(({ commandLine }) => afterName(moduleName, commandLine));
+  const texts = [afterName(kernelName, options.commandLine), bootLoaderName, ...commandLines].map(encodeCString);
   const memoryMap = encodeMemoryMap(options.memory);
   const modulesOffset = informationSizeBytes;
   const memoryMapOffset = modulesOffset + options.modules.length * moduleEntrySizeBytes;

@@ -131,7 +131,7 @@ export class TransitionLog {
     const known = this.#levels.get(controlBlock);
     if (kind === "exit" && known !== undefined) return known;
     const isNested = last !== undefined && last.transition.kind === "exit" && last.transition.controlBlock !== controlBlock &&
-      enteringReasons.has(last.transition.reason.toUpperCase());
+      enteringReasons.has(last.transition.reason);
     const level = isNested ? last.level + 1 : known ?? guestLevel;
     if (level !== known) {
       if (this.#levels.size >= maximumBlocks) this.#levels.clear();

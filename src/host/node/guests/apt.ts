@@ -37,6 +37,13 @@ export interface UnpackedPackage {
   readonly directory: string;
 }
 
+interface UnpackOptions {
+  /** The files wanted, by paths in the package. */
+  readonly keep?: (path: string) => boolean;
+  /** Tells apart directories of one package for which different files are wanted. */
+  readonly variant?: string;
+}
+
 interface PackageRecord {
   readonly name: string;
   readonly version: string;
@@ -87,11 +94,11 @@ export class PackageSource {
    * version, as `linux-image-cloud-amd64` does, stands for that one.
    * @throws UserError TOOL_MISSING without apt, GUEST_MISSING when the package cannot be had.
    */
-  async unpack(name: string, options: { readonly keep?: (path: string) => boolean } = {}): Promise<UnpackedPackage> {
+  async unpack(name: string, options: UnpackOptions = {}): Promise<UnpackedPackage> {
     await this.#update();
     const record = await this.#resolve(name);
     const { architecture } = channels[this.#channel];
-    const suffix = architecture === "amd64" ? "" : `_${architecture}`;
+    const suffix = `${architecture === "amd64" ? "" : `_${architecture}`}${options.variant === undefined ? "" : `_${options.variant}`}`;
     const directory = join(this.#cacheDirectory, "packages", `${record.name}_${record.version.replaceAll(/[^\w.+~-]/gu, "_")}${suffix}`);
     if (!existsSync(directory)) await this.#fetch(record, directory, options.keep);
     return { name: record.name, version: record.version, sha256: record.sha256, directory };

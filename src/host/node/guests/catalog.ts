@@ -8,6 +8,12 @@ export interface LinuxGuest {
   readonly initramfs: string;
 }
 
+/** A hypervisor with the kernel and initial RAM file system of its first domain. */
+export interface XenGuest extends LinuxGuest {
+  /** ELF with a multiboot header. */
+  readonly hypervisor: string;
+}
+
 /** What every name resolves to; all values are absolute paths. */
 export interface GuestPaths {
   /** Debian 12's cloud kernel. */
@@ -36,11 +42,13 @@ export interface GuestPaths {
   readonly "nested-6.1": LinuxGuest;
   /** The same with the cloud kernel of the backports. */
   readonly "nested-6.12": LinuxGuest;
+  /** Xen of Debian 12 with the generic kernel as dom0, Xen's tools, and in /xen a guest for it. */
+  readonly "xen-4.17": XenGuest;
 }
 
 export type GuestName = keyof GuestPaths;
 
 export const guestNames: readonly GuestName[] = [
   "cloud-6.1", "generic-6.1", "cloud-6.12", "686-6.1", "seabios", "ovmf", "memtest86+", "disk-bios", "disk-efi", "bench", "bench-686", "nested-6.1",
-  "nested-6.12",
+  "nested-6.12", "xen-4.17",
 ];

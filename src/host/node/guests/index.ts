@@ -9,7 +9,7 @@ import { manifestPaths, readManifest, writeManifest } from "./manifest.ts";
 import { Progress, type ProgressEvent } from "./progress.ts";
 import { recipes, type Kitchen } from "./recipes.ts";
 
-export { guestNames, type GuestName, type GuestPaths, type LinuxGuest } from "./catalog.ts";
+export { guestNames, type GuestName, type GuestPaths, type LinuxGuest, type XenGuest } from "./catalog.ts";
 export { commandBeginMarker, commandExitPattern } from "./init-script.ts";
 export { commandInitramfs, commandKernelArgument } from "./initramfs.ts";
 export type { ProgressEvent } from "./progress.ts";

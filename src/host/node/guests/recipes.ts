@@ -15,6 +15,7 @@ import { baseEntries, buildInitramfs } from "./initramfs.ts";
 import { isWantedKernelFile, moduleGroups, readKernelModules } from "./kernel-modules.ts";
 import { buildNestedPrograms, kvmModuleGroups, nestedDirectory, nestedVersion } from "./nested-programs.ts";
 import type { Progress } from "./progress.ts";
+import { xenRecipe } from "./xen.ts";
 
 /** What a recipe works with. */
 export interface Kitchen {
@@ -176,5 +177,6 @@ export const recipes: Readonly<Record<GuestName, Recipe>> = {
   bench: bench("linux-image-cloud-amd64", "release", 64),
   "nested-6.1": nested("linux-image-cloud-amd64", "release"),
   "nested-6.12": nested("linux-image-cloud-amd64", "backports"),
+  "xen-4.17": xenRecipe,
   "bench-686": bench("linux-image-686", "release-i386", 32),
 };

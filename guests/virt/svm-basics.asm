@@ -48,6 +48,7 @@ main:
     expect V_UD, 0, vmmcall
 
     group "SVM: VM_CR and VM_HSAVE_PA"
+    ; covers: SVM svm_lock, MSR VM_CR, MSR VM_HSAVE_PA
     check_msr MSR_VM_CR, 0, 0
     write_msr MSR_VM_CR, 0, VM_CR_SVMDIS
     mov ecx, MSR_EFER

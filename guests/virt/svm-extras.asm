@@ -25,6 +25,7 @@ main:
     call set_up_svm
 
     group "SVM: time stamp counter"
+    ; covers: SVM tsc_scale, MSR TSC_RATIO
     mov rax, 0x1000000000
     mov [TSC_OFFSET], rax
     jmp .over_time
@@ -91,6 +92,7 @@ main:
     check_true b
 
     group "SVM: filters of PAUSE"
+    ; covers: SVM pausefilter, SVM pfthreshold
 %macro pausing_guest 2                  ; PAUSEs let through, threshold
     fresh_guest
     intercept I_PAUSE
@@ -127,6 +129,7 @@ main:
     check_eq qword [EXITCODE], EXIT_VMMCALL
 
     group "SVM: virtual VMLOAD and VMSAVE"
+    ; covers: SVM v_vmsave_vmload
     mov edi, GUEST_VMCB
     mov ecx, 0x2000 / 8
     xor eax, eax
@@ -267,6 +270,7 @@ main:
     check_eq qword [SAVE_RIP], .faults
 
     group "SVM: clean bits are a promise of the hypervisor's only"
+    ; covers: SVM vmcb_clean
     fresh_guest
     mov dword [CLEAN], 0xfff
     mov qword [SAVE_RAX], 0x1357

@@ -302,6 +302,7 @@ main:
     host_takes 0x40
 
     group "SVM interrupts: virtual NMIs"
+    ; covers: SVM vnmi
 %macro nmi_guest 1
     handling_guest
     intercept I_NMI
@@ -344,6 +345,7 @@ main:
     check_d [VINTR], V_NMI_ENABLE | V_NMI_MASK
 
     group "SVM interrupts: the guest's own global interrupt flag"
+    ; covers: SVM vgif
     handling_guest
     vintr V_GIF_ENABLE | V_IRQ | V_PRIORITY, 0x50
     mov qword [SAVE_RFLAGS], FLAG_IF | 2

@@ -163,6 +163,39 @@ main:
     check_eq rbx, 0x600df00d
     check_eq qword [SAVE_RSP], GUEST_STACK_TOP - 4
 
+    group "SVM modes: exceptions that 64-bit mode does not have"
+    protected_guest
+    jmp .after_exceptions
+  bits 32
+.overflows:
+    mov al, 0x7f
+    inc al
+    into
+    vmmcall
+.exceeds:
+    mov eax, 3
+    bound eax, [.bounds]
+    vmmcall
+.returns:
+    push dword FLAG_NT | 2
+    popf
+.nested:
+    iret
+    vmmcall
+.bounds:
+    dd 0, 2
+  bits 64
+.after_exceptions:
+    mov dword [EXCEPTIONS], (1 << V_OF) | (1 << V_BR) | (1 << V_TS)
+    run_guest_at .overflows
+    check_eq qword [EXITCODE], EXIT_EXCEPTION + V_OF
+    run_guest_at .exceeds
+    check_eq qword [EXITCODE], EXIT_EXCEPTION + V_BR
+    run_guest_at .returns                   ; the task it came from is none
+    check_eq qword [EXITCODE], EXIT_EXCEPTION + V_TS
+    check_eq qword [SAVE_RIP], .nested
+    check_eq qword [EXITINFO1], 0
+
     group "SVM modes: 32-bit paging"
     protected_guest
     or dword [SAVE_CR0], CR0_PG

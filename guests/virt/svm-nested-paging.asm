@@ -94,6 +94,7 @@ main:
     mov dword [OTHER], 0x22222222
 
     group "nested paging: translation"
+    ; covers: SVM npt
     nested_guest
     guest_exits EXIT_VMMCALL, mov ebx, [PAGE]
     check_eq rbx, 0x11111111
@@ -320,6 +321,7 @@ main:
     check_eq rax, 0x06060606
 
     group "nested paging: contexts"
+    ; covers: SVM flushbyasid
     nested_guest                        ; what one ASID has seen, another has not
     guest_exits EXIT_VMMCALL, mov ebx, [PAGE]
     mov dword [NESTED_ENTRY(PAGE)], OTHER | PTE_P | PTE_W | PTE_U

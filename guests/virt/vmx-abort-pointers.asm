@@ -12,6 +12,7 @@ OTHER_POINTERS equ VMX_FREE
 main:
     call set_up_vmx_32
     group "VMX aborts: page-directory pointers"
+    ; covers: abort 2
     mov edi, OTHER_POINTERS
     mov esi, PAGE_TABLES
     mov ecx, 8

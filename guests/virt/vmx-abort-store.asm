@@ -10,6 +10,7 @@ main:
   use 64
     call set_up_vmx
     group "VMX aborts: the MSR-store area"
+    ; covers: abort 1
     mov dword [MSR_AREA], MSR_KERNEL_GS_BASE
     vmw EXIT_MSR_STORE_ADDRESS, MSR_AREA
     vmw EXIT_MSR_STORE_COUNT, 1

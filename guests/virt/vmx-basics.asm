@@ -13,6 +13,7 @@ main:
     go_long
   use 64
     group "VMX: CPUID and IA32_FEATURE_CONTROL"
+    ; covers: MSR 0x3a
     mov eax, 1
     cpuid
     bt ecx, 5
@@ -140,6 +141,7 @@ main:
     fails E_VMCALL, vmcall
 
     group "VMX: fields"
+    ; covers: MISC 29
     mov r9, 0x123456789abcdef0
     vmw GUEST_RIP, r9
     check_field GUEST_RIP, r9

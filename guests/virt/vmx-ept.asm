@@ -81,6 +81,13 @@ main:
     call ept_guest
 
     group "VMX EPT: translation"
+    ; covers: EPT_VPID_CAP 6, EPT_VPID_CAP 8, EPT_VPID_CAP 14, EPT_VPID_CAP 16
+    vmw EPT_POINTER, EPT_PML4 | 0x18        ; uncacheable
+    mov ebx, TEST_GPA
+    guest_exits R_VMCALL, nop
+    vmw EPT_POINTER, EPT_PML4 | 0x1c        ; write-through: not offered
+    entry_fails E_CONTROLS
+    vmw EPT_POINTER, EPT_PML4 | EPTP_FLAGS
     mov byte [PAGE_A], 0xaa
     mov byte [PAGE_B], 0xbb
     mov ebx, TEST_GPA
@@ -97,6 +104,7 @@ main:
     passes call rbx
 
     group "VMX EPT: violations"
+    ; covers: EPT_VPID_CAP 0
     map_test 0
     violates 0x181, mov al, [rbx]
     violates 0x182, mov [rbx], al
@@ -151,6 +159,7 @@ main:
     mov ebx, TEST_GPA
 
     group "VMX EPT: what violations tell of the guest's page"
+    ; covers: EPT_VPID_CAP 22
     map_test 0
 %macro tells 3                              ; bits of the guest's entry cleared and set, qualification
     mov rax, [PAGE_TABLES + 0x2000 + (TEST_GPA >> 21) * 8]
@@ -204,6 +213,7 @@ main:
     passes nop
 
     group "VMX EPT: pages of 1 GiB"
+    ; covers: EPT_VPID_CAP 17
     mov rax, [EPT_PDPT]
     push rax
     mov qword [EPT_PDPT], EPT_ALL | EPT_WB | EPT_LARGE
@@ -244,6 +254,7 @@ main:
     vmw GUEST_CR3, rax
 
     group "VMX EPT: accessed and dirty flags"
+    ; covers: EPT_VPID_CAP 21
     map_test PAGE_A | EPT_ALL | EPT_WB
     passes mov al, [rbx]
     mov eax, [EPT_PT]
@@ -324,6 +335,7 @@ main:
     call test_page_for_users
 
     group "VMX EPT: VPIDs"
+    ; covers: EPT_VPID_CAP 32, EPT_VPID_CAP 40, EPT_VPID_CAP 41, EPT_VPID_CAP 42, EPT_VPID_CAP 43
     call ept_guest
     enable SECONDARY, SEC_VPID
     vmw VIRTUAL_PROCESSOR_ID, 5
@@ -372,6 +384,7 @@ main:
     check_eq r8, 0xbb
 
     group "VMX EPT: INVEPT"
+    ; covers: EPT_VPID_CAP 20, EPT_VPID_CAP 25, EPT_VPID_CAP 26
     mov rax, EPT_PML4 | EPTP_FLAGS
     mov [pointer_pair], rax
     mov ecx, 1

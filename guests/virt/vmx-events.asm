@@ -76,6 +76,7 @@ main:
     injects EVENT_VALID | EVENT_SOFTWARE | 0x85, 0, 0x85, 0
     mov rbx, [event.ip]
     vmr rcx, GUEST_RIP
+    ; covers: MISC 30
     vmw ENTRY_INSTRUCTION_LENGTH, 0         ; points at the instruction itself
     injects EVENT_VALID | EVENT_SOFT_EXCEPTION | V_BP, 0, V_BP, 0
     vmw ENTRY_INSTRUCTION_LENGTH, 1
@@ -190,6 +191,7 @@ main:
     guest_exits R_INTERRUPT_WINDOW, nop     ; HLT ends
 
     group "VMX events: HLT"
+    ; covers: MISC 6
     fresh_guest
     enable PIN, PIN_EXTERNAL
     vmw GUEST_ACTIVITY, 1
@@ -401,6 +403,7 @@ main:
     check_field GUEST_RIP, .at_trap
 
     group "VMX events: preemption timer"
+    ; covers: MISC 4:0
     fresh_guest
     enable PIN, PIN_TIMER
     vmw PREEMPTION_TIMER_VALUE, 0
@@ -466,6 +469,7 @@ main:
     check_eq r14, .at_trap
 
     group "VMX events: shutdown and wait-for-SIPI"
+    ; covers: MISC 7
     fresh_guest
     vmw GUEST_ACTIVITY, 2
     enable PIN, PIN_NMI

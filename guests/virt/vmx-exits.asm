@@ -172,6 +172,7 @@ main:
     check_field GUEST_CR4, rax
 
     group "VMX exits: CR3 and CR8"
+    ; covers: MISC 18
     fresh_guest
     mov r10, cr3
     executed mov cr3, r10

@@ -64,6 +64,7 @@ main:
     check_d [real_result], 0x4321
 
     group "VMX modes: from real-address mode to 64-bit mode in the guest"
+    ; covers: MISC 5
     call unrestricted
     vmw GUEST_CR0, CR0_NE | CR0_ET
     all_segments REAL_SEGMENT, LOAD_ADDRESS, 0xffff, 0x93, 0x9b

@@ -79,8 +79,10 @@ export function createUnitGuestMachine(
   return { machine, config, text: () => text };
 }
 
-export function runUnitGuest(guest: UnitGuestSource, image: Uint8Array): UnitGuestResult {
+/** `prepare` sees the machine before its first instruction. */
+export function runUnitGuest(guest: UnitGuestSource, image: Uint8Array, prepare: (machine: Machine) => void = () => {}): UnitGuestResult {
   const { machine, text } = createUnitGuestMachine(guest, image);
+  prepare(machine);
   const maximum = Number(guest.properties.get("instructions") ?? defaultMaximumInstructions);
   let end: MachineEnd | undefined;
   const deadline = performance.now() + timeoutMs;

@@ -127,18 +127,3 @@ export function allowedControls(hasFeature: (name: string) => boolean): Readonly
     return [group, { mustBeOne, trulyMustBeOne: (mustBeOne & ~flexibleMasks[group]) >>> 0, mayBeOne }];
   })) as Record<ControlGroup, AllowedControls>;
 }
-
-/** Controls of the inventory that are not offered, and why. */
-export const controlsLeftOut: readonly { readonly name: string; readonly reason: string }[] = [
-  { name: "activate tertiary controls", reason: "none of the tertiary controls is offered" },
-  { name: "ENCLS exiting, ENCLV exiting", reason: "there is no SGX" },
-  { name: "conceal VMX from PT, PT uses guest physical addresses, load IA32_RTIT_CTL", reason: "there is no processor trace" },
-  { name: "sub-page write permissions for EPT", reason: "no hypervisor of the inventory uses it" },
-  { name: "enable user wait and pause", reason: "there is no WAITPKG" },
-  { name: "enable PCONFIG", reason: "there is no PCONFIG" },
-  { name: "VMM bus-lock detection, instruction timeout", reason: "split locks and missing interrupt windows are not detected" },
-  { name: "load/save IA32_PERF_GLOBAL_CTRL", reason: "there are no performance counters" },
-  { name: "load/clear IA32_BNDCFGS", reason: "there is no MPX" },
-  { name: "load CET state, load PKRS", reason: "there is neither CET nor PKS" },
-  { name: "entry to SMM, deactivate dual-monitor treatment", reason: "dual-monitor treatment of SMM is left out" },
-];

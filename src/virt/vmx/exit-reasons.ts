@@ -2,7 +2,7 @@
 
 export const ExitReason = {
   exceptionOrNmi: 0, externalInterrupt: 1, tripleFault: 2, init: 3, startUp: 4, interruptWindow: 7, nmiWindow: 8,
-  taskSwitch: 9, cpuid: 10, hlt: 12, invd: 13, invlpg: 14, rdpmc: 15, rdtsc: 16, rsm: 17, vmcall: 18, vmclear: 19,
+  taskSwitch: 9, cpuid: 10, hlt: 12, invd: 13, invlpg: 14, rdpmc: 15, rdtsc: 16, vmcall: 18, vmclear: 19,
   vmlaunch: 20, vmptrld: 21, vmptrst: 22, vmread: 23, vmresume: 24, vmwrite: 25, vmxoff: 26, vmxon: 27, crAccess: 28,
   drAccess: 29, io: 30, rdmsr: 31, wrmsr: 32, invalidGuestState: 33, msrLoading: 34, mwait: 36, monitorTrap: 37,
   monitor: 39, pause: 40, tprBelowThreshold: 43, apicAccess: 44, virtualizedEoi: 45, gdtrIdtr: 46, ldtrTr: 47,
@@ -14,7 +14,7 @@ export const ExitReason = {
 const names: Readonly<Record<keyof typeof ExitReason, string>> = {
   exceptionOrNmi: "exception or NMI", externalInterrupt: "external interrupt", tripleFault: "triple fault", init: "INIT", startUp: "SIPI",
   interruptWindow: "interrupt window", nmiWindow: "NMI window", taskSwitch: "task switch", cpuid: "CPUID", hlt: "HLT", invd: "INVD",
-  invlpg: "INVLPG", rdpmc: "RDPMC", rdtsc: "RDTSC", rsm: "RSM", vmcall: "VMCALL", vmclear: "VMCLEAR", vmlaunch: "VMLAUNCH",
+  invlpg: "INVLPG", rdpmc: "RDPMC", rdtsc: "RDTSC", vmcall: "VMCALL", vmclear: "VMCLEAR", vmlaunch: "VMLAUNCH",
   vmptrld: "VMPTRLD", vmptrst: "VMPTRST", vmread: "VMREAD", vmresume: "VMRESUME", vmwrite: "VMWRITE", vmxoff: "VMXOFF", vmxon: "VMXON",
   crAccess: "control-register access", drAccess: "MOV DR", io: "I/O instruction", rdmsr: "RDMSR", wrmsr: "WRMSR",
   invalidGuestState: "entry failure: invalid guest state", msrLoading: "entry failure: MSR loading", mwait: "MWAIT",

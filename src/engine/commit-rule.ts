@@ -16,6 +16,7 @@ function hasSameProperties(a: Node, b: Node): boolean {
   switch (a.op) {
     case "const": return a.value === (b as typeof a).value;
     case "readState": return a.location.offset === (b as typeof a).location.offset;
+    case "readStateBits": return a.location.offset === (b as typeof a).location.offset && a.mask === (b as typeof a).mask;
     case "readRegister": return a.slot === (b as typeof a).slot;
     case "linearAddress": return a.segment === (b as typeof a).segment;
     case "immediate": case "nextRip": case "thisRip": case "effectiveAddress": return true;

@@ -292,6 +292,7 @@ class Execution {
         return vectorOf(node.lanes.map((lane) => bytes[lane]), 8);
       }
       case "readState": return this.#readBytes(node.location.offset, width);
+      case "readStateBits": return this.#readBytes(node.location.offset, node.location.width) & BigInt(node.mask);
       case "readRegister": return this.#readRegister(node.slot, width);
       case "readFlag": return (readFlags(this.#processor.state) & flagMasks[node.flag]) === 0 ? 0n : 1n;
       case "condition": return conditionHolds(readFlags(this.#processor.state), node.code) ? 1n : 0n;

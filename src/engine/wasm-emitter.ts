@@ -3,7 +3,7 @@ import type { FastPath, Node } from "../ir/index.ts";
 import type { FunctionBuilder, Local } from "../wasm/index.ts";
 import { EmitterCore, foldConstants, typeOfWidth } from "./emit/core.ts";
 import { FastPathPlaces } from "./emit/fast-path-places.ts";
-import type { Places } from "./emit/places.ts";
+import type { FastPathNode, Places, ReadNode } from "./emit/places.ts";
 import { RecordCore, type EmitterEnvironment } from "./emit/record-core.ts";
 import { RecordPlaces } from "./emit/record-places.ts";
 import { ValueEmitter } from "./emit/values.ts";
@@ -12,10 +12,14 @@ import type { Handler } from "./handler.ts";
 export type { EmitterEnvironment, Exits, HostFunctions } from "./emit/record-core.ts";
 
 const impure: ReadonlySet<Node["op"]> = new Set([
-  "readState", "readStateRow", "readMemory", "readRegister", "readFlag", "condition", "readVariable", "load", "effectiveAddress", "linearAddress", "routineResult",
+  "readState", "readStateBits", "readStateRow", "readMemory", "readRegister", "readFlag", "condition", "readVariable", "load", "effectiveAddress", "linearAddress",
+  "routineResult",
 ]);
 /** Cheap enough to repeat at every use. */
 const repeatable: ReadonlySet<Node["op"]> = new Set(["const", "immediate", "nextRip", "thisRip", "branchTarget", "parameter"]);
+
+/** What the places may know beforehand. */
+const perhapsKnown: ReadonlySet<Node["op"]> = new Set(["immediate", "readState", "readStateBits", "parameter", "routineResult"]);
 
 /** Blocks that raise an exception, refuse a fast path or call a routine are the rare ones. */
 function isRare(block: readonly Node[]): boolean {
@@ -109,10 +113,10 @@ export class HandlerEmitter {
   #fold(node: Node): boolean {
     const { constants } = this.#core;
     let value: bigint | undefined;
-    if (node.op === "immediate") value = this.#places.constant(node);
+    if (perhapsKnown.has(node.op)) value = this.#places.constant(node as ReadNode | FastPathNode);
     else if (node.args.every((argument) => constants[argument.id] !== undefined)) {
       value = foldConstants(node, node.args.map((argument) => constants[argument.id]!));
-    }
+    } else if ((node.op === "and" || node.op === "mul") && node.args.some((argument) => constants[argument.id] === 0n)) value = 0n;
     if (value === undefined) return false;
     constants[node.id] = value;
     return true;

@@ -1,6 +1,6 @@
 /** Typed values of the IR: `Bits<64>` plus `Bits<8>` does not compile, and does not record either. */
 import { invariant } from "../base/errors.ts";
-import type { BinaryOp, CompareOp, FastPath, Flag, Node, NodeKind, StateRow, UnaryOp, Width } from "./node.ts";
+import type { BinaryOp, CompareOp, FastPath, Flag, Node, NodeKind, StateLocation, StateRow, UnaryOp, Width } from "./node.ts";
 
 /** Collects nodes while a definition runs. */
 export class Recorder {
@@ -214,6 +214,12 @@ export function when(condition: Bits<1>, then: () => void, otherwise: () => void
   const thenBlock = here.nested(then);
   const otherwiseBlock = here.nested(otherwise);
   here.emit({ op: "if", then: thenBlock, otherwise: otherwiseBlock }, 1, [condition.node]);
+}
+
+/** The bits of `mask` in a location of at most 32 bits, in their places. */
+export function readStateBits({ offset, width }: StateLocation, mask: number): Bits<32> {
+  invariant(width <= 32, `bits of ${width} bits of state`);
+  return new Bits<32>(recorder().emit({ op: "readStateBits", location: { offset, width }, mask }, 32));
 }
 
 /** Location `index` of a row; `index` must be below the row's count. */

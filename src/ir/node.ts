@@ -53,6 +53,8 @@ export type NodeKind =
   /** A scalar IEEE operation on raw bits, named as in the WebAssembly specification, e.g. `f64.add`. */
   | { readonly op: "float"; readonly name: string }
   | { readonly op: "readState"; readonly location: StateLocation }
+  /** The bits of a location that are set in `mask`, in their places; the location has at most 32 bits. */
+  | { readonly op: "readStateBits"; readonly location: StateLocation; readonly mask: number }
   | { readonly op: "writeState"; readonly location: StateLocation }
   /** The register operand `slot` of the record. */
   | { readonly op: "readRegister"; readonly slot: number }

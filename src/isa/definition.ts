@@ -3,6 +3,7 @@ import { invariant } from "../base/errors.ts";
 import {
   Bits,
   constant,
+  readStateBits,
   recorder,
   type AccessIntent,
   type Flag,
@@ -189,6 +190,11 @@ export class Cpu {
   /** A named field of the state area. */
   field<W extends 8 | 16 | 32 | 64 | 128>(field: { readonly offset: number; readonly width: W | number }): Place<W> {
     return statePlace(field as { offset: number; width: 8 }, field.width as W);
+  }
+
+  /** Bits of a named field, among its 32 lowest, in their places. */
+  fieldBits({ offset, width }: { readonly offset: number; readonly width: number }, mask: number): Bits<32> {
+    return readStateBits({ offset, width: Math.min(width, 32) as 32 }, mask);
   }
 
   /** Sets several status flags at once; the others keep their values. */

@@ -25,9 +25,13 @@ export class FastPathPlaces implements Places {
   leaveConditional(): void {}
 
   read(node: ReadNode): void {
-    invariant(node.op === "readState", `${node.op} in a fast path`);
-    this.#core.f.local.get(this.#cpu);
-    this.#core.loadWidth(node.width, node.location.offset);
+    invariant(node.op === "readState" || node.op === "readStateBits", `${node.op} in a fast path`);
+    const { f } = this.#core;
+    f.local.get(this.#cpu);
+    this.#core.loadWidth(node.location.width, node.location.offset);
+    if (node.op === "readState") return;
+    f.i32.const(node.mask);
+    f.i32.and();
   }
 
   perform(node: EffectNode): void {

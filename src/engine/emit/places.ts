@@ -6,7 +6,7 @@ export type NodeOf<Op extends Node["op"]> = Extract<Node, { op: Op }>;
 
 /** Nodes whose value comes from outside of the handler's own values. */
 export type ReadNode = Extract<Node, {
-  op: "immediate" | "nextRip" | "thisRip" | "branchTarget" | "readState" | "readRegister" | "readFlag" | "condition" | "effectiveAddress" |
+  op: "immediate" | "nextRip" | "thisRip" | "branchTarget" | "readState" | "readStateBits" | "readRegister" | "readFlag" | "condition" | "effectiveAddress" |
     "linearAddress" | "load" | "routineResult";
 }>;
 
@@ -21,7 +21,7 @@ export type FastPathNode = Extract<Node, { op: "parameter" | "readStateRow" | "w
 
 export interface Places {
   /** A value that is known while code is generated. */
-  constant(node: ReadNode): bigint | undefined;
+  constant(node: ReadNode | FastPathNode): bigint | undefined;
   /** Pushes the value. A load may put it into `destination` on its way. */
   read(node: ReadNode, destination: Local | undefined): void;
   perform(node: EffectNode): void;

@@ -44,6 +44,11 @@ export class RecordPlaces implements Places {
       case "readState":
         this.#core.stateAddress();
         return this.#core.loadWidth(node.width, node.location.offset);
+      case "readStateBits":
+        this.#core.stateAddress();
+        this.#core.loadWidth(node.location.width, node.location.offset);
+        f.i32.const(node.mask);
+        return f.i32.and();
       case "readRegister":
         this.#core.registerAddress(operandFields[node.slot]);
         return this.#core.loadWidth(node.width, 0);

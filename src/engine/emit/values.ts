@@ -152,7 +152,7 @@ export class ValueEmitter {
       case "float": return this.#float(node.name, args, width);
       case "parameter": case "readStateRow": case "readMemory": return this.#places.fastPath!(node);
       case "readVariable": return f.local.get(this.#core.values[node.variable.id]!);
-      case "immediate": case "nextRip": case "thisRip": case "branchTarget": case "readState": case "readRegister":
+      case "immediate": case "nextRip": case "thisRip": case "branchTarget": case "readState": case "readStateBits": case "readRegister":
       case "readFlag": case "condition": case "effectiveAddress": case "linearAddress": case "load": case "routineResult":
         return this.#places.read(node, destination);
       default:

@@ -34,7 +34,7 @@ function summarize(body: readonly Node[]): HandlerSummary {
   const visit = (block: readonly Node[]): void => {
     for (const node of block) {
       switch (node.op) {
-        case "readState": offsets.read.add(node.location.offset); break;
+        case "readState": case "readStateBits": offsets.read.add(node.location.offset); break;
         case "writeState": offsets.written.add(node.location.offset); break;
         case "readRegister": slots.read.add(node.slot); break;
         case "writeRegister": slots.written.add(node.slot); break;

@@ -3,20 +3,23 @@ import type { Routine } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as state from "../../isa/state.ts";
 import { ModuleBuilder } from "../../wasm/index.ts";
-import { neverHot, type CodeCache, type Dependent } from "../code-cache.ts";
+import { neverHot, type Block, type CodeCache, type Dependent } from "../code-cache.ts";
 import { FastRoutines } from "../fast-routines.ts";
 import { routineNumber } from "../handler-registry.ts";
 import { maximumRegions, RegionExit, SpecialHandler, type Interpreter } from "../interpreter.ts";
 import { HeaderField } from "../record.ts";
 import { wasm } from "../web-assembly.ts";
 import { summaryOf } from "./handler-summary.ts";
-import { RegionCode } from "./region-code.ts";
+import { findX87Use, RegionCode } from "./region-code.ts";
 import { formRegion, type Region, type RegionLimits } from "./region.ts";
 import type { JitSettings } from "./settings.ts";
 import { importSupport, supportModule } from "./support.ts";
 
 /** How long a region waits for others to be compiled with: less than a millisecond. */
 const patienceInstructions = 100_000;
+
+/** How often a region may find another state than it was generated for. */
+const maximumRefusals = 20;
 
 export interface JitHost {
   /** Instructions retired so far. */
@@ -40,6 +43,7 @@ class CompiledRegion implements Dependent {
   readonly name: string;
   readonly #onVoid: (compiled: CompiledRegion) => void;
   isVoid = false;
+  refusals = 0;
   /** Place in the table of regions, or -1. */
   slot = -1;
   module: CompiledModule | undefined;
@@ -77,6 +81,10 @@ export class Jit {
   /** Oldest first. */
   readonly #modules = new Set<CompiledModule>();
   readonly #freeSlots: number[] = [];
+  /** By the header of their entry. */
+  readonly #published = new Map<number, CompiledRegion>();
+  /** Entries of regions that refused too often. */
+  readonly #refusing = new WeakSet<Block>();
   #waitingSince = 0;
   #nextSlot = 0;
   #codeBytes = 0;
@@ -104,6 +112,7 @@ export class Jit {
     this.#imports = {
       host: {
         ...hostImports,
+        refused: (header: number) => this.#refused(header),
         regionEntered: () => void (this.#retiredAtEntry = host.retired()),
         regionLeft: (status: number) => this.#count(host.retired() - this.#retiredAtEntry, status),
       },
@@ -171,7 +180,8 @@ export class Jit {
     const { interpreter, state: view } = this.#host;
     builder.importMemory("host", "memory", { min: this.#memoryPages, max: this.#memoryPages, shared: true });
     const calls = {
-      routine: builder.importFunction("host", "routine", { params: ["i32"], results: ["i32"] }), ...importSupport(builder),
+      routine: builder.importFunction("host", "routine", { params: ["i32"], results: ["i32"] }),
+      refused: builder.importFunction("host", "refused", { params: ["i32"], results: [] }), ...importSupport(builder),
     };
     const counts = this.#settings.counts === true ? {
       entered: builder.importFunction("host", "regionEntered", { params: [], results: [] }),
@@ -185,9 +195,9 @@ export class Jit {
     }
     const fastFunction = interpreter.fastRoutines.importInto(builder, routines);
     regions.forEach(({ region, name }, index) => {
-      const func = builder.addFunction(name, { params: [], results: ["i32"] }, (f) => {
-        new RegionCode({ view, calls, fastFunction, routineNumber }, f, region);
-      });
+      const environment = { view, calls, fastFunction, routineNumber };
+      const x87 = this.#refusing.has(region.entry) ? undefined : findX87Use(environment, region);
+      const func = builder.addFunction(name, { params: [], results: ["i32"] }, (f) => void new RegionCode(environment, f, region, x87));
       builder.exportFunction(`r${index}`, counts === undefined ? func : builder.addFunction(`counted${index}`, { params: [], results: ["i32"] }, (f) => {
         f.call(counts.entered);
         const status = f.addLocal("i32");
@@ -210,9 +220,18 @@ export class Jit {
     compiled.slot = slot;
     const { interpreter, state: view } = this.#host;
     const header = compiled.region.entry.record;
+    this.#published.set(header, compiled);
     interpreter.regions.set(slot, run);
     view.u32[(header + HeaderField.region) >>> 2] = slot;
     view.u16[header >>> 1] = SpecialHandler.Region;
+  }
+
+  /** A region that finds another state than it was generated for again and again is generated anew, for any. */
+  #refused(header: number): void {
+    const compiled = this.#published.get(header);
+    if (compiled === undefined || ++compiled.refusals < maximumRefusals) return;
+    this.#refusing.add(compiled.region.entry);
+    compiled.blockVoided();
   }
 
   /** Takes a void region out of reach. */
@@ -227,6 +246,7 @@ export class Jit {
       view.u16[header >>> 1] = SpecialHandler.Enter;
       view.u32[(header + HeaderField.heat) >>> 2] = this.#limits.hotThreshold;
     }
+    if (this.#published.get(header) === compiled) this.#published.delete(header);
     interpreter.regions.set(compiled.slot, null);
     this.#freeSlots.push(compiled.slot);
     compiled.slot = -1;

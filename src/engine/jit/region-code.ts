@@ -3,7 +3,7 @@ import { invariant } from "../../base/errors.ts";
 import { Status, type Routine } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as state from "../../isa/state.ts";
-import type { FuncIndex, FunctionBuilder, Label, Local } from "../../wasm/index.ts";
+import { FunctionBuilder, type FuncIndex, type Label, type Local, type TypeIndex } from "../../wasm/index.ts";
 import { modeNumberOf } from "../code-cache.ts";
 import { EmitterCore } from "../emit/core.ts";
 import { RegionExit } from "../interpreter.ts";
@@ -13,12 +13,15 @@ import { structure, type StructuredGraph } from "./control-flow.ts";
 import { summaryOf } from "./handler-summary.ts";
 import { addFlagLocals, explicitFlags, RegionFlags, unknownFlags, type FlagLocals, type FlagState } from "./region-flags.ts";
 import { cachedPlace, RegionPlaces } from "./region-places.ts";
+import { RegionX87, type X87Use } from "./region-x87.ts";
 import { codeBitsOf, needsGuard, type Region, type RegionBlock, type RegionInstruction } from "./region.ts";
 import type { SupportCalls } from "./support.ts";
 
 /** Functions that the code calls. */
 export interface RegionCalls extends SupportCalls {
   readonly routine: FuncIndex;
+  /** (header): the region was generated for another state of the processor. */
+  readonly refused: FuncIndex;
 }
 
 export interface RegionEnvironment {
@@ -53,6 +56,8 @@ export class RegionCode {
   /** Offset of the processor's area in linear memory. */
   readonly base: number;
   readonly context: Local<"i64">;
+  /** Absent where nothing uses the x87 unit, or where fast paths are called. */
+  readonly x87: RegionX87 | undefined;
   readonly #environment: RegionEnvironment;
   readonly #f: FunctionBuilder;
   readonly #region: Region;
@@ -72,11 +77,14 @@ export class RegionCode {
   /** Flags that a block which is entered from one place only begins with. */
   readonly #entryFlags = new Map<number, FlagState>();
   readonly #entries: number[];
+  /** TOP at the beginning of blocks, from the region's entry on. */
+  readonly #entryTops = new Map<number, number>([[0, 0]]);
   #block = 0;
   /** Instructions of the basic block before the one that code is generated for. */
   executedBefore = 0;
 
-  constructor(environment: RegionEnvironment, f: FunctionBuilder, region: Region) {
+  /** With `x87` the unit is in locals: see `findX87Use`. */
+  constructor(environment: RegionEnvironment, f: FunctionBuilder, region: Region, x87?: X87Use) {
     this.#environment = environment;
     this.view = environment.view;
     this.calls = environment.calls;
@@ -95,6 +103,7 @@ export class RegionCode {
     this.context = f.addLocal("i64");
     this.#budget = f.addLocal("i32");
     this.#chosen = f.addLocal("i32");
+    this.x87 = x87 === undefined ? undefined : new RegionX87(f, environment.view, this.#firstRip, x87);
     this.#enter();
     this.#exit = f.block();
     this.#emitTree(0);
@@ -156,9 +165,23 @@ export class RegionCode {
     f.i32.const(RegionExit.Interpret);
     f.return();
     f.end();
+    if (this.x87 !== undefined) this.#enterX87(this.x87);
     for (const number of this.#use.general) this.#general.set(number, f.addLocal("i64"));
     for (const number of this.#use.vectors) this.#vectors.set(number, f.addLocal("v128"));
     this.#loadRegisters();
+  }
+
+  #enterX87(x87: RegionX87): void {
+    const f = this.#f;
+    x87.pushMismatch();
+    f.if("void", "unlikely");
+    this.storeRip(state.rip, 0);
+    f.i32.const(this.#region.entry.record);
+    f.call(this.calls.refused);
+    f.i32.const(RegionExit.Interpret);
+    f.return();
+    f.end();
+    x87.load();
   }
 
   /** Outside of 64-bit mode instruction pointers wrap, which offsets do not. */
@@ -250,6 +273,7 @@ export class RegionCode {
       this.flags.state = unknownFlags;
     }
     this.storeRegisters();
+    this.x87?.store();
     f.i32.const(0);
     f.local.get(this.#firstRip);
     f.local.get(this.#exitDistance);
@@ -274,6 +298,7 @@ export class RegionCode {
     f.i64.const((BigInt(offset) << BigInt(ExitField.offset)) |
       BigInt(status | (executed << ExitField.executed) | (operation << ExitField.operation) | (carry << ExitField.carry)));
     f.local.set(this.#exitWord);
+    this.x87?.noteExit();
     f.br(this.#exit);
   }
 
@@ -391,6 +416,7 @@ export class RegionCode {
     }
     this.#block = block;
     this.flags.state = this.#entryFlagsOf(block);
+    if (this.x87 !== undefined) this.x87.top = this.#entryTops.get(block) ?? 0;
     const { instructions } = this.#region.blocks[block];
     const codeBlock = this.#region.blocks[block];
     instructions.forEach((instruction, index) => {
@@ -441,6 +467,7 @@ export class RegionCode {
 
   #branch(target: number, executed: number): void {
     const f = this.#f;
+    if (this.x87 !== undefined) this.#noteTop(this.x87, target);
     const { position, isLoopHead } = this.#graph.structure;
     const dispatch = this.#graph.via(this.#block, target);
     this.#charge(executed);
@@ -467,6 +494,13 @@ export class RegionCode {
     const label = this.#labels.get(dispatch?.block ?? target);
     invariant(label !== undefined, "structured code has a label for every jump");
     f.br(label);
+  }
+
+  /** Every way to a block has to have the same TOP. */
+  #noteTop(x87: RegionX87, target: number): void {
+    const known = this.#entryTops.get(target);
+    if (known === undefined) this.#entryTops.set(target, x87.top);
+    else if (known !== x87.top) x87.isImpossible = true;
   }
 
   /** To a static target, after the instruction. */
@@ -532,4 +566,20 @@ function findUse(view: StateView, region: Region): RegisterUse {
     }
   }
   return use;
+}
+
+/** What a region uses of the x87 unit, if the unit can be in locals there: the code is generated to see, and thrown away. */
+export function findX87Use(environment: RegionEnvironment, region: Region): X87Use | undefined {
+  const fastRoutines = region.blocks.some(({ instructions }) => instructions.some(({ handler }) => summaryOf(handler).fastRoutines.length > 0));
+  if (!fastRoutines) return undefined;
+  let use: X87Use = { used: new Set(), written: new Set() };
+  for (;;) {
+    const f = new FunctionBuilder({ params: [], results: ["i32"] }, () => 0 as TypeIndex);
+    const { isImpossible, found } = new RegionCode(environment, f, region, use).x87!;
+    if (isImpossible) return undefined;
+    // A control word that changes makes different code, which may use more.
+    const control = state.x87Control.offset;
+    if (use.written.has(control) === found.written.has(control)) return found;
+    use = found;
+  }
 }

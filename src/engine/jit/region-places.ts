@@ -4,9 +4,11 @@ import type { StateView } from "../../isa/state-view.ts";
 import * as state from "../../isa/state.ts";
 import type { Local } from "../../wasm/index.ts";
 import type { EmitterCore } from "../emit/core.ts";
-import type { EffectNode, NodeOf, Places, ReadNode } from "../emit/places.ts";
+import type { EffectNode, FastPathNode, NodeOf, Places, ReadNode } from "../emit/places.ts";
 import { operandFields, RecordField } from "../record.ts";
+import { InlinedFastPath, type FoundValue } from "./inlined-fast-path.ts";
 import { rareRoutines } from "./rare-routines.ts";
+import { isX87Offset } from "./region-x87.ts";
 import { codeBitsOf, jumpTargetOf, type RegionInstruction } from "./region.ts";
 import type { RegionCode } from "./region-code.ts";
 
@@ -38,6 +40,8 @@ export class RegionPlaces implements Places {
   readonly #rare: ReadonlySet<Node>;
   /** Host address of each load that checked its page for writing. */
   readonly #hostAddresses = new Map<Node, Local<"i32">>();
+  /** What inlined fast paths have answered. */
+  readonly #results = new Map<number, FoundValue>();
   /** Whether host functions may have done something that ends the region. */
   callsRoutines = false;
   readonly #saved: RegionCode["flags"]["state"][] = [];
@@ -69,8 +73,15 @@ export class RegionPlaces implements Places {
     return BigInt(this.#record32(RecordField.immediate)) | (BigInt(this.#record32(RecordField.immediate + 4)) << 32n);
   }
 
-  constant(node: ReadNode): bigint | undefined {
-    return node.op === "immediate" ? BigInt.asUintN(node.width, this.#immediate()) : undefined;
+  constant(node: ReadNode | FastPathNode): bigint | undefined {
+    switch (node.op) {
+      case "immediate": return BigInt.asUintN(node.width, this.#immediate());
+      case "routineResult": {
+        const result = this.#results.get(node.index);
+        return typeof result === "bigint" ? result : undefined;
+      }
+      default: return this.#code.x87?.constant(node);
+    }
   }
 
   beforeIf(node: NodeOf<"if">): void {
@@ -104,6 +115,10 @@ export class RegionPlaces implements Places {
       case "thisRip": return this.#code.pushRip(offset);
       case "branchTarget": return this.#code.pushRip(blockOffset + (this.#record32(RecordField.immediate) | 0));
       case "readState": return this.#readPlace(node.location.offset, node.width);
+      case "readStateBits":
+        this.#readPlace(node.location.offset, node.location.width);
+        f.i32.const(node.mask);
+        return f.i32.and();
       case "readRegister": return this.#readPlace(this.#record16(operandFields[node.slot]), node.width);
       case "readFlag": return this.#code.flags.readFlag(node.flag);
       case "condition": return this.#code.flags.condition(node.code);
@@ -113,6 +128,7 @@ export class RegionPlaces implements Places {
         return this.#addSegmentBase(node.segment);
       case "load": return this.#load(node, destination!);
       case "routineResult":
+        if (this.#results.has(node.index)) return f.local.get(this.#results.get(node.index) as Local);
         f.i32.const(0);
         return this.#core.loadWidth(node.width, this.#code.place(state.scratch[node.index]));
     }
@@ -121,7 +137,11 @@ export class RegionPlaces implements Places {
   perform(node: EffectNode): void {
     const { flags } = this.#code;
     switch (node.op) {
-      case "writeState": return this.#writePlace(node.location.offset, node.location.width, () => this.#core.push(node.args[0]));
+      case "writeState":
+        if (node.location.offset === state.x87InstructionPointer.offset && node.args[0].op === "thisRip" && this.#code.x87 !== undefined) {
+          return this.#code.x87.noteInstruction(this.#instruction.offset);
+        }
+        return this.#writePlace(node.location.offset, node.location.width, () => this.#core.push(node.args[0]));
       case "writeRegister": return this.#writeRegister(node);
       case "writeFlags": return flags.write(this.#core, node.flags, node.args);
       case "arithmeticFlags": return flags.arithmetic(this.#core, node);
@@ -149,6 +169,7 @@ export class RegionPlaces implements Places {
     const { f } = this.#core;
     const place = cachedPlace(offset);
     if (place === undefined) {
+      if (this.#code.x87 !== undefined && isX87Offset(offset)) return this.#code.x87.read(offset);
       f.i32.const(0);
       return this.#core.loadWidth(width, this.#code.base + offset);
     }
@@ -188,6 +209,7 @@ export class RegionPlaces implements Places {
     const { f } = this.#core;
     const place = cachedPlace(offset);
     if (place === undefined) {
+      if (this.#code.x87 !== undefined && isX87Offset(offset)) return this.#code.x87.write(offset, push);
       f.i32.const(0);
       push();
       return this.#core.storeWidth(width, this.#code.base + offset);
@@ -391,6 +413,10 @@ export class RegionPlaces implements Places {
 
   #routine(node: NodeOf<"routine">): void {
     const { f } = this.#core;
+    if (this.#code.x87 !== undefined && node.routine.fast !== undefined) {
+      new InlinedFastPath(this.#core, this.#code.x87, this.#code.base, node.args, node.routine.fast().body, this.#results, () => this.#slowRoutine(node));
+      return;
+    }
     const fast = this.#code.fastFunction(node.routine);
     if (fast === undefined) return this.#slowRoutine(node);
     f.i32.const(this.#code.base);
@@ -421,6 +447,7 @@ export class RegionPlaces implements Places {
       }
     });
     this.callsRoutines = true;
+    if (this.#code.x87 !== undefined) this.#code.x87.isImpossible = true;
     const { count, record } = this.#instruction;
     const before = this.#code.executedBefore;
     this.#code.storeRegisters();

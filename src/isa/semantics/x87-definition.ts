@@ -23,11 +23,11 @@ const unavailableRoutine = routine("x87Unavailable", (p) =>
   (p.state.get32(state.cr0) & (Cr0Mask.EM | Cr0Mask.TS)) === 0 ? answerPending(p) : p.raise(Vector.NM));
 
 function controlBits(cpu: Cpu, mask: number): Bits<32> {
-  return cpu.field<64>(state.cr0).read().trunc(32).and(mask);
+  return cpu.fieldBits(state.cr0, mask);
 }
 
 function pendingBit(cpu: Cpu): Bits<32> {
-  return cpu.field<16>(state.x87Status).read().and(StatusMask.errorSummary).zext(32);
+  return cpu.fieldBits(state.x87Status, StatusMask.errorSummary);
 }
 
 /** #NM while the unit is emulated or belongs to another task; then pending exceptions, for all but the FN… instructions. */

@@ -3,7 +3,7 @@
  * precision exception (SDM volume 1, chapter 8).
  */
 import {
-  answer, Bits, constant, type FastPath, fastPath, readStateRow, recorder, type StateLocation, type StateRow, when, type Width, writeStateRow,
+  answer, Bits, constant, type FastPath, fastPath, readStateBits, readStateRow, recorder, type StateLocation, type StateRow, when, type Width, writeStateRow,
 } from "../../ir/index.ts";
 import * as state from "../state.ts";
 import { opcodeMask, segmentShift } from "../x87-instruction-word.ts";
@@ -88,7 +88,7 @@ export class FastX87 {
 
   /** `instructionWord`: as for `X87Operation`. */
   constructor(instructionWord: Bits<32>, { hasMemoryOperand, isPatient = false }: FastX87Form) {
-    const top = this.#status().shr(topShift).and(7), guess = this.#guess();
+    const top = readStateBits(state.x87Status as StateLocation, StatusMask.top).shr(topShift), guess = this.#guess();
     if (!isPatient) refuseUnless(guess.eq(top));
     this.#top = isPatient ? top : guess;
     this.#instructionWord = instructionWord;
@@ -119,7 +119,8 @@ export class FastX87 {
 
   /** Whether all registers are in use whose bits are set: bit i for ST(i). */
   areValid(mask: Bits<32>): Bits<1> {
-    return this.#tag().mul(0x101).shr(this.#top).and(mask).eq(mask);
+    const rotated = mask.shl(this.#top), wanted = rotated.or(rotated.shr(8)).and(0xff);
+    return this.#tag().and(wanted).eq(wanted);
   }
 
   /** Physical number of ST(index). */
@@ -152,7 +153,7 @@ export class FastX87 {
   /** `Settlement.outcome` of a rounding; refuses when the precision exception is raised and unmasked. */
   outcomeOf({ isInexact, isRoundedUp }: { readonly isInexact: Bits<1>; readonly isRoundedUp: Bits<1> }): Bits<32> {
     const outcome = isInexact.zext(32).shl(precisionBit).or(isRoundedUp.zext(32).shl(c1Bit));
-    refuseIf(outcome.and(this.control.not()).and(1 << precisionBit).ne(0));
+    refuseIf(outcome.and(this.control.not().and(1 << precisionBit)).ne(0));
     return outcome;
   }
 

@@ -15,22 +15,16 @@ import { X87Operation } from "./x87-unit.ts";
 const single: Float32Array = new Float32Array(1);
 const singleBits: Uint32Array = new Uint32Array(single.buffer);
 
-/** In an outcome, above the status word: memory is to be written. */
-const storesBit = 16;
-const storesMask: number = 1 << storesBit;
-
-/** Commits the outcome in the argument; pops if it says that memory was written. */
+/** Commits the outcome in the first argument; pops if the second, which is 0 or 1, says that memory was written. */
 function committing(pops: boolean): Routine {
   return routine(pops ? "x87 store and pop" : "x87 store", (p) => {
     const x87 = new X87Operation(p);
-    const outcome = p.state.argument32(firstArgument);
-    if (pops && (outcome & storesMask) !== 0) x87.pop();
-    return x87.commit(outcome & ~storesMask);
-  }, fastX87([32], { hasMemoryOperand: true, isPatient: true }, (x87, found) => {
-    const outcome = found as Bits<32>;
-    const popped = outcome.shr(storesBit);
+    if (pops && p.state.argument32(firstArgument + 1) !== 0) x87.pop();
+    return x87.commit(p.state.argument32(firstArgument));
+  }, fastX87([32, 32], { hasMemoryOperand: true, isPatient: true }, (x87, ...args) => {
+    const [outcome, popped] = args as Bits<32>[];
     x87.settle({
-      outcome: outcome.and(storesMask - 1), mayBeUnmasked: true,
+      outcome, mayBeUnmasked: true,
       ...(pops ? { rotation: popped, emptied: popped.shl(x87.place(0)) } : {}),
     });
   }));
@@ -55,34 +49,37 @@ function storing(name: string, encoding: string, width: 16 | 32 | 64, pops: bool
     const isEmpty = x87.isEmpty(0);
     const number = isEmpty ? undefined : x87.readNumber(0);
     if (number !== undefined && quick(p.state, number)) {
-      p.state.result32(1, storesMask);
+      p.state.result32(1, 0);
+      p.state.result32(2, 1);
       return Status.Next;
     }
     const value = convert(isEmpty ? x87.underflow() : x87.read(0), x87.environment);
     const stores = !softfloat.storeIsSuppressed(x87.environment);
     if (typeof value === "bigint") p.state.result64(0, value);
     else p.state.result32(0, value);
-    p.state.result32(1, x87.outcome() | (stores ? storesMask : 0));
+    p.state.result32(1, x87.outcome());
+    p.state.result32(2, stores ? 1 : 0);
     return Status.Next;
   }, fastPath([], () => {
     const x87 = new FastX87(constant(32, 0), inMemory);
     refuseUnless(x87.isValid(0));
     const rounded = fast(x87, x87.read(0));
-    const outcome = x87.outcomeOf(rounded).or(storesMask);
+    const outcome = x87.outcomeOf(rounded);
     writeField(state.scratch[0], rounded.value);
     writeField(state.scratch[1], outcome);
+    writeField(state.scratch[2], constant(32, 1));
   }));
   const commit = pops ? popAndCommit : commitOnly;
   return x87Instruction({
     name, encodings: [encoding],
     execute({ cpu, dst }) {
-      const [value, outcome] = cpu.call(prepare, [], [width, 32]);
+      const [value, outcome, stores] = cpu.call(prepare, [], [width, 32, 32]);
       when(
-        outcome.and(storesMask).ne(0),
+        stores.ne(0),
         () => dst.as(width).write(value as Bits as never),
         () => checkWrite("operand", dst.offset(), width / 8),
       );
-      callX87(cpu, commit, dst, [outcome]);
+      callX87(cpu, commit, dst, [outcome, stores]);
     },
   });
 }
@@ -97,21 +94,22 @@ function storingTenBytes(
     const [low, high] = convert(x87.isEmpty(0) ? x87.underflow() : x87.read(0), x87.environment);
     p.state.result64(0, low);
     p.state.result32(1, high);
-    p.state.result32(2, x87.outcome() | (softfloat.storeIsSuppressed(x87.environment) ? 0 : storesMask));
+    p.state.result32(2, x87.outcome());
+    p.state.result32(3, softfloat.storeIsSuppressed(x87.environment) ? 0 : 1);
     return Status.Next;
   }, fast);
   return x87Instruction({
     name, encodings: [encoding],
     execute({ cpu, dst }) {
-      const [low, high, outcome] = cpu.call(prepare, [], [64, 16, 32]);
+      const [low, high, outcome, stores] = cpu.call(prepare, [], [64, 16, 32, 32]);
       const offset = dst.offset(), upperOffset = offset.add(8);
       checkWrite("operand", offset, 8);
       checkWrite("operand", upperOffset, 2);
-      when(outcome.and(storesMask).ne(0), () => {
+      when(stores.ne(0), () => {
         store("operand", offset, low);
         store("operand", upperOffset, high);
       });
-      callX87(cpu, popAndCommit, dst, [outcome]);
+      callX87(cpu, popAndCommit, dst, [outcome, stores]);
     },
   });
 }
@@ -123,7 +121,8 @@ const fastImage = fastPath([], () => {
   const { significand, signExponent } = x87.read(0);
   writeField(state.scratch[0], significand);
   writeField(state.scratch[1], signExponent.trunc(16));
-  writeField(state.scratch[2], constant(32, storesMask));
+  writeField(state.scratch[2], constant(32, 0));
+  writeField(state.scratch[3], constant(32, 1));
 });
 
 function bcd(value: F80, environment: X87Environment): readonly [low: bigint, high: number] {

@@ -117,6 +117,10 @@ export class InlinedFastPath implements Places {
         const number = this.#core.constants[node.args[0].id];
         return this.#x87.writeRaw(this.#x87.rowOffset(node.row.first, number), () => this.#core.push(node.args[1]));
       }
+      // Fast paths of the unit touch no memory.
+      case "readMemory": case "writeMemory":
+        this.#x87.isImpossible = true;
+        return;
       case "answer":
         if (this.#core.constants[node.args[0].id] === 0n) this.#refuse();
     }

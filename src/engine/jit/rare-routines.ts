@@ -4,27 +4,39 @@ import type { Handler } from "../handler.ts";
 
 const committing: ReadonlySet<Node["op"]> = new Set(["writeState", "writeRegister", "writeFlags", "arithmeticFlags", "logicFlags", "store"]);
 
-const known = new WeakMap<Handler, ReadonlySet<Node>>();
+interface RoutineCalls {
+  /** Calls under a condition, before which nothing has been committed: the instruction can begin anew. */
+  readonly rare: ReadonlySet<Node>;
+  /** All calls before which nothing has been committed. */
+  readonly first: ReadonlySet<Node>;
+}
 
-/** Calls under a condition, before which nothing has been committed: the instruction can begin anew. */
-export function rareRoutines(handler: Handler): ReadonlySet<Node> {
-  let rare = known.get(handler);
-  if (rare === undefined) {
-    const found = new Set<Node>();
+interface FoundCalls extends RoutineCalls {
+  readonly rare: Set<Node>;
+  readonly first: Set<Node>;
+}
+
+const known = new WeakMap<Handler, RoutineCalls>();
+
+export function routineCalls(handler: Handler): RoutineCalls {
+  let calls = known.get(handler);
+  if (calls === undefined) {
+    const found: FoundCalls = { rare: new Set(), first: new Set() };
     collect(handler.body, false, false, found);
-    rare = found;
-    known.set(handler, rare);
+    calls = found;
+    known.set(handler, calls);
   }
-  return rare;
+  return calls;
 }
 
 /** Returns whether something has been committed when the block ends. */
-function collect(block: readonly Node[], isConditional: boolean, committedBefore: boolean, found: Set<Node>): boolean {
+function collect(block: readonly Node[], isConditional: boolean, committedBefore: boolean, found: FoundCalls): boolean {
   let committed = committedBefore;
   for (const node of block) {
     if (node.op === "routine") {
       // What a fast path does not do is rare, too; what it does is a commit.
-      if ((isConditional || node.routine.fast !== undefined) && !committed) found.add(node);
+      if ((isConditional || node.routine.fast !== undefined) && !committed) found.rare.add(node);
+      if (!committed) found.first.add(node);
       if (!isConditional || node.routine.fast !== undefined) committed = true;
     } else if (node.op === "if") {
       const afterThen = collect(node.then, true, committed, found);

@@ -13,7 +13,7 @@ import { structure, type StructuredGraph } from "./control-flow.ts";
 import { summaryOf } from "./handler-summary.ts";
 import { addFlagLocals, explicitFlags, RegionFlags, unknownFlags, type FlagLocals, type FlagState } from "./region-flags.ts";
 import { cachedPlace, RegionPlaces } from "./region-places.ts";
-import { RegionX87, type X87Use } from "./region-x87.ts";
+import { hasX87FastPath, RegionX87, type X87Use } from "./region-x87.ts";
 import { codeBitsOf, needsGuard, type Region, type RegionBlock, type RegionInstruction } from "./region.ts";
 import type { SupportCalls } from "./support.ts";
 
@@ -570,8 +570,8 @@ function findUse(view: StateView, region: Region): RegisterUse {
 
 /** What a region uses of the x87 unit, if the unit can be in locals there: the code is generated to see, and thrown away. */
 export function findX87Use(environment: RegionEnvironment, region: Region): X87Use | undefined {
-  const fastRoutines = region.blocks.some(({ instructions }) => instructions.some(({ handler }) => summaryOf(handler).fastRoutines.length > 0));
-  if (!fastRoutines) return undefined;
+  const usesUnit = region.blocks.some(({ instructions }) => instructions.some(({ handler }) => summaryOf(handler).fastRoutines.some(hasX87FastPath)));
+  if (!usesUnit) return undefined;
   let use: X87Use = { used: new Set(), written: new Set() };
   for (;;) {
     const f = new FunctionBuilder({ params: [], results: ["i32"] }, () => 0 as TypeIndex);

@@ -7,8 +7,8 @@ import type { EmitterCore } from "../emit/core.ts";
 import type { EffectNode, FastPathNode, NodeOf, Places, ReadNode } from "../emit/places.ts";
 import { operandFields, RecordField } from "../record.ts";
 import { InlinedFastPath, type FoundValue } from "./inlined-fast-path.ts";
-import { rareRoutines } from "./rare-routines.ts";
-import { isX87Offset } from "./region-x87.ts";
+import { routineCalls } from "./rare-routines.ts";
+import { hasX87FastPath, isX87Offset, type RegionX87 } from "./region-x87.ts";
 import { codeBitsOf, jumpTargetOf, type RegionInstruction } from "./region.ts";
 import type { RegionCode } from "./region-code.ts";
 
@@ -37,7 +37,7 @@ export class RegionPlaces implements Places {
   readonly #code: RegionCode;
   readonly #core: EmitterCore;
   readonly #instruction: RegionInstruction;
-  readonly #rare: ReadonlySet<Node>;
+  readonly #calls: ReturnType<typeof routineCalls>;
   /** Host address of each load that checked its page for writing. */
   readonly #hostAddresses = new Map<Node, Local<"i32">>();
   /** What inlined fast paths have answered. */
@@ -50,7 +50,7 @@ export class RegionPlaces implements Places {
     this.#code = code;
     this.#core = core;
     this.#instruction = instruction;
-    this.#rare = rareRoutines(instruction.handler);
+    this.#calls = routineCalls(instruction.handler);
   }
 
   get #view(): StateView {
@@ -102,7 +102,7 @@ export class RegionPlaces implements Places {
   #changesFlags(body: readonly Node[]): boolean {
     return body.some((node) =>
       node.op === "writeFlags" || node.op === "arithmeticFlags" || node.op === "logicFlags" ||
-      (node.op === "routine" && !this.#rare.has(node)) ||
+      (node.op === "routine" && !this.#calls.rare.has(node)) ||
       (node.op === "if" && (this.#changesFlags(node.then) || this.#changesFlags(node.otherwise))));
   }
 
@@ -413,10 +413,8 @@ export class RegionPlaces implements Places {
 
   #routine(node: NodeOf<"routine">): void {
     const { f } = this.#core;
-    if (this.#code.x87 !== undefined && node.routine.fast !== undefined) {
-      new InlinedFastPath(this.#core, this.#code.x87, this.#code.base, node.args, node.routine.fast().body, this.#results, () => this.#slowRoutine(node));
-      return;
-    }
+    const { x87 } = this.#code;
+    if (x87 !== undefined) return this.#withUnitInLocals(node, x87);
     const fast = this.#code.fastFunction(node.routine);
     if (fast === undefined) return this.#slowRoutine(node);
     f.i32.const(this.#code.base);
@@ -429,8 +427,18 @@ export class RegionPlaces implements Places {
     f.end();
   }
 
+  /** Fast paths of the unit become part of the code; before all other routines the region is left, since they see state that is elsewhere. */
+  #withUnitInLocals(node: NodeOf<"routine">, x87: RegionX87): void {
+    const leave = (): void => {
+      if (!this.#calls.first.has(node)) x87.isImpossible = true;
+      this.#code.interpret(this.#instruction);
+    };
+    if (!hasX87FastPath(node.routine)) return leave();
+    new InlinedFastPath(this.#core, x87, this.#code.base, node.args, node.routine.fast!().body, this.#results, leave);
+  }
+
   #slowRoutine(node: NodeOf<"routine">): void {
-    if (this.#rare.has(node)) this.#code.interpret(this.#instruction);
+    if (this.#calls.rare.has(node)) this.#code.interpret(this.#instruction);
     else this.#callRoutine(node);
   }
 
@@ -447,7 +455,6 @@ export class RegionPlaces implements Places {
       }
     });
     this.callsRoutines = true;
-    if (this.#code.x87 !== undefined) this.#code.x87.isImpossible = true;
     const { count, record } = this.#instruction;
     const before = this.#code.executedBefore;
     this.#code.storeRegisters();

@@ -4,7 +4,7 @@
  * whatever that is. What the region was generated for (nothing pending, the unit at hand, this control word) is asked at
  * its entry.
  */
-import type { StateLocation } from "../../ir/index.ts";
+import type { Node, Routine, StateLocation } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as state from "../../isa/state.ts";
 import type { FunctionBuilder, Local } from "../../wasm/index.ts";
@@ -41,6 +41,24 @@ function registerPlace(offset: number): boolean {
 /** The unit's own state, beyond which a region need not look. */
 export function isX87Offset(offset: number): boolean {
   return cachedFields.has(offset) || registerPlace(offset) || offset === state.x87TopGuess.offset;
+}
+
+function readsTop(body: readonly Node[]): boolean {
+  return body.some((node) => (node.op === "readState" && node.location.offset === state.x87TopGuess.offset) ||
+    (node.op === "if" && (readsTop(node.then) || readsTop(node.otherwise))));
+}
+
+const known = new WeakMap<Routine, boolean>();
+
+/** Whether a routine has a fast path, and that is one on the x87 unit: it knows TOP by its guess. */
+export function hasX87FastPath(routine: Routine): boolean {
+  if (routine.fast === undefined) return false;
+  let has = known.get(routine);
+  if (has === undefined) {
+    has = readsTop(routine.fast().body);
+    known.set(routine, has);
+  }
+  return has;
 }
 
 export class RegionX87 {

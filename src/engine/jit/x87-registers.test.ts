@@ -65,7 +65,7 @@ function body(random: Random, depth: number): string {
 test("loops with the unit in locals", () => {
   const random = new Random(19, 87);
   let compiled = 0, executed = 0;
-  for (let program = 0; program < 60; program++) {
+  for (let program = 0; program < 40; program++) {
     const twins = new Twins({ ...warm, maximumBlocks: random.pick([1, 4, 64]) });
     const depth = 2 + random.below(3);
     const start = "dbe3" + "d9f7".repeat(random.below(8)) + hex(0xd9, 0x6f, 0x50) + Array.from({ length: depth }, () => hex(0xdd, 0x47, random.below(values) * 8)).join("");

@@ -3,6 +3,10 @@ export { Vm, endError, type BootReport, type CommandResult, type VmEnd, type VmE
 export type { AcceleratorChoice, DiskOptions, FileSource, JitChoice, ModuleOptions, VmOptions } from "./options.ts";
 export { compareSnapshots, inspectSnapshot, listSnapshots, type SnapshotDifference, type SnapshotInfo } from "./inspect-snapshot.ts";
 export type { RestoreOptions } from "./restore.ts";
+export { exitsSince, percentileNs, type ExitLine, type ExitReport } from "../machine/exit-account.ts";
+export type { ExitReason } from "../accel/exits.ts";
+export { formatExits, type ExitFormat } from "./exit-formats/index.ts";
+export { formatNs } from "./report-text.ts";
 export type { SnapshotOptions, SnapshotReport } from "./save.ts";
 export type { SnapshotProgress } from "../host/node/snapshot/writer.ts";
 export type { ChosenAccelerator } from "./accelerator.ts";

@@ -2,10 +2,11 @@
 import { UserError, type Vm } from "../api/index.ts";
 import type { ControlRequest } from "../host/node/control-socket.ts";
 import type { Json } from "../base/shape.ts";
+import { answerTop } from "./top.ts";
 import { answerControlBlock, answerTrace } from "./trace.ts";
 
 /** @throws UserError BAD_ARGUMENT for what cannot be asked for, and what was asked for throws. */
-export async function control(vm: Vm, request: ControlRequest, onProgress: (progress: Json) => void): Promise<Json> {
+export async function control(vm: Vm, request: ControlRequest, onProgress: (progress: Json) => void, signal: AbortSignal): Promise<Json> {
   switch (request.verb) {
     case "snapshot": {
       const { path, parent } = request;
@@ -15,6 +16,7 @@ export async function control(vm: Vm, request: ControlRequest, onProgress: (prog
       });
       return { ...report };
     }
+    case "top": return await answerTop(vm, request, onProgress, signal);
     case "trace": return await answerTrace(vm, request);
     case "vmcs": return answerControlBlock(vm, request);
     default:

@@ -6,6 +6,7 @@ import type { RunFlags } from "./run-flags.ts";
 import type { CreateFlags, RestoreFlags } from "./snapshot.ts";
 import { drained, type Streams } from "./streams.ts";
 import type { TraceFlags, VmcsFlags } from "./trace.ts";
+import type { TopFlags } from "./top.ts";
 import { versionReport } from "./version.ts";
 
 const collect = (value: string, previous: readonly string[] | undefined): string[] => [...previous ?? [], value];
@@ -77,6 +78,7 @@ export function createProgram(streams: Streams, onStatus: (status: number) => vo
     .option("--debug-console <file>", "write what the guest sends to port 0x402, firmware's log, to a file")
     .option("--record-boot-time [file]", "write seconds and instructions until userspace as a line of JSON; default: to standard error")
     .option("--profile <file>", "write where the time goes, for speedscope or Chrome's Performance panel, and print a short table")
+    .option("--exit-report <file>", "write what the guest was left for, and for how long: .svg a picture, .json data, .txt a table")
     .option("--symbols <file>", "with --profile: the guest's symbols, a System.map or the output of nm (with nokaslr)")
     .option("--verbose", "with --command: show the guest's console on standard error")
     .option("--name <name>", "lets other commands reach the machine by this name")
@@ -89,6 +91,16 @@ export function createProgram(streams: Streams, onStatus: (status: number) => vo
 
   addTraceVerbs(program, streams, onStatus);
   addSnapshotVerbs(program.command("snapshot").description("save machines, go on from what was saved, and see what is in it"), streams, onStatus);
+
+  program.command("top")
+    .description("watch what a running machine is left for: how often, and for how long")
+    .argument("[name]", "of the machine, which was started with: ringmaster run --name <name>; when there is only one, it is meant")
+    .option("--interval <time>", "how often; default 1s")
+    .option("--samples <number>", "end after so many")
+    .option("--json", "each as a line of JSON, with histograms")
+    .action(async (name: string | undefined, flags: TopFlags) => {
+      onStatus(await (await import("./top.ts")).top(name, flags, streams));
+    });
 
   program.command("doctor")
     .description("tell what of this host can be used")
@@ -179,6 +191,7 @@ function addSnapshotVerbs(snapshot: Command, streams: Streams, onStatus: (status
     .option("--command <text>", "run a command in the shell that the console shows; print its output, exit with its status")
     .option("--fork <number>", "so many machines at once that know nothing of each other; with --command")
     .option("--disk <file>", "where a disk image is now, when they have been moved; once for each disk", collect)
+    .option("--exit-report <file>", "write what the guest was left for, and for how long: .svg a picture, .json data, .txt a table")
     .option("--keep-generation-id", "the machine was moved and not copied: the guest is not told")
     .option("--serial <target>", "where COM1 goes: stdio, none or file:<path>; given again: COM2", collect)
     .option("--timeout <time>", "stop the machine after this time, such as 90s or 5m")

@@ -17,6 +17,7 @@ export interface RunFlags {
   readonly accel?: string;
   readonly jit?: string;
   readonly profile?: string;
+  readonly exitReport?: string;
   readonly symbols?: string;
   readonly serial?: readonly string[];
   readonly command?: string;

@@ -1,6 +1,7 @@
 /** `ringmaster run`: one machine, with the terminal as its console, or a command whose output and status are ours. */
 import { closeSync, openSync, writeSync } from "node:fs";
-import { chooseAccelerator, CommandOutput, endError, userspacePattern, UserError, Vm, type VmEnd, type VmOptions } from "../api/index.ts";
+import { extname } from "node:path";
+import { chooseAccelerator, CommandOutput, endError, type ExitFormat, formatExits, userspacePattern, UserError, Vm, type VmEnd, type VmOptions } from "../api/index.ts";
 import { ControlServer } from "../host/node/control-socket.ts";
 import { ExecutionProfile, formatProfileSummary } from "../host/node/execution-profile.ts";
 import { escapeHelp } from "../host/node/escape-keys.ts";
@@ -30,7 +31,7 @@ interface Verdict {
 
 /** Runs a machine to its end and returns our exit status. */
 export async function run(guest: string | undefined, flags: RunFlags, streams: Streams): Promise<number> {
-  const options = vmOptions(guest, flags);
+  const options = { ...vmOptions(guest, flags), accountExits: exitReportFormat(flags) !== undefined };
   const targets = serialTargets(flags);
   const { chosen } = chooseAccelerator(options);
   const { stdout, stderr } = streams;
@@ -50,9 +51,19 @@ export async function run(guest: string | undefined, flags: RunFlags, streams: S
   return status;
 }
 
+const exitFormats: Readonly<Record<string, ExitFormat>> = { ".txt": "table", ".json": "json", ".svg": "svg" };
+
+/** What `--exit-report` asks for. @throws UserError BAD_ARGUMENT. */
+export function exitReportFormat({ exitReport }: RunFlags): ExitFormat | undefined {
+  if (exitReport === undefined) return undefined;
+  const format = exitFormats[extname(exitReport)];
+  if (format === undefined) throw new UserError("BAD_ARGUMENT", `--exit-report ${exitReport}: the name's end says what to write: .svg for the picture, .json for data, .txt for a table`);
+  return format;
+}
+
 /** Other processes reach a machine that has a name. */
 export async function serveControl(vm: Vm, name: string | undefined): Promise<ControlServer | undefined> {
-  return name === undefined ? undefined : await ControlServer.open(name, (request, onProgress) => control(vm, request, onProgress));
+  return name === undefined ? undefined : await ControlServer.open(name, (request, onProgress, signal) => control(vm, request, onProgress, signal));
 }
 
 /** Ctrl-C while guests are fetched ends us at once: nothing has been started yet. */
@@ -117,7 +128,19 @@ export class Session implements Disposable {
     this.#connect(targets);
   }
 
+  /** Until the end; returns our exit status. */
   async run(): Promise<number> {
+    const status = await this.#runToEnd();
+    this.#writeExitReport();
+    return status;
+  }
+
+  #writeExitReport(): void {
+    const { exitReport } = this.#flags, format = exitReportFormat(this.#flags), exits = this.#vm.exits();
+    if (exitReport !== undefined && format !== undefined && exits !== undefined) this.#fileSink(exitReport)(Buffer.from(formatExits(exits, format)));
+  }
+
+  async #runToEnd(): Promise<number> {
     const vm = this.#vm, { stderr } = this.#streams;
     const hasStdio = this.#command === undefined || this.#streams.stdin.isTTY !== true;
     if (hasStdio) this.#terminal.open();

@@ -5,7 +5,7 @@ import { parseDuration } from "../api/sizes.ts";
 import type { AcceleratorChoice, ChosenAccelerator, RestoreOptions } from "../api/index.ts";
 import { ask } from "../host/node/control-socket.ts";
 import { printProgress } from "../host/node/guests/print-progress.ts";
-import { orInterrupted, serveControl, Session } from "./run.ts";
+import { exitReportFormat, orInterrupted, serveControl, Session } from "./run.ts";
 import { serialTargets, vmOptions, type RunFlags } from "./run-flags.ts";
 import { describeSnapshot, formatDifference, formatList, formatSnapshot } from "./snapshot-report.ts";
 import { drained, type OutputStream, type Streams } from "./streams.ts";
@@ -22,6 +22,7 @@ export interface RestoreFlags {
   readonly fork?: string;
   readonly command?: string;
   readonly disk?: readonly string[];
+  readonly exitReport?: string;
   readonly keepGenerationId?: boolean;
   readonly name?: string;
   readonly serial?: readonly string[];
@@ -71,7 +72,10 @@ export async function restoreSnapshot(path: string, flags: RestoreFlags, streams
   };
   const targets = serialTargets(flags);
   if (flags.fork !== undefined) return await runClones(path, { ...options, fork: parseCount(flags.fork) }, flags, streams);
+  const isAccounted = exitReportFormat(flags) !== undefined;
+  if (isAccounted && flags.command !== undefined) throw badArgument("--exit-report is for a machine with the terminal: leave out --command.");
   await using vm = await Vm.restore(path, options);
+  vm.accountExits(isAccounted);
   tellAccelerator(vm.accelerator, streams.stderr);
   if (flags.command !== undefined) return await runCommand(vm, flags.command, flags, streams);
   using session = new Session(vm, { ...flags, ...(flags.serial === undefined ? {} : { serial: flags.serial }) }, targets, streams, { isRestored: true });

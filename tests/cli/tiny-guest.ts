@@ -43,6 +43,9 @@ export const tripleFaultAfterInput = (): Uint8Array => multibootKernel([...await
 /** Jumps to itself. */
 export const endlessLoop = (): Uint8Array => multibootKernel(jumpToSelf);
 
+/** Reads COM1's line status over and over: mov edx, 0x3fd; in al, dx; jmp -3. */
+export const portPoller = (): Uint8Array => multibootKernel([0xba, 0xfd, 0x03, 0, 0, 0xec, 0xeb, 0xfd]);
+
 /** CLI, HLT: waits for what never comes. */
 export const endlessSleep = (): Uint8Array => multibootKernel([0xfa, 0xf4, 0xeb, 0xfd]);
 

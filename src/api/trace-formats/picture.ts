@@ -1,7 +1,7 @@
 /** A trace as an SVG picture: which level ran when, over the distribution of exits per reason. */
 import type { TransitionLine, TransitionRecord } from "../../machine/transition-log.ts";
+import { escapeMarkup, formatNs } from "../report-text.ts";
 import type { TraceReport } from "../trace.ts";
-import { formatNs } from "./table.ts";
 
 const width = 960;
 const margin = 20;
@@ -16,10 +16,6 @@ const slots = 460;
 const maximumRows = 24;
 const ticks = 8;
 const colours = { background: "#ffffff", text: "#222222", faint: "#d5d5d5", levels: ["#9aa4b0", "#2a9d63", "#d9902f", "#8656a8", "#30507a"], exit: "#c8553d" } as const;
-
-function escape(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
-}
 
 /** The hypervisor is level 1. */
 function levelRunning({ kind, level }: TransitionRecord): number {
@@ -81,7 +77,7 @@ function drawTimeline({ records }: TraceReport, top: number): string[] {
   });
   const legendY = top + timelineHeight + axisHeight + 12;
   const entries = [...levels.map((level) => [colourOf(level), level === 1 ? "L1, the hypervisor, after exits" : `L${level}, ${level === 2 ? "its guest" : "a guest's guest"}`]), [colours.exit, `exits, at most ${most} in ${formatNs(slotNs)}`]];
-  const legend = entries.map(([colour, text], index) => `<rect x="${margin + index * 220}" y="${legendY - 10}" width="12" height="12" fill="${colour}"/><text x="${margin + index * 220 + 18}" y="${legendY}" font-size="12">${escape(text)}</text>`);
+  const legend = entries.map(([colour, text], index) => `<rect x="${margin + index * 220}" y="${legendY - 10}" width="12" height="12" fill="${colour}"/><text x="${margin + index * 220 + 18}" y="${legendY}" font-size="12">${escapeMarkup(text)}</text>`);
   return [
     `<rect x="${margin}" y="${top}" width="${plotWidth}" height="${timelineHeight}" fill="#f4f4f4"/>`, ...areas,
     `<path d="${line}" fill="none" stroke="${colours.exit}" stroke-width="1"/>`, ...marks, ...legend,
@@ -95,7 +91,7 @@ function drawReasons(lines: readonly TransitionLine[], top: number): string[] {
   return lines.flatMap(({ level, reason, count, totalNs }, row) => {
     const y = top + row * rowHeight, base = y + rowHeight / 2 + 4, length = Math.max(1, (totalNs / longest) * room);
     return [
-      `<text x="${barStart - 8}" y="${base}" text-anchor="end">${escape(`L${level} ${reason}`)}</text>`,
+      `<text x="${barStart - 8}" y="${base}" text-anchor="end">${escapeMarkup(`L${level} ${reason}`)}</text>`,
       `<rect x="${barStart}" y="${y + 4}" width="${length.toFixed(1)}" height="${rowHeight - 8}" fill="${colourOf(level)}"/>`,
       `<text x="${(barStart + length + 8).toFixed(1)}" y="${base}" font-size="12">${count} × ${formatNs(totalNs / count)} = ${formatNs(totalNs)}</text>`,
     ];
@@ -115,7 +111,7 @@ export function drawTrace(report: TraceReport): string {
     `<title>Entries and exits of the guest's hypervisor</title>`,
     `<rect width="${width}" height="${height}" fill="${colours.background}"/>`,
     `<text x="${margin}" y="22" font-size="16" font-weight="bold">Entries and exits of the guest's hypervisor${extension === undefined ? "" : ` (${extension.toUpperCase()})`}</text>`,
-    `<text x="${margin}" y="41" font-size="12">${escape(subtitle)}</text>`,
+    `<text x="${margin}" y="41" font-size="12">${escapeMarkup(subtitle)}</text>`,
     ...(hasTimeline ? drawTimeline(report, headerHeight) : []),
     ...drawReasons(exits, reasonsTop),
     "</svg>",

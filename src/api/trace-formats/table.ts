@@ -1,19 +1,8 @@
 /** A trace as tables for the terminal: every entry and exit, and the distribution per reason. */
 import type { TransitionLine } from "../../machine/transition-log.ts";
+import { columns, formatNs } from "../report-text.ts";
 import type { TraceReport } from "../trace.ts";
 import { hex } from "./json-lines.ts";
-
-/** Columns as wide as their widest cell; those of `numbers` end flush. */
-function columns(header: readonly string[], rows: readonly (readonly string[])[], numbers: ReadonlySet<string>): string {
-  const widths = header.map((title, column) => rows.reduce((widest, row) => Math.max(widest, row[column].length), title.length));
-  return [header, ...rows].map((row) => `${row.map((cell, column) => numbers.has(header[column]) ? cell.padStart(widths[column]) : cell.padEnd(widths[column])).join("  ").trimEnd()}\n`).join("");
-}
-
-/** With three digits or so. */
-export function formatNs(ns: number): string {
-  const [value, unit] = ns < 1000 ? [ns, "ns"] : ns < 1e6 ? [ns / 1e3, "µs"] : ns < 1e9 ? [ns / 1e6, "ms"] : [ns / 1e9, "s"];
-  return `${value >= 100 || unit === "ns" ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2)} ${unit}`;
-}
 
 /** The upper end of the bucket in which the given share of a line's transitions ends. */
 function percentileNs({ histogram, count, longestNs }: TransitionLine, share: number): number {

@@ -12,8 +12,8 @@ import { isObject, type Json } from "../../base/shape.ts";
 
 export type ControlRequest = { readonly verb: string } & { readonly [name: string]: Json };
 
-/** Does what a request says; errors that are the user's go back to who asked. */
-export type ControlHandler = (request: ControlRequest, onProgress: (progress: Json) => void) => Promise<Json>;
+/** Does what a request says; errors that are the user's go back to who asked. `signal` tells that nobody listens any more. */
+export type ControlHandler = (request: ControlRequest, onProgress: (progress: Json) => void, signal: AbortSignal) => Promise<Json>;
 
 const maximumLineBytes = 0x1_0000;
 const suffix = ".sock";
@@ -110,8 +110,10 @@ function isAnswered(path: string): Promise<boolean> {
 
 function serve(socket: Socket, handle: ControlHandler): void {
   const answer = (line: Json): void => void (socket.destroyed ? undefined : socket.write(`${JSON.stringify(line)}\n`));
-  // Whoever asked has gone: what was begun is finished all the same.
+  // Whoever asked has gone: what was begun is finished all the same, if it comes to an end.
+  const gone = new AbortController();
   socket.on("error", () => {});
+  socket.on("close", () => gone.abort());
   readLines(socket, (line) => {
     const request = parse(line);
     if (request === undefined || typeof request["verb"] !== "string") {
@@ -119,7 +121,7 @@ function serve(socket: Socket, handle: ControlHandler): void {
       socket.end();
       return;
     }
-    handle(request as ControlRequest, (progress) => answer({ progress })).then((result) => answer({ result }), (error: unknown) => {
+    handle(request as ControlRequest, (progress) => answer({ progress }), gone.signal).then((result) => answer({ result }), (error: unknown) => {
       const { code, message } = error instanceof UserError ? error : { code: internalError, message: String(error) };
       answer({ error: { code, message } });
     }).finally(() => socket.end());
@@ -127,10 +129,10 @@ function serve(socket: Socket, handle: ControlHandler): void {
 }
 
 /**
- * Asks the machine `name`.
- * @throws UserError BAD_ARGUMENT when there is no such machine; what the machine answers.
+ * Asks the machine `name`; `signal` ends that.
+ * @throws UserError BAD_ARGUMENT when there is no such machine; ABORTED when it ends first, or by `signal`; what the machine answers.
  */
-export function ask(name: string, request: ControlRequest, onProgress: (progress: Json) => void = () => {}): Promise<Json> {
+export function ask(name: string, request: ControlRequest, onProgress: (progress: Json) => void = () => {}, signal?: AbortSignal): Promise<Json> {
   const path = socketPath(name);
   return new Promise((resolve, reject) => {
     const socket = connect(path);
@@ -140,6 +142,7 @@ export function ask(name: string, request: ControlRequest, onProgress: (progress
       const hint = others.length === 0 ? "start one with: ringmaster run --name NAME" : `there ${others.length === 1 ? "is" : "are"} ${others.join(", ")}`;
       reject(new UserError("BAD_ARGUMENT", `There is no machine called "${name}"; ${hint}.`, { cause }));
     });
+    signal?.addEventListener("abort", () => socket.destroy(), { once: true });
     socket.once("close", () => reject(new UserError("ABORTED", `The machine "${name}" ended before it had answered.`)));
     readLines(socket, (line) => {
       const answer = parse(line) ?? {};

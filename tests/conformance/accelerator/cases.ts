@@ -12,14 +12,12 @@ import { writtenPagesCases } from "./written-pages.ts";
 
 type Run = (f: Fixture) => void;
 
-/** By name. `needs`: what not every accelerator can offer. */
-export type ConformanceCases = Readonly<Record<string, Run | { readonly needs: "countsInstructions"; readonly run: Run }>>;
+/** By name. */
+export type ConformanceCases = Readonly<Record<string, Run>>;
 
 export interface ConformanceCase {
   readonly group: string;
   readonly name: string;
-  /** Why the accelerator need not pass it. */
-  skippedFor(accelerator: Accelerator): string | undefined;
   /** Throws when the accelerator fails. */
   run(accelerator: Accelerator): void;
 }
@@ -30,18 +28,14 @@ const groups: Readonly<Record<string, ConformanceCases>> = {
 };
 
 export const conformanceCases: readonly ConformanceCase[] = Object.entries(groups).flatMap(([group, cases]) =>
-  Object.entries(cases).map(([name, entry]): ConformanceCase => {
-    const { run, needs } = typeof entry === "function" ? { run: entry } : entry;
-    return {
-      group, name,
-      skippedFor: (accelerator) => (needs !== undefined && !accelerator[needs] ? "it does not count instructions" : undefined),
-      run: (accelerator) => {
-        const fixture = new Fixture(accelerator);
-        try {
-          run(fixture);
-        } finally {
-          fixture.close();
-        }
-      },
-    };
-  }));
+  Object.entries(cases).map(([name, run]): ConformanceCase => ({
+    group, name,
+    run: (accelerator) => {
+      const fixture = new Fixture(accelerator);
+      try {
+        run(fixture);
+      } finally {
+        fixture.close();
+      }
+    },
+  })));

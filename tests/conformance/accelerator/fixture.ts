@@ -118,6 +118,10 @@ export class Fixture {
     this.identityTables();
   }
 
+  get countsInstructions(): boolean {
+    return this.#accelerator.countsInstructions;
+  }
+
   /** A second machine; closed with this one. */
   another(): Fixture {
     const other = new Fixture(this.#accelerator);

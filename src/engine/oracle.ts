@@ -6,7 +6,7 @@
  * which `isa/flags.ts` writes from the six values.
  */
 import { invariant } from "../base/errors.ts";
-import { countOnes, evaluateBinary, evaluateComparison, evaluateUnary, type Flag, type Node, type SegmentReference, Status, type Width } from "../ir/index.ts";
+import { countOnes, evaluateBinary, evaluateComparison, evaluateUnary, type Flag, type Node, operandsToCheck, type SegmentReference, Status, type Width, windows } from "../ir/index.ts";
 import type { Decoder } from "../isa/decode.ts";
 import { type InstructionDefinition, Register, Segment, Vector } from "../isa/definition.ts";
 import { FlagMask, readFlags, statusFlagsMask, writeFlags } from "../isa/flags.ts";
@@ -280,6 +280,7 @@ class Execution {
       case "sext": return BigInt.asUintN(width, BigInt.asIntN(node.args[0].width, a));
       case "trunc": return BigInt.asUintN(width, a);
       case "vector": return evaluateVector(node.name, args);
+      case "isModerate": return this.#isModerate(node, args) ? 1n : 0n;
       case "float": return evaluateFloat(node.name, args);
       case "extractLane": return lanesOf(a, width)[node.lane];
       case "insertLane": {
@@ -306,6 +307,16 @@ class Execution {
       default:
         return evaluateBinary(node.op, width, a, b);
     }
+  }
+
+  #isModerate({ operation, format, isPacked, when: { location, mask, value } }: Extract<Node, { op: "isModerate" }>, args: readonly bigint[]): boolean {
+    if (Number(this.#readBytes(location.offset, location.width) & BigInt(mask)) !== value) return false;
+    const { operand, result } = windows[format];
+    const isWithin = (number: bigint, window: bigint): boolean =>
+      (isPacked ? lanesOf(number, format) : [number]).every((lane) => (BigInt.asUintN(format, lane * 2n + window) >> BigInt(format - 1)) === 1n);
+    const operands = args.slice(0, -1);
+    const checked = operandsToCheck(operation, operands.map(() => false)).map((index) => operands[index]);
+    return isWithin(args[args.length - 1], result) && checked.every((number) => isWithin(number, operand));
   }
 
   // --- state ---------------------------------------------------------------------------------------------------------

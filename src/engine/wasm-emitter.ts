@@ -13,7 +13,7 @@ export type { EmitterEnvironment, Exits, HostFunctions } from "./emit/record-cor
 
 const impure: ReadonlySet<Node["op"]> = new Set([
   "readState", "readStateBits", "readStateRow", "readMemory", "readRegister", "readFlag", "condition", "readVariable", "load", "effectiveAddress", "linearAddress",
-  "routineResult",
+  "routineResult", "isModerate",
 ]);
 /** Cheap enough to repeat at every use. */
 const repeatable: ReadonlySet<Node["op"]> = new Set(["const", "immediate", "nextRip", "thisRip", "branchTarget", "parameter"]);

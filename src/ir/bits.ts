@@ -1,6 +1,6 @@
 /** Typed values of the IR: `Bits<64>` plus `Bits<8>` does not compile, and does not record either. */
 import { invariant } from "../base/errors.ts";
-import type { BinaryOp, CompareOp, FastPath, Flag, Node, NodeKind, StateLocation, StateRow, UnaryOp, Width } from "./node.ts";
+import type { BinaryOp, CompareOp, FastPath, Flag, Node, NodeKind, ModerateOperation, StateLocation, StateMatch, StateRow, UnaryOp, Width } from "./node.ts";
 
 /** Collects nodes while a definition runs. */
 export class Recorder {
@@ -214,6 +214,13 @@ export function when(condition: Bits<1>, then: () => void, otherwise: () => void
   const thenBlock = here.nested(then);
   const otherwiseBlock = here.nested(otherwise);
   here.emit({ op: "if", then: thenBlock, otherwise: otherwiseBlock }, 1, [condition.node]);
+}
+
+/** See the node's description; vectors if `isPacked`, else numbers of `format` bits. */
+export function isModerate(
+  operation: ModerateOperation, format: 32 | 64, isPacked: boolean, when: StateMatch, operands: readonly Bits[], result: Bits,
+): Bits<1> {
+  return new Bits<1>(recorder().emit({ op: "isModerate", operation, format, isPacked, when }, 1, [...operands, result].map(({ node }) => node)));
 }
 
 /** The bits of `mask` in a location of at most 32 bits, in their places. */

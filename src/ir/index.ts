@@ -1,3 +1,4 @@
 export * from "./bits.ts";
 export * from "./node.ts";
 export * from "./evaluate.ts";
+export * from "./moderation.ts";

@@ -19,6 +19,16 @@ export interface StateLocation {
   readonly width: 8 | 16 | 32 | 64 | 128;
 }
 
+/** Whether the bits of `mask` in a location of 32 bits have a certain value. */
+export interface StateMatch {
+  readonly location: StateLocation;
+  readonly mask: number;
+  readonly value: number;
+}
+
+/** Sums and differences, products, quotients, square roots. */
+export type ModerateOperation = "sum" | "product" | "quotient" | "root";
+
 /** A row of equal locations of the state area: `count` of them, the first at `first.offset`, `strideBytes` apart. */
 export interface StateRow {
   readonly first: StateLocation;
@@ -50,6 +60,15 @@ export type NodeKind =
   /** Lanes selected from the concatenation of two vectors by constant byte numbers. */
   | { readonly op: "shuffle"; readonly lanes: readonly number[] }
   | { readonly op: "splat"; readonly laneWidth: 8 | 16 | 32 | 64 }
+  /**
+   * args: an operation's operands and its result, rounded to nearest. 1 only if the state matches, the result is a normal
+   * number of moderate size and no operand is denormal, so that it may be inexact and nothing else; 0 says nothing. See
+   * `moderation.ts`.
+   */
+  | {
+    readonly op: "isModerate"; readonly operation: ModerateOperation; readonly format: 32 | 64; readonly isPacked: boolean;
+    readonly when: StateMatch;
+  }
   /** A scalar IEEE operation on raw bits, named as in the WebAssembly specification, e.g. `f64.add`. */
   | { readonly op: "float"; readonly name: string }
   | { readonly op: "readState"; readonly location: StateLocation }

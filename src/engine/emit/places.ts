@@ -1,5 +1,5 @@
 /** Where operands, flags and memory are, and how execution goes on: what differs between the tiers. */
-import type { Node } from "../../ir/index.ts";
+import type { Node, StateMatch } from "../../ir/index.ts";
 import type { Local } from "../../wasm/index.ts";
 
 export type NodeOf<Op extends Node["op"]> = Extract<Node, { op: Op }>;
@@ -27,6 +27,10 @@ export interface Places {
   perform(node: EffectNode): void;
   /** Pushes the value or does the work of a node of a fast path; absent where no fast path is compiled. */
   fastPath?(node: FastPathNode): void;
+  /** Whether an operand of `isModerate` is known not to be denormal; without it, none is. */
+  isOrdinary?(node: NodeOf<"isModerate">, operand: Node): boolean;
+  /** Pushes all ones if the state matches, else 0; without it, the state is asked. */
+  matches?(match: StateMatch): void;
   /** Before the condition of an `if` is evaluated, and around each of its bodies. */
   beforeIf(node: NodeOf<"if">): void;
   enterConditional(): void;

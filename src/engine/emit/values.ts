@@ -1,9 +1,9 @@
 /** Values in generated code that depend on other values only: arithmetic, conversions and lanes. */
 import { invariant } from "../../base/errors.ts";
-import type { Node, Width } from "../../ir/index.ts";
+import { operandsToCheck, windows, type Node, type StateMatch, type Width } from "../../ir/index.ts";
 import type { Local } from "../../wasm/index.ts";
 import type { EmitterCore } from "./core.ts";
-import type { Places } from "./places.ts";
+import type { NodeOf, Places } from "./places.ts";
 
 export class ValueEmitter {
   readonly #core: EmitterCore;
@@ -149,6 +149,7 @@ export class ValueEmitter {
         this.#core.pushAll(args);
         return this.#named(node.name);
       }
+      case "isModerate": return this.#isModerate(node);
       case "float": return this.#float(node.name, args, width);
       case "parameter": case "readStateRow": case "readMemory": return this.#places.fastPath!(node);
       case "readVariable": return f.local.get(this.#core.values[node.variable.id]!);
@@ -172,6 +173,61 @@ export class ValueEmitter {
     const emit = this.#core.f[group]?.[operation] as ((this: unknown) => void) | undefined;
     invariant(emit !== undefined, `no operation ${name}`);
     emit.call(this.#core.f[group]);
+  }
+
+  /** Signs that say "within the window" are gathered by AND. */
+  #isModerate(node: NodeOf<"isModerate">): void {
+    const { f } = this.#core;
+    const { format, isPacked, args } = node;
+    const operands = args.slice(0, -1), result = args[args.length - 1];
+    const isKnown = operands.map((operand) => this.#places.isOrdinary?.(node, operand) ?? false);
+    const checked = operandsToCheck(node.operation, isKnown).map((index) => operands[index]);
+    const { operand: operandWindow, result: resultWindow } = windows[format];
+    this.#pushWithin(format, isPacked, result, resultWindow);
+    for (const operand of checked) {
+      this.#pushWithin(format, isPacked, operand, operandWindow);
+      if (isPacked) f.v128.and();
+      else f[`i${format}`].and();
+    }
+    if (isPacked) f[format === 64 ? "i64x2" : "i32x4"].bitmask();
+    this.#pushMatch(node.when);
+    if (isPacked || format === 32) {
+      f.i32.wrap_i64();
+      f.i32.and();
+      f.i32.const(isPacked ? (1 << (128 / format)) - 1 : 0);
+      return isPacked ? f.i32.eq() : f.i32.lt_s();
+    }
+    f.i64.and();
+    f.i64.const(0);
+    f.i64.lt_s();
+  }
+
+  #pushWithin(format: 32 | 64, isPacked: boolean, value: Node, window: bigint): void {
+    const { f } = this.#core;
+    this.#core.push(value);
+    if (isPacked) {
+      const group = f[format === 64 ? "i64x2" : "i32x4"];
+      f.i32.const(1);
+      group.shl();
+      const doubled = format === 64 ? window | (window << 64n) : Array.from({ length: 4 }, () => window).reduce((lanes, lane) => (lanes << 32n) | lane);
+      this.#core.pushConstant(128, doubled);
+      return group.add();
+    }
+    this.#core.pushConstant(format, 1n);
+    f[`i${format}`].shl();
+    this.#core.pushConstant(format, window);
+    f[`i${format}`].add();
+  }
+
+  #pushMatch(match: StateMatch): void {
+    if (this.#places.matches !== undefined) return this.#places.matches(match);
+    const { f } = this.#core;
+    f.i64.const(0);
+    this.#places.read({ op: "readStateBits", location: match.location, mask: match.mask, id: -1, width: 32, args: [] }, undefined);
+    f.i32.const(match.value);
+    f.i32.eq();
+    f.i64.extend_i32_u();
+    f.i64.sub();
   }
 
   /** Raw bits in, raw bits out; comparisons give 0 or 1. */

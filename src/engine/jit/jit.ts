@@ -196,8 +196,9 @@ export class Jit {
     const fastFunction = interpreter.fastRoutines.importInto(builder, routines);
     regions.forEach(({ region, name }, index) => {
       const environment = { view, calls, fastFunction, routineNumber };
-      const x87 = this.#refusing.has(region.entry) ? undefined : findX87Use(environment, region);
-      const func = builder.addFunction(name, { params: [], results: ["i32"] }, (f) => void new RegionCode(environment, f, region, x87));
+      const isPlain = this.#refusing.has(region.entry);
+      const assumptions = { isPlain, x87: isPlain ? undefined : findX87Use(environment, region) };
+      const func = builder.addFunction(name, { params: [], results: ["i32"] }, (f) => void new RegionCode(environment, f, region, assumptions));
       builder.exportFunction(`r${index}`, counts === undefined ? func : builder.addFunction(`counted${index}`, { params: [], results: ["i32"] }, (f) => {
         f.call(counts.entered);
         const status = f.addLocal("i32");

@@ -1,6 +1,6 @@
 /** One region as a WebAssembly function: registers come into locals at its start and go back at its one end. */
 import { invariant } from "../../base/errors.ts";
-import { Status, type Routine } from "../../ir/index.ts";
+import { Status, type Routine, type StateMatch } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as state from "../../isa/state.ts";
 import { FunctionBuilder, type FuncIndex, type Label, type Local, type TypeIndex } from "../../wasm/index.ts";
@@ -9,13 +9,18 @@ import { EmitterCore } from "../emit/core.ts";
 import { RegionExit } from "../interpreter.ts";
 import { operandFields, RecordField } from "../record.ts";
 import { HandlerEmitter } from "../wasm-emitter.ts";
+import { cachedPlace } from "./cached-place.ts";
 import { structure, type StructuredGraph } from "./control-flow.ts";
 import { summaryOf } from "./handler-summary.ts";
 import { addFlagLocals, explicitFlags, RegionFlags, unknownFlags, type FlagLocals, type FlagState } from "./region-flags.ts";
-import { cachedPlace, RegionPlaces } from "./region-places.ts";
+import { RegionPlaces } from "./region-places.ts";
+import { afterInstruction, findOrdinaryVectors, lanesOfFormat, type OrdinaryVectors, type RegionVectors } from "./ordinary-vectors.ts";
 import { hasX87FastPath, RegionX87, type X87Use } from "./region-x87.ts";
 import { codeBitsOf, needsGuard, type Region, type RegionBlock, type RegionInstruction } from "./region.ts";
 import type { SupportCalls } from "./support.ts";
+
+/** Of MXCSR: what arithmetic asks for. */
+const quietMask = 0xffe0, quiet = 0x1fa0;
 
 /** Functions that the code calls. */
 export interface RegionCalls extends SupportCalls {
@@ -46,6 +51,13 @@ interface RegisterUse {
   readonly writtenVectors: Set<number>;
   usesFlags: boolean;
   keepsCarry: boolean;
+  usesSimd: boolean;
+}
+
+/** What a region is generated for, beyond its code. */
+export interface RegionAssumptions {
+  readonly x87?: X87Use | undefined;
+  readonly isPlain?: boolean;
 }
 
 export class RegionCode {
@@ -56,6 +68,8 @@ export class RegionCode {
   /** Offset of the processor's area in linear memory. */
   readonly base: number;
   readonly context: Local<"i64">;
+  /** SSE instructions may run: asked at the entry, and again after routines. */
+  readonly assumesSimd: boolean;
   /** Absent where nothing uses the x87 unit, or where fast paths are called. */
   readonly x87: RegionX87 | undefined;
   readonly #environment: RegionEnvironment;
@@ -73,6 +87,11 @@ export class RegionCode {
   readonly #general = new Map<number, Local<"i64">>();
   readonly #vectors = new Map<number, Local<"v128">>();
   readonly #exit: Label;
+  readonly #ordinary: RegionVectors | undefined;
+  /** All ones while arithmetic leaves no other trace than its results and `#ordinary` is true, else 0. */
+  readonly #isQuiet: Local<"i64"> | undefined;
+  /** At the instruction that code is generated for. */
+  ordinaryVectors: OrdinaryVectors | undefined;
   readonly #labels = new Map<number, Label>();
   /** Flags that a block which is entered from one place only begins with. */
   readonly #entryFlags = new Map<number, FlagState>();
@@ -83,8 +102,8 @@ export class RegionCode {
   /** Instructions of the basic block before the one that code is generated for. */
   executedBefore = 0;
 
-  /** With `x87` the unit is in locals: see `findX87Use`. */
-  constructor(environment: RegionEnvironment, f: FunctionBuilder, region: Region, x87?: X87Use) {
+  /** With `x87` the unit is in locals: see `findX87Use`. `isPlain`: the region assumes nothing of the processor's state. */
+  constructor(environment: RegionEnvironment, f: FunctionBuilder, region: Region, { x87, isPlain = false }: RegionAssumptions) {
     this.#environment = environment;
     this.view = environment.view;
     this.calls = environment.calls;
@@ -103,7 +122,10 @@ export class RegionCode {
     this.context = f.addLocal("i64");
     this.#budget = f.addLocal("i32");
     this.#chosen = f.addLocal("i32");
+    this.#ordinary = findOrdinaryVectors(environment.view, region);
+    if (this.#ordinary !== undefined) this.#isQuiet = f.addLocal("i64");
     this.x87 = x87 === undefined ? undefined : new RegionX87(f, environment.view, this.#firstRip, x87);
+    this.assumesSimd = !isPlain && this.#use.usesSimd && environment.view.get32(state.simdFault) === 0;
     this.#enter();
     this.#exit = f.block();
     this.#emitTree(0);
@@ -165,23 +187,31 @@ export class RegionCode {
     f.i32.const(RegionExit.Interpret);
     f.return();
     f.end();
-    if (this.x87 !== undefined) this.#enterX87(this.x87);
+    this.#refuseOtherState();
     for (const number of this.#use.general) this.#general.set(number, f.addLocal("i64"));
     for (const number of this.#use.vectors) this.#vectors.set(number, f.addLocal("v128"));
     this.#loadRegisters();
   }
 
-  #enterX87(x87: RegionX87): void {
+  /** Leaves if the processor's state is another than the code was generated for. */
+  #refuseOtherState(): void {
     const f = this.#f;
-    x87.pushMismatch();
-    f.if("void", "unlikely");
-    this.storeRip(state.rip, 0);
-    f.i32.const(this.#region.entry.record);
-    f.call(this.calls.refused);
-    f.i32.const(RegionExit.Interpret);
-    f.return();
-    f.end();
-    x87.load();
+    if (this.assumesSimd) {
+      f.i32.const(0);
+      f.i32.load(this.place(state.simdFault));
+    }
+    this.x87?.pushMismatch();
+    if (this.assumesSimd && this.x87 !== undefined) f.i32.or();
+    if (this.assumesSimd || this.x87 !== undefined) {
+      f.if("void", "unlikely");
+      this.storeRip(state.rip, 0);
+      f.i32.const(this.#region.entry.record);
+      f.call(this.calls.refused);
+      f.i32.const(RegionExit.Interpret);
+      f.return();
+      f.end();
+    }
+    this.x87?.load();
   }
 
   /** Outside of 64-bit mode instruction pointers wrap, which offsets do not. */
@@ -215,6 +245,7 @@ export class RegionCode {
       f.v128.load(this.place(state.xmm[number]));
       f.local.set(local);
     }
+    this.askWhetherQuiet();
     if (!this.#use.usesFlags) return;
     f.i32.const(0);
     f.i64.load(this.place(state.flagsResult));
@@ -223,6 +254,55 @@ export class RegionCode {
     f.i64.load32_u(this.place(state.flagsAux));
     f.local.set(this.#flagLocals.y);
     this.flags.state = explicitFlags;
+  }
+
+  /** Pushes all ones or 0: see `#isQuiet`. */
+  pushIsQuiet({ location: { offset }, mask, value }: StateMatch): void {
+    invariant(this.#isQuiet !== undefined && offset === state.mxcsr.offset && mask === quietMask && value === quiet, "arithmetic asks for one state of MXCSR");
+    this.#f.local.get(this.#isQuiet);
+  }
+
+  /** After MXCSR or everything may have changed. */
+  askWhetherQuiet(): void {
+    if (this.#isQuiet === undefined) return;
+    const f = this.#f;
+    f.i64.const(0);
+    f.i32.const(0);
+    f.i32.load(this.place(state.mxcsr));
+    f.i32.const(quietMask);
+    f.i32.and();
+    f.i32.const(quiet);
+    f.i32.eq();
+    this.#ordinary!.assumed.forEach((lanes, number) => {
+      for (const format of [64, 32] as const) for (const lane of lanesOfFormat(lanes, format)) this.#andIsOrdinary(number, format, lane);
+    });
+    f.i64.extend_i32_u();
+    f.i64.sub();
+    f.local.set(this.#isQuiet);
+  }
+
+  /** Denormals are what one less than twice their bits is small of. */
+  #andIsOrdinary(number: number, format: 32 | 64, lane: number): void {
+    const f = this.#f;
+    const group = f[`i${format}`], leastNormal = format === 64 ? 1n << 53n : 1n << 24n;
+    f.local.get(this.vector(number));
+    if (format === 64) f.i64x2.extract_lane(lane);
+    else f.i32x4.extract_lane(lane);
+    if (format === 64) {
+      f.i64.const(1);
+      f.i64.shl();
+      f.i64.const(1);
+      f.i64.sub();
+      f.i64.const(leastNormal - 1n);
+    } else {
+      f.i32.const(1);
+      f.i32.shl();
+      f.i32.const(1);
+      f.i32.sub();
+      f.i32.const(Number(leastNormal - 1n));
+    }
+    group.ge_u();
+    f.i32.and();
   }
 
   /** All that is kept in locals goes to the state area. */
@@ -419,12 +499,14 @@ export class RegionCode {
     if (this.x87 !== undefined) this.x87.top = this.#entryTops.get(block) ?? 0;
     const { instructions } = this.#region.blocks[block];
     const codeBlock = this.#region.blocks[block];
+    this.ordinaryVectors = this.#ordinary?.blocks[block];
     instructions.forEach((instruction, index) => {
       this.executedBefore = index;
       const core = new EmitterCore(this.#f);
       const places = new RegionPlaces(this, core, instruction);
       new HandlerEmitter(core, places, instruction.handler.body);
       if (places.callsRoutines) this.#leaveIfRequested(instruction);
+      if (this.ordinaryVectors !== undefined) this.ordinaryVectors = afterInstruction(this.view, this.ordinaryVectors, instruction);
     });
     const last = instructions[instructions.length - 1];
     this.#follow(codeBlock, last.nextOffset, instructions.length);
@@ -434,6 +516,11 @@ export class RegionCode {
     const f = this.#f;
     f.i32.const(0);
     f.i32.load(this.place(state.leaveRequested));
+    if (this.assumesSimd) {
+      f.i32.const(0);
+      f.i32.load(this.place(state.simdFault));
+      f.i32.or();
+    }
     f.if("void", "unlikely");
     this.#exitTo(nextOffset, RegionExit.LookUp, this.executedBefore + 1);
     f.end();
@@ -541,7 +628,7 @@ function countEntries({ successors }: Region): number[] {
 
 function findUse(view: StateView, region: Region): RegisterUse {
   const use: RegisterUse = {
-    general: new Set(), vectors: new Set(), writtenGeneral: new Set(), writtenVectors: new Set(), usesFlags: false, keepsCarry: false,
+    general: new Set(), vectors: new Set(), writtenGeneral: new Set(), writtenVectors: new Set(), usesFlags: false, keepsCarry: false, usesSimd: false,
   };
   const note = (offset: number, isWritten: boolean): void => {
     const place = cachedPlace(offset);
@@ -563,6 +650,7 @@ function findUse(view: StateView, region: Region): RegisterUse {
       }
       use.usesFlags ||= summary.usesFlags;
       use.keepsCarry ||= summary.keepsCarry;
+      use.usesSimd ||= summary.readOffsets.includes(state.simdFault.offset);
     }
   }
   return use;
@@ -575,7 +663,7 @@ export function findX87Use(environment: RegionEnvironment, region: Region): X87U
   let use: X87Use = { used: new Set(), written: new Set() };
   for (;;) {
     const f = new FunctionBuilder({ params: [], results: ["i32"] }, () => 0 as TypeIndex);
-    const { isImpossible, found } = new RegionCode(environment, f, region, use).x87!;
+    const { isImpossible, found } = new RegionCode(environment, f, region, { x87: use }).x87!;
     if (isImpossible) return undefined;
     // A control word that changes makes different code, which may use more.
     const control = state.x87Control.offset;

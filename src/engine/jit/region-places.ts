@@ -1,34 +1,18 @@
 /** Operands, flags and memory of compiled code: registers in locals, operand numbers folded, rare cases left to the interpreter. */
-import type { Node, SegmentReference, Width } from "../../ir/index.ts";
+import type { Node, SegmentReference, StateMatch, Width } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as state from "../../isa/state.ts";
 import type { Local } from "../../wasm/index.ts";
 import type { EmitterCore } from "../emit/core.ts";
 import type { EffectNode, FastPathNode, NodeOf, Places, ReadNode } from "../emit/places.ts";
 import { operandFields, RecordField } from "../record.ts";
+import { cachedPlace } from "./cached-place.ts";
 import { InlinedFastPath, type FoundValue } from "./inlined-fast-path.ts";
+import { isOrdinary } from "./ordinary-vectors.ts";
 import { routineCalls } from "./rare-routines.ts";
 import { hasX87FastPath, isX87Offset, type RegionX87 } from "./region-x87.ts";
 import { codeBitsOf, jumpTargetOf, type RegionInstruction } from "./region.ts";
 import type { RegionCode } from "./region-code.ts";
-
-const gprStart = state.gpr[0].offset;
-const gprEnd: number = gprStart + 16 * 8;
-const xmmStart = state.xmm[0].offset;
-const xmmStride: number = state.xmm[1].offset - xmmStart;
-const xmmEnd: number = xmmStart + 16 * xmmStride;
-
-/** A place in the state area that is in a local: a general register, or an XMM register, from a byte on. */
-export type CachedPlace =
-  | { readonly file: "gpr"; readonly number: number; readonly byte: number }
-  | { readonly file: "xmm"; readonly number: number; readonly byte: number };
-
-export function cachedPlace(offset: number): CachedPlace | undefined {
-  if (offset >= gprStart && offset < gprEnd) return { file: "gpr", number: (offset - gprStart) >> 3, byte: (offset - gprStart) & 7 };
-  if (offset < xmmStart || offset >= xmmEnd) return undefined;
-  const byte = (offset - xmmStart) % xmmStride;
-  return byte < 16 ? { file: "xmm", number: Math.floor((offset - xmmStart) / xmmStride), byte } : undefined;
-}
 
 const lowMasks: Partial<Record<Width, bigint>> = { 8: 0xffn, 16: 0xffffn, 32: 0xffff_ffffn };
 
@@ -80,8 +64,20 @@ export class RegionPlaces implements Places {
         const result = this.#results.get(node.index);
         return typeof result === "bigint" ? result : undefined;
       }
+      case "readState":
+        if (node.location.offset === state.simdFault.offset && this.#code.assumesSimd) return 0n;
+        return this.#code.x87?.constant(node);
       default: return this.#code.x87?.constant(node);
     }
+  }
+
+  isOrdinary(node: NodeOf<"isModerate">, operand: Node): boolean {
+    const { ordinaryVectors } = this.#code;
+    return ordinaryVectors !== undefined && isOrdinary(this.#view, ordinaryVectors, this.#instruction, node, operand);
+  }
+
+  matches(match: StateMatch): void {
+    this.#code.pushIsQuiet(match);
   }
 
   beforeIf(node: NodeOf<"if">): void {
@@ -212,7 +208,9 @@ export class RegionPlaces implements Places {
       if (this.#code.x87 !== undefined && isX87Offset(offset)) return this.#code.x87.write(offset, push);
       f.i32.const(0);
       push();
-      return this.#core.storeWidth(width, this.#code.base + offset);
+      this.#core.storeWidth(width, this.#code.base + offset);
+      if (offset === state.mxcsr.offset) this.#code.askWhetherQuiet();
+      return;
     }
     if (place.file === "xmm") {
       const local = this.#code.vector(place.number);

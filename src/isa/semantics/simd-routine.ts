@@ -1,5 +1,5 @@
 /** Exact SSE floating point in routines: MXCSR, element by element, flags and #XM (SDM volume 1, "Handling SIMD Floating-Point Exceptions"). */
-import { type Bits, type Routine, Status, Variable, when } from "../../ir/index.ts";
+import { type Bits, isModerate, type ModerateOperation, type Routine, Status, Variable, when } from "../../ir/index.ts";
 import { settledExceptions, type SimdEnvironment, simdEnvironment } from "../../softfloat/index.ts";
 import { type Cpu, Vector } from "../definition.ts";
 import { type Processor, routine } from "../processor.ts";
@@ -85,7 +85,15 @@ export function quickOrExact<V extends Bits>(
 
 /** RC to nearest, no flushing, all exceptions masked, and the precision flag set already. */
 export function roundsQuietly(cpu: Cpu): Bits<1> {
-  return cpu.field<32>(state.mxcsr).read().and(0xffe0).eq(0x1fa0);
+  return cpu.field<32>(state.mxcsr).read().and(quietMask).eq(quiet);
+}
+
+const quietMask = 0xffe0, quiet = 0x1fa0;
+
+/** Whether an operation's result, rounded to nearest, is what the instruction leaves, and all it leaves; "no" may be wrong. */
+export function isPlainlyRounded({ format, isPacked }: Shape, operation: ModerateOperation, operands: readonly Value[], result: Value): Bits<1> {
+  const location = { offset: state.mxcsr.offset, width: 32 } as const;
+  return isModerate(operation, format, isPacked, { location, mask: quietMask, value: quiet }, operands, result);
 }
 
 /** RC to nearest. */

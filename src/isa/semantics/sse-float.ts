@@ -1,5 +1,5 @@
 /** SSE floating-point arithmetic, comparison, rounding and logic (SDM volume 1, "SSE Packed and Scalar Floating-Point Instructions" and relatives). */
-import { type Bits, constant, type Routine, shuffle, Status, Variable, when } from "../../ir/index.ts";
+import { type Bits, constant, type ModerateOperation, type Routine, shuffle, Status, Variable, when } from "../../ir/index.ts";
 import * as softfloat from "../../softfloat/index.ts";
 import type { Cpu, InstructionDefinition } from "../definition.ts";
 import { type Processor, routine } from "../processor.ts";
@@ -7,7 +7,7 @@ import * as state from "../state.ts";
 import { and, immediateByte, lanes, or, packed, range, readAligned, sseInstruction, xor } from "./simd.ts";
 import { notAnd } from "./sse-integer.ts";
 import {
-  type ElementOperation, elementRoutine, environmentOf, lane32, lane64, precisionIsQuiet, quickOrExact, roundsQuietly, roundsToNearest,
+  type ElementOperation, elementRoutine, environmentOf, isPlainlyRounded, lane32, lane64, precisionIsQuiet, quickOrExact, roundsQuietly, roundsToNearest,
   setLane32, setLane64, settle,
 } from "./simd-routine.ts";
 import {
@@ -19,6 +19,7 @@ import {
 
 interface Arithmetic {
   readonly name: string;
+  readonly operation: ModerateOperation;
   readonly exact: ElementOperation;
   /** When a zero result is exact. */
   zeroIsExact(shape: Shape, a: Value, b: Value): Mask | "always";
@@ -55,31 +56,31 @@ function quotientIsUnrounded(shape: Shape, dividend: Value, divisor: Value, quot
 }
 
 const add: Arithmetic = {
-  name: "add", exact: { f32: softfloat.f32Add, f64: softfloat.f64Add }, zeroIsExact: () => "always",
+  name: "add", operation: "sum", exact: { f32: softfloat.f32Add, f64: softfloat.f64Add }, zeroIsExact: () => "always",
   isUnrounded: sumIsUnrounded,
 };
 const sub: Arithmetic = {
-  name: "sub", exact: { f32: softfloat.f32Subtract, f64: softfloat.f64Subtract }, zeroIsExact: () => "always",
+  name: "sub", operation: "sum", exact: { f32: softfloat.f32Subtract, f64: softfloat.f64Subtract }, zeroIsExact: () => "always",
   isUnrounded: (shape, a, b, result) => sumIsUnrounded(shape, a, compute(shape, "neg", b), result),
 };
 const mul: Arithmetic = {
-  name: "mul", exact: { f32: softfloat.f32Multiply, f64: softfloat.f64Multiply },
+  name: "mul", operation: "product", exact: { f32: softfloat.f32Multiply, f64: softfloat.f64Multiply },
   zeroIsExact: (shape, a, b) => eitherMask(shape, isZero(shape, a), isZero(shape, b)),
   isUnrounded: productIsUnrounded,
 };
 const div: Arithmetic = {
-  name: "div", exact: { f32: softfloat.f32Divide, f64: softfloat.f64Divide },
+  name: "div", operation: "quotient", exact: { f32: softfloat.f32Divide, f64: softfloat.f64Divide },
   zeroIsExact: (shape, a) => isZero(shape, a),
   isUnrounded: quotientIsUnrounded,
 };
 
 type BinaryOperation = (cpu: Cpu, a: Value, b: Value) => Value;
 
-function arithmetic({ name, exact, zeroIsExact, isUnrounded }: Arithmetic, shape: Shape): BinaryOperation {
+function arithmetic({ name, operation, exact, zeroIsExact, isUnrounded }: Arithmetic, shape: Shape): BinaryOperation {
   const exactRoutine = elementRoutine(name, shape, exact);
   return (cpu, a, b) => {
     const quick = compute(shape, name, a, b);
-    return quickOrExact(cpu, roundsQuietly(cpu).and(areModerate(shape, [a, b, quick])), quick, exactRoutine, [a, b], () => {
+    return quickOrExact(cpu, isPlainlyRounded(shape, operation, [a, b], quick), quick, exactRoutine, [a, b], () => {
       const isSilent = roundsQuietly(cpu).or(roundsToNearest(cpu).and(isUnrounded(shape, a, b, quick)));
       return isSilent.and(isUneventful(shape, [a, b], quick, zeroIsExact(shape, a, b)));
     });
@@ -122,7 +123,7 @@ const squareRoots: readonly InstructionDefinition[] = shapes.map((shape) => {
     execute({ cpu, dst, src }) {
       const a = readSource(cpu, shape, src);
       const quick = compute(shape, "sqrt", a);
-      writeDestination(shape, dst, quickOrExact(cpu, roundsQuietly(cpu).and(areModerate(shape, [a, quick])), quick, exactRoutine, [a], () =>
+      writeDestination(shape, dst, quickOrExact(cpu, isPlainlyRounded(shape, "root", [a], quick), quick, exactRoutine, [a], () =>
         isUneventful(shape, [a], quick, "always").and(roundsQuietly(cpu).or(quotientIsUnrounded(shape, a, quick, quick)))));
     },
   });

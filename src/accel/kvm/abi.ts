@@ -3,7 +3,7 @@
 /** Sizes of structures, in bytes. */
 export const Size = {
   regs: 144, sregs: 312, sregs2: 320, debugregs: 128, vcpuEvents: 64, xsave: 4096, xcrs: 392, guestDebug: 72,
-  memoryRegion: 32, enableCap: 104, msrFilter: 392, cpuidEntry: 40, msrEntry: 16, deviceAttr: 24, dirtyLog: 16,
+  memoryRegion: 32, enableCap: 104, msrFilter: 392, cpuidEntry: 40, msrEntry: 16, deviceAttr: 24, dirtyLog: 16, clockData: 48,
 } as const;
 
 /** Request numbers: direction and size of the structure in the upper half, 0xAE and the request below. */
@@ -11,6 +11,7 @@ export const Request = {
   getApiVersion: 0xae00, createVm: 0xae01, checkExtension: 0xae03, getVcpuMmapSize: 0xae04,
   getSupportedCpuid: 0xc008_ae05,
   createVcpu: 0xae41, getDirtyLog: 0x4010_ae42, setUserMemoryRegion: 0x4020_ae46,
+  setClock: 0x4030_ae7b,
   setTssAddress: 0xae47, setIdentityMapAddress: 0x4008_ae48,
   run: 0xae80, getRegs: 0x8090_ae81, setRegs: 0x4090_ae82,
   getSregs: 0x8138_ae83, setSregs: 0x4138_ae84, interrupt: 0x4004_ae86,

@@ -17,6 +17,8 @@ export interface CpuidRow {
 /** Leaves with subleaves, and how many. */
 const subleafCounts: ReadonlyMap<number, number> = new Map([[4, 5], [7, 3], [0xb, 3], [0xd, 10], [0x8000_001d, 5]]);
 const hypervisorLeaves = [0x4000_0000, 0x4000_0010];
+/** Where the model has KVM's own leaves, and where KVM lists what it supports of them. */
+const kvmLeaves = [0x4000_0100, 0x4000_0101], kvmFeatureLeaf = 0x4000_0101, supportedKvmFeatureLeaf = 0x4000_0001;
 
 /** struct kvm_cpuid2 of the rows. */
 export function cpuidTable(rows: readonly CpuidRow[]): DataView<ArrayBuffer> {
@@ -40,7 +42,7 @@ export function parseCpuidTable(view: DataView): CpuidRow[] {
 export function cpuidRows(model: CpuModel): CpuidRow[] {
   const range = (first: number, last: number): number[] => Array.from({ length: last - first + 1 }, (_, index) => first + index);
   const leaves = [
-    ...range(0, model.cpuid(0, 0).eax), ...(model.hasFeature("hypervisor") ? hypervisorLeaves : []),
+    ...range(0, model.cpuid(0, 0).eax), ...(model.hasFeature("hypervisor") ? hypervisorLeaves : []), ...(model.hasFeature("kvmclock") ? kvmLeaves : []),
     ...range(0x8000_0000, model.cpuid(0x8000_0000, 0).eax >>> 0),
   ];
   return leaves.flatMap((leaf) => range(0, (subleafCounts.get(leaf) ?? 1) - 1).map((subleaf) => ({ leaf, subleaf, ...model.cpuid(leaf, subleaf) })));
@@ -61,7 +63,7 @@ const pkruLeaf = 0xd, pkruSubleaf = 9;
 export function missingFeatures(model: CpuModel, supported: readonly CpuidRow[]): string[] {
   const find = (leaf: number, subleaf: number): CpuidRow | undefined => supported.find((row) => row.leaf === leaf && row.subleaf === subleaf);
   const names = [...featureBits].filter(([name, { leaf, subleaf, register, bit }]) =>
-    model.hasFeature(name) && !madeByUs.has(name) && ((find(leaf, subleaf)?.[register] ?? 0) & (1 << bit)) === 0).map(([name]) => name);
+    model.hasFeature(name) && !madeByUs.has(name) && ((find(leaf === kvmFeatureLeaf ? supportedKvmFeatureLeaf : leaf, subleaf)?.[register] ?? 0) & (1 << bit)) === 0).map(([name]) => name);
   // The area's layout is the host processor's.
   const isElsewhere = model.hasFeature("pku") && find(pkruLeaf, pkruSubleaf)?.ebx !== model.cpuid(pkruLeaf, pkruSubleaf).ebx;
   return isElsewhere && !names.includes("pku") ? [...names, "pku"] : names;
@@ -79,14 +81,18 @@ const kernelMsrs = {
 
 const filterRanges = [
   { base: 0x10, count: 8 }, { base: 0x170, count: 8 }, { base: 0x270, count: 8 },
-  { base: 0xc000_0080, count: 8 }, { base: 0xc000_0100, count: 8 },
+  { base: 0xc000_0080, count: 8 }, { base: 0xc000_0100, count: 8 }, { base: 0x4b56_4d00, count: 8 },
 ] as const;
 
-/** struct kvm_msr_filter: everything exits but `kernelMsrs`. Its bitmaps lie behind it. */
-export function msrFilter(calls: HostCalls): DataView<ArrayBuffer> {
+/** MSR_KVM_WALL_CLOCK_NEW, MSR_KVM_SYSTEM_TIME_NEW: where KVM keeps its clock in the guest's memory. */
+export const clockMsrs: readonly number[] = [0x4b56_4d00, 0x4b56_4d01];
+
+/** struct kvm_msr_filter: everything exits but `kernelMsrs`, and the clock's where the model has it. Its bitmaps lie behind it. */
+export function msrFilter(calls: HostCalls, model: CpuModel): DataView<ArrayBuffer> {
+  const both: readonly number[] = [...kernelMsrs.readAndWrite, ...(model.hasFeature("kvmclock") ? clockMsrs : [])];
   const passes = [
-    { flag: MsrFilterFlag.readMask, registers: [...kernelMsrs.readAndWrite, ...kernelMsrs.read] as readonly number[] },
-    { flag: MsrFilterFlag.writeMask, registers: kernelMsrs.readAndWrite as readonly number[] },
+    { flag: MsrFilterFlag.readMask, registers: [...both, ...kernelMsrs.read] },
+    { flag: MsrFilterFlag.writeMask, registers: both },
   ];
   const ranges = passes.flatMap(({ flag, registers }) => filterRanges.flatMap(({ base, count }) => {
     const bits = registers.filter((index) => index >= base && index < base + count).reduce((set, index) => set | (1 << (index - base)), 0);

@@ -66,7 +66,7 @@ export class KvmInstance implements AcceleratorInstance {
     invariant(calls.controlBytes(this.#descriptor, Request.setIdentityMapAddress, new Uint8Array(identity.buffer)) === 0, "KVM takes the identity map's address");
     invariant(calls.control(this.#descriptor, Request.setTssAddress, taskStateAddress) === 0, "KVM takes the task state segment's address");
     this.#enable(Capability.userSpaceMsr, MsrExitReason.invalidMask | MsrExitReason.unknownMask | MsrExitReason.filterMask);
-    const filter = new Uint8Array(msrFilter(calls).buffer);
+    const filter = new Uint8Array(msrFilter(calls, this.#options.model).buffer);
     invariant(calls.controlBytes(this.#descriptor, Request.setMsrFilter, filter) === 0, "KVM takes the MSR filter");
   }
 
@@ -76,6 +76,14 @@ export class KvmInstance implements AcceleratorInstance {
     view.setBigUint64(8, BigInt(argument), true);
     const result = this.#calls.controlBytes(this.#descriptor, Request.enableCap, new Uint8Array(view.buffer));
     invariant(result === 0, `KVM enables capability ${capability}`);
+  }
+
+  /** The time that kvmclock tells the guest. */
+  #setClock(ns: bigint): void {
+    const clock = new DataView(new ArrayBuffer(Size.clockData));
+    clock.setBigUint64(0, ns, true);
+    const result = this.#calls.controlBytes(this.#descriptor, Request.setClock, new Uint8Array(clock.buffer));
+    invariant(result === 0, `KVM takes its clock's time (error ${-result})`);
   }
 
   /** KVM does not tell of a first touch: everything comes at once. */
@@ -107,6 +115,8 @@ export class KvmInstance implements AcceleratorInstance {
       index, calls, descriptor, run: calls.mapShared(descriptor, this.#device.runBytes), interrupter: calls.createInterrupter(),
       format: this.#format, model, bus, interrupts, mmio: this.#mmio, breakpointsWork: this.#breakpointsWork, hostCapabilities: this.#device.archCapabilities,
       exits: this.#options.exits,
+      ...(model.hasFeature("kvmclock") ? { setClock: (ns: bigint) => this.#setClock(ns) } : {}),
+      timeStampFrequencyHz: khz * 1000,
     });
     this.#processors.push(processor);
     return processor;

@@ -10,6 +10,7 @@ import type { ExitObserver } from "../exits.ts";
 import {
   isVirtualizing, processorStateVersion, type PendingEvent, type ProcessorActivity, type ProcessorState, type SegmentState,
 } from "../processor-state.ts";
+import { clockMsrs } from "./cpu-model.ts";
 import { ExitReason, GuestDebugControl, ioDirectionOut, Request, Run, Size } from "./abi.ts";
 import { ErrorNumber, type HostCalls, type RunInterrupter, type SharedMapping } from "./host-calls.ts";
 import { KvmMsrs } from "./msrs.ts";
@@ -39,6 +40,9 @@ export interface KvmProcessorOptions {
   /** IA32_ARCH_CAPABILITIES of the host. */
   readonly hostCapabilities: bigint;
   readonly exits: ExitObserver | undefined;
+  readonly timeStampFrequencyHz: number;
+  /** Sets the time of kvmclock, where the guest has it. */
+  setClock?(ns: bigint): void;
 }
 
 const apicBaseMsr = 0x1b;
@@ -342,7 +346,10 @@ export class KvmProcessor implements VirtualProcessor {
   }
 
   timeChanged(): void {
-    const wanted = this.#options.bus.timeStampCounter();
+    const { bus, timeStampFrequencyHz, setClock } = this.#options;
+    const wanted = bus.timeStampCounter();
+    // Both clocks of the guest tell the machine's time.
+    if (wanted >= 0n) setClock?.((wanted * 1_000_000_000n) / BigInt(timeStampFrequencyHz));
     const offset = this.#vcpu.readTscOffset();
     if (offset === undefined) this.#vcpu.writeMsrs([[this.#msrs.timeStampIndex, wanted]]);
     else this.#vcpu.writeTscOffset(BigInt.asIntN(64, offset + wanted - this.timeStampCounter()));
@@ -410,9 +417,17 @@ export class KvmProcessor implements VirtualProcessor {
     return {
       version: processorStateVersion,
       ...readKernelState(this.#vcpu, this.#options.format),
-      storedMsrs: this.#msrs.stored, activity: this.#activity, heldDebugConditions: 0,
+      storedMsrs: this.#storedMsrs(), activity: this.#activity, heldDebugConditions: 0,
       ...(this.#nmiRequested ? { isNmiPending: true } : {}),
     };
+  }
+
+  /** Those that KVM keeps beyond the processor's own, too. */
+  #storedMsrs(): ProcessorState["storedMsrs"] {
+    if (this.#options.setClock === undefined) return this.#msrs.stored;
+    const values = this.#vcpu.readMsrs(clockMsrs);
+    const clock = clockMsrs.map((index, at) => [index, values[at] ?? 0n] as const);
+    return [...this.#msrs.stored, ...clock].toSorted(([a], [b]) => a - b);
   }
 
   setState(state: ProcessorState): void {
@@ -423,7 +438,9 @@ export class KvmProcessor implements VirtualProcessor {
     // An NMI that waits goes the way of a new one, which wakes a halted processor.
     this.#nmiRequested = state.isNmiPending;
     writeKernelState(this.#vcpu, { ...state, isNmiPending: false }, format, { apicBase: this.#apicBase(), taskPriority: bus.taskPriority() });
-    this.#msrs.stored = state.storedMsrs;
+    const isClock = ([index]: readonly [number, bigint]): boolean => clockMsrs.includes(index);
+    this.#msrs.stored = state.storedMsrs.filter((register) => !isClock(register));
+    if (this.#options.setClock !== undefined) this.#vcpu.writeMsrs(clockMsrs.map((index) => [index, state.storedMsrs.find(([other]) => other === index)?.[1] ?? 0n]));
     this.#activity = state.activity;
     this.#isShadowed = state.shadow !== "none";
     this.failure = undefined;

@@ -8,7 +8,7 @@ import { SoftProcessor } from "../../engine/processor.ts";
 import { wasm, type WasmMemory } from "../../engine/web-assembly.ts";
 import { writeFlags, allFlagsMask } from "../../isa/flags.ts";
 import { instructions } from "../../isa/instructions.ts";
-import type { ProcessorBus } from "../../isa/processor.ts";
+import type { CpuModel, ProcessorBus } from "../../isa/processor.ts";
 import * as state from "../../isa/state.ts";
 import { Activity } from "../../isa/system/mode.ts";
 import { loadSegmentCache } from "../../isa/system/segments.ts";
@@ -247,6 +247,11 @@ class SoftInstance implements AcceleratorInstance {
   close(): void {}
 }
 
+/** Models have no features that instructions are not defined for; what they have of KVM's is KVM's alone. */
+function missingFeatures(model: CpuModel): readonly string[] {
+  return ["kvmclock"].filter((name) => model.hasFeature(name));
+}
+
 export interface SoftAcceleratorSettings {
   /** Count what is executed, see `SoftProcessor.executionCounts`. */
   readonly profile?: boolean;
@@ -259,10 +264,13 @@ export function createSoftAccelerator(settings: SoftAcceleratorSettings = {}): A
     name: "soft",
     countsInstructions: true,
     timeStampFrequencyHz: (wantedHz) => wantedHz,
-    // Models have no features that instructions are not defined for.
-    missingFeatures: () => [],
+    missingFeatures,
     maximumStorageBytes: maximumStorageBytes(1),
-    create: (options) => new SoftInstance(options, settings),
+    create: (options) => {
+      const missing = missingFeatures(options.model);
+      if (missing.length > 0) throw new UserError("BAD_CONFIG", `The soft accelerator cannot give guests ${missing.join(", ")}, which is KVM's: take +${missing.join(",+")} away from the CPU model, or use --accel kvm.`);
+      return new SoftInstance(options, settings);
+    },
   };
 }
 

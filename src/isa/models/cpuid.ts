@@ -26,6 +26,9 @@ const hypervisorLeaf = 0x4000_0000;
 const maximumHypervisorLeaf = 0x4000_0010;
 const maximumExtendedLeaf = { intel: 0x8000_0008, amd: 0x8000_0021, via: 0x8000_0008 } as const;
 const hypervisorSignature = "RingmasterRM";
+/** Guests look for other interfaces every 0x100 leaves. */
+const kvmLeaf = 0x4000_0100, kvmFeatureLeaf = 0x4000_0101;
+const kvmSignature = "KVMKVMKVM\0\0\0";
 const cacheLineBytes = 64;
 const svmRevision = 1;
 const addressSpaceIdentifiers = 0x8000;
@@ -201,6 +204,10 @@ function hypervisorLeaves(facts: CpuidFacts, leaf: number): CpuidResult {
       edx: word(hypervisorSignature, 2),
     };
   }
+  if (facts.features.has("kvmclock") && leaf === kvmLeaf) {
+    return { eax: kvmFeatureLeaf, ebx: word(kvmSignature, 0), ecx: word(kvmSignature, 1), edx: word(kvmSignature, 2) };
+  }
+  if (leaf === kvmFeatureLeaf) return { ...none, eax: bitsOf(facts, leaf, 0, "eax") };
   if (leaf !== maximumHypervisorLeaf) return none;
   return { ...none, eax: Math.round(facts.tscFrequencyHz / 1000), ebx: Math.round(facts.apicTimerFrequencyHz / 1000) };
 }
@@ -264,7 +271,7 @@ function extendedLeaf(facts: CpuidFacts, leaf: number, subleaf: number): CpuidRe
 export function cpuidLeaf(facts: CpuidFacts, leaf: number, subleaf: number): CpuidResult {
   const { vendor } = facts.preset;
   if (leaf <= maximumBasicLeaf) return basicLeaf(facts, leaf, subleaf);
-  if (leaf >= hypervisorLeaf && leaf <= maximumHypervisorLeaf && facts.features.has("hypervisor")) return hypervisorLeaves(facts, leaf);
+  if (leaf >= hypervisorLeaf && leaf <= kvmFeatureLeaf && facts.features.has("hypervisor")) return hypervisorLeaves(facts, leaf);
   if (leaf >= 0x8000_0000 && leaf <= maximumExtendedLeaf[vendor]) return extendedLeaf(facts, leaf, subleaf);
   return vendor === "amd" ? none : basicLeaf(facts, maximumBasicLeaf, subleaf);
 }

@@ -35,6 +35,8 @@ export const featureBits: ReadonlyMap<string, FeatureBit> = new Map([
   ...row(7, 0, "edx", { fsrm: 4, serialize: 14, spec_ctrl: 26, arch_capabilities: 29 }),
   ...row(7, 2, "edx", { bhi_ctrl: 4 }),
   ...row(0xd, 1, "eax", { xsaveopt: 0, xsavec: 1, xgetbv1: 2, xsaves: 3 }),
+  // What Linux's KVM offers its guests, behind the leaves that are ours (Linux, Documentation/virt/kvm/x86/cpuid.rst).
+  ...row(0x4000_0101, 0, "eax", { kvmclock: 3 }),
   ...row(0x8000_0001, 0, "edx", { syscall: 11, nx: 20, fxsr_opt: 25, pdpe1gb: 26, rdtscp: 27, lm: 29 }),
   ...row(0x8000_0001, 0, "ecx", { lahf_lm: 0, svm: 2, altmovcr8: 4, "3dnowprefetch": 8 }),
   ...row(0x8000_0007, 0, "edx", { constant_tsc: 8 }),
@@ -61,7 +63,7 @@ export const featureRequirements: Readonly<Record<string, readonly string[]>> = 
   vmx_vnmi: ["vmx"], preemption_timer: ["vmx"], vtpr: ["vmx"], mtf: ["vmx"], vapic: ["vtpr"], ept: ["vmx"], vpid: ["vmx"],
   unrestricted_guest: ["ept"], vapic_reg: ["vapic"], vid: ["vapic_reg"], posted_intr: ["vid"], ple: ["vmx"], shadow_vmcs: ["vmx"],
   pml: ["ept"], ept_violation_ve: ["ept"], ept_mode_based_exec: ["ept"], tsc_scaling: ["vmx"], vmfunc: ["ept"],
-  bhi_ctrl: ["spec_ctrl"], arat: ["apic"], constant_tsc: ["tsc"],
+  kvmclock: ["hypervisor", "tsc"], bhi_ctrl: ["spec_ctrl"], arat: ["apic"], constant_tsc: ["tsc"],
 };
 
 /** x86-64-v2 and what operating systems expect of any 64-bit processor. */

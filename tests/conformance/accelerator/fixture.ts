@@ -65,12 +65,13 @@ export class Fixture {
   onPortWrite: (port: number, value: number) => void = () => {};
   onBusAccess: () => void = () => {};
 
-  constructor(accelerator: Accelerator) {
+  /** `features`: changes of the CPU model, such as "+kvmclock". */
+  constructor(accelerator: Accelerator, features: readonly string[] = []) {
     this.#accelerator = accelerator;
     const timeStampFrequencyHz = accelerator.timeStampFrequencyHz(1_000_000_000);
     const facts = { tscFrequencyHz: timeStampFrequencyHz, apicId: 0, processors: 1 };
     const missing = accelerator.missingFeatures(createCpuModel("intel-v2", facts));
-    this.model = createCpuModel(["intel-v2", ...missing.map((name) => `-${name}`)].join(","), facts);
+    this.model = createCpuModel(["intel-v2", ...missing.map((name) => `-${name}`), ...features].join(","), facts);
     this.instance = accelerator.create({
       storageBytes: ramBytes + romBytes, processorCount: 1, model: this.model, timeStampFrequencyHz,
       memoryBus: {

@@ -95,6 +95,8 @@ export class Session implements Disposable {
   readonly #terminal: ConsoleTerminal;
   readonly #interrupts: Interrupts;
   readonly #files: number[] = [];
+  /** Opened at the start: whoever runs a guest for an hour must not hear then that the file cannot be written. */
+  readonly #writeExitReport: ((bytes: Uint8Array) => void) | undefined;
   readonly #verdict: PromiseWithResolvers<Verdict> = Promise.withResolvers();
   readonly #command: CommandOutput | undefined;
   readonly #isLinux: boolean;
@@ -126,18 +128,15 @@ export class Session implements Disposable {
     });
     streams.stdout.on("error", () => this.#verdict.resolve({ status: exitStatusOfError.ABORTED }));
     this.#connect(targets);
+    if (flags.exitReport !== undefined) this.#writeExitReport = this.#fileSink(flags.exitReport);
   }
 
   /** Until the end; returns our exit status. */
   async run(): Promise<number> {
     const status = await this.#runToEnd();
-    this.#writeExitReport();
+    const format = exitReportFormat(this.#flags), exits = this.#vm.exits();
+    if (format !== undefined && exits !== undefined) this.#writeExitReport?.(Buffer.from(formatExits(exits, format)));
     return status;
-  }
-
-  #writeExitReport(): void {
-    const { exitReport } = this.#flags, format = exitReportFormat(this.#flags), exits = this.#vm.exits();
-    if (exitReport !== undefined && format !== undefined && exits !== undefined) this.#fileSink(exitReport)(Buffer.from(formatExits(exits, format)));
   }
 
   async #runToEnd(): Promise<number> {

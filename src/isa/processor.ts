@@ -52,6 +52,8 @@ export interface ProcessorBus {
   setTimeStampCounter(value: bigint): void;
   /** Model-specific registers that live outside of the processor's core (APIC base, x2APIC, TSC deadline); undefined: not one of them. */
   readMsr(index: number): bigint | undefined;
+  /** The same for ourselves: no access of the guest's. Absent: `readMsr` does. */
+  peekMsr?(index: number): bigint | undefined;
   /** "unknown": not one of them; false: the value is refused (#GP). */
   writeMsr(index: number, value: bigint): boolean | "unknown";
   /** CR8 as the local APIC's task priority, 0..15. */

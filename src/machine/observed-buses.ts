@@ -68,6 +68,7 @@ export function observeProcessorBus(bus: ProcessorBus, tap: ExitTap): ProcessorB
       if (account === undefined) bus.portWrite(port, sizeBytes, value);
       else observed(account, "port write", port, () => bus.portWrite(port, sizeBytes, value));
     },
+    peekMsr: (index) => bus.readMsr(index),
     readMsr(index) {
       const { account } = tap;
       return account === undefined ? bus.readMsr(index) : observed(account, "MSR read", index, () => bus.readMsr(index));

@@ -298,7 +298,8 @@ export class KvmProcessor implements VirtualProcessor {
   }
 
   #apicBase(): bigint {
-    return this.#options.bus.readMsr(apicBaseMsr) ?? 0xfee0_0900n;
+    const { bus } = this.#options;
+    return (bus.peekMsr === undefined ? bus.readMsr(apicBaseMsr) : bus.peekMsr(apicBaseMsr)) ?? 0xfee0_0900n;
   }
 
   // --- requests ----------------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ export function identify(p: Processor, leaf: number, subleaf: number): Status {
 
 function isApicEnabled(p: Processor): boolean {
   const enableMask = 1n << 11n;
-  const base = p.bus.readMsr(Msr.APIC_BASE);
+  const base = p.bus.peekMsr === undefined ? p.bus.readMsr(Msr.APIC_BASE) : p.bus.peekMsr(Msr.APIC_BASE);
   return base === undefined || (base & enableMask) !== 0n;
 }
 

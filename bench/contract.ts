@@ -1,12 +1,12 @@
 /** What a bench, and what a subject that benches run, look like. A bench or a subject is one file and one line in catalog.ts. */
 import type { ProgressEvent } from "../src/host/node/guests/index.ts";
 
-/** A Linux guest: the same for every subject of a run. */
+/** A guest: the same for every subject of a run. */
 export interface GuestJob {
-  /** Path of the bzImage. */
+  /** Path of the bzImage, or of a multiboot kernel. */
   readonly kernel: string;
-  /** Path of the initial RAM file system. */
-  readonly initramfs: string;
+  /** Path of the initial RAM file system; undefined: none. */
+  readonly initramfs?: string;
   readonly commandLine: string;
   readonly memoryMib: number;
 }
@@ -40,8 +40,11 @@ export interface Subject {
 
 export interface SubjectSource {
   readonly name: string;
-  /** @throws UserError TOOL_MISSING when it is not there and cannot be fetched. */
-  prepare(onProgress: (event: ProgressEvent) => void): Promise<Subject>;
+  /**
+   * With the virtualization extension that guests are to have, if any.
+   * @throws UserError TOOL_MISSING when it is not there and cannot be fetched.
+   */
+  prepare(onProgress: (event: ProgressEvent) => void, extension?: "svm"): Promise<Subject>;
 }
 
 export interface BenchOptions {

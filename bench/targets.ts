@@ -25,6 +25,7 @@ const all: Readonly<Record<string, Readonly<Record<string, Targets>>>> = {
     v86: { geometricMean: 0.4, rows: { ...everyProgramAhead, memcpy: 1.5, boot: 0.5 } },
   },
   exits: { c: { rows: { "port write": 1.25, "port read": 1.25, "memory write": 1.25, "memory read": 1.25 } } },
+  nested: { qemu: { rows: { vmmcall: 1, cpuid: 1, port: 1, "nested page fault": 1, "boot in KVM": 1 } } },
   boot: { qemu: { rows: { boot: 1.3 } }, v86: { rows: { boot: 0.5 } } },
 };
 

@@ -6,7 +6,7 @@ import type { EngineSample, GuestJob } from "../contract.ts";
 const job = JSON.parse(process.argv[2]) as GuestJob & { readonly cpuModel: string };
 const samples = createWriteStream("", { fd: 3 });
 await using vm = await Vm.create({
-  kernel: job.kernel, initrd: job.initramfs, append: job.commandLine, memory: job.memoryMib * 2 ** 20, cpu: job.cpuModel, accel: "soft",
+  kernel: job.kernel, ...(job.initramfs === undefined ? {} : { initrd: job.initramfs }), append: job.commandLine, memory: job.memoryMib * 2 ** 20, cpu: job.cpuModel, accel: "soft",
 });
 let consoleBytes = 0;
 vm.on("serial", ({ port, bytes }) => {

@@ -3,11 +3,13 @@ import { fileURLToPath } from "node:url";
 import type { GuestJob, SubjectSource } from "../contract.ts";
 
 /** x86-64-v2, as the peers' Nehalem is. */
-const cpuModel = "intel-v2";
+const plainModel = "intel-v2";
+const models = { svm: "epyc" } as const;
 
 export const ours: SubjectSource = {
   name: "ours",
-  prepare() {
+  prepare(_, extension) {
+    const cpuModel = extension === undefined ? plainModel : models[extension];
     return Promise.resolve({
       name: "ours",
       architecture: "x86-64",

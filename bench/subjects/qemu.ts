@@ -5,11 +5,13 @@ import { defaultCacheDirectory, withCacheLock } from "../../src/host/node/guests
 import { Progress } from "../../src/host/node/guests/progress.ts";
 import type { GuestJob, SubjectSource } from "../contract.ts";
 
-const machineArguments = ["-accel", "tcg", "-machine", "q35", "-cpu", "Nehalem", "-smp", "1"];
+const plainModel = "Nehalem";
+const models = { svm: "EPYC,+svm" } as const;
 
 export const qemu: SubjectSource = {
   name: "qemu",
-  async prepare(onProgress) {
+  async prepare(onProgress, extension) {
+    const machineArguments = ["-accel", "tcg", "-machine", "q35", "-cpu", extension === undefined ? plainModel : models[extension], "-smp", "1"];
     const progress = new Progress(onProgress);
     const cacheDirectory = defaultCacheDirectory();
     const tools = new BuildTools(cacheDirectory, new PackageSource(cacheDirectory, "release", progress));
@@ -24,7 +26,7 @@ export const qemu: SubjectSource = {
         program: tool.path,
         args: [
           ...machineArguments, "-m", String(job.memoryMib), "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
-          "-kernel", job.kernel, "-initrd", job.initramfs, "-append", job.commandLine,
+          "-kernel", job.kernel, ...(job.initramfs === undefined ? [] : ["-initrd", job.initramfs]), "-append", job.commandLine,
         ],
         environment: tool.environment,
         isSampled: false,

@@ -15,7 +15,7 @@ const vm = new V86({
   bios: image(job.firmware),
   vga_bios: image(job.vgaBios),
   bzimage: image(job.kernel),
-  initrd: image(job.initramfs),
+  ...(job.initramfs === undefined ? {} : { initrd: image(job.initramfs) }),
   cmdline: job.commandLine,
   disable_speaker: true,
   autostart: true,

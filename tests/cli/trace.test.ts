@@ -97,6 +97,9 @@ describe("a running machine", () => {
       expect(stdout).toMatch(/^! GUEST_ASID +0+$/mu);
       const json = JSON.parse((await ringmaster(["vmcs", "--of", name, "--json"])).stdout) as { kind: string; problems: { problem: string; fields: string[] }[] };
       expect(json).toMatchObject({ kind: "VMCB", problems: [{ problem: "ASID is zero", fields: ["GUEST_ASID"] }] });
+      const beyond = await ringmaster(["vmcs", "--of", name, "--processor", "7"]);
+      expect(beyond.status).toBe(exitStatusOfError.BAD_ARGUMENT);
+      expect(beyond.stderr).toContain("There is no processor 7");
       const trace = await ringmaster(["trace", "--of", name, "--for", "100ms", "--output", directory.file("running.svg")]);
       expect(trace.stdout).toMatch(/^no entry and no exit in .*: the guest has switched virtualization on and entered no guest of its own meanwhile\n$/u);
       expect(readFileSync(directory.file("running.svg"), "utf8")).toContain("<svg");

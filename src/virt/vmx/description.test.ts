@@ -24,6 +24,12 @@ test("a sound VMCS has all fields, with the names of what is set, and no problem
   expect(meanings.get(Field.exitControls.name)).toContain('"host address-space size"');
 });
 
+test("a guest that runs in another mode than its hypervisor is no problem", () => {
+  const vmcs = validVmcs(), environment = { ...testEnvironment(), isLongMode: false };
+  expect(describeVmcs({ current: vmcs, isGuest: true, vmcs } as VmxContext, environment)).toMatchObject({ isRunning: true, problems: [] });
+  expect(describeVmcs({ current: vmcs, isGuest: false, vmcs } as VmxContext, environment)?.problems).not.toEqual([]);
+});
+
 test("what VM entry refuses is explained", () => {
   const { problems } = describe((vmcs) => vmcs.set(Field.guestRflags, 0n));
   expect(problems).toHaveLength(1);

@@ -6,7 +6,7 @@ import { guestChecks } from "./checks/guest.ts";
 import { hostChecks } from "./checks/host.ts";
 import { EntryView, type EntryCheck, type EntryEnvironment } from "./checks/view.ts";
 import type { VmxContext } from "./context.ts";
-import { type ControlGroup, controls } from "./controls.ts";
+import { Control, type ControlGroup, controls } from "./controls.ts";
 import { exitReasonName } from "./exit-reasons.ts";
 import { Field, guestSegments, vmcsFields, type VmcsField } from "./fields.ts";
 import { parseInterruption } from "./interruption.ts";
@@ -53,7 +53,9 @@ function problemsOf(checks: readonly EntryCheck[], view: EntryView): ControlBloc
 export function describeVmcs({ current, isGuest, vmcs: running }: VmxContext, environment: EntryEnvironment): ControlBlock | undefined {
   const vmcs = isGuest ? running : current;
   if (vmcs === undefined) return undefined;
-  const view = new EntryView(vmcs, environment);
+  // Its guest may be in any mode; what counts is the hypervisor's, in which it will come back.
+  const isHostLong = (vmcs.get32(Field.exitControls) & Control.hostAddressSpaceSize.mask) !== 0;
+  const view = new EntryView(vmcs, isGuest ? { ...environment, isLongMode: isHostLong } : environment);
   const fields = vmcsFields.map((field): ControlBlockField => {
     const value = vmcs.get(field);
     return { name: field.name, value, widthBits: field.width === "natural" ? 64 : field.width, meaning: descriptions.get(field)?.(value) };

@@ -3,6 +3,9 @@ import type { ControlBlock } from "../api/index.ts";
 
 const bitsPerDigit = 4;
 
+/** Where virtualization is switched on, and nothing else says why there is none. */
+export const noControlBlock = "virtualization is switched on, and no control block is current yet";
+
 export function formatControlBlock({ kind, address, isRunning, fields, problems }: ControlBlock): string {
   const bad = new Set(problems.flatMap(({ fields: names }) => names));
   const nameWidth = Math.max(...fields.map(({ name }) => name.length));

@@ -9,6 +9,7 @@ import { printProgress } from "../host/node/guests/print-progress.ts";
 import { ConsoleTerminal } from "../host/node/terminal.ts";
 import { exitStatusOfError } from "./exit-status.ts";
 import { control } from "./control.ts";
+import { formatControlBlock, noControlBlock } from "./control-block.ts";
 import { Interrupts } from "./interrupts.ts";
 import { serialTargets, vmOptions, type RunFlags, type SerialTarget } from "./run-flags.ts";
 import { describeSnapshot, newSnapshotPath } from "./snapshot-report.ts";
@@ -121,6 +122,7 @@ export class Session implements Disposable {
       onQuit: () => this.#verdict.resolve({ status: 0, message: "\r\n" }),
       onHelp: () => void streams.stderr.write(escapeHelp.replaceAll("\n", "\r\n")),
       onSnapshot: () => void this.#saveSnapshot(),
+      onControlBlock: () => this.#showControlBlock(),
     });
     this.#interrupts = new Interrupts({
       onFirst: () => this.#interrupt(),
@@ -312,6 +314,13 @@ export class Session implements Disposable {
       if (error instanceof UserError) stderr.write(`ringmaster: ${error.message}${lineEnd}`);
       else this.#verdict.reject(error);
     }
+  }
+
+  /** Of the first processor. */
+  #showControlBlock(): void {
+    const block = this.#vm.vmcs(), lineEnd = this.#terminal.isRaw ? "\r\n" : "\n";
+    const text = block === undefined ? `ringmaster: ${this.#vm.hypervisor.absence ?? noControlBlock}\n` : formatControlBlock(block);
+    this.#streams.stderr.write(`${lineEnd}${text.replaceAll("\n", lineEnd)}`);
   }
 
   // --- the end -----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import {
 import { isObject, type Json } from "../base/shape.ts";
 import { ask } from "../host/node/control-socket.ts";
 import { printProgress } from "../host/node/guests/print-progress.ts";
-import { formatControlBlock } from "./control-block.ts";
+import { formatControlBlock, noControlBlock } from "./control-block.ts";
 import { orInterrupted, serveControl, Session } from "./run.ts";
 import { serialTargets, vmOptions, type RunFlags } from "./run-flags.ts";
 import { drained, type Streams } from "./streams.ts";
@@ -173,7 +173,7 @@ export async function printControlBlock({ of, processor = "0", json }: VmcsFlags
 export function answerControlBlock(vm: Vm, { processor }: { readonly [name: string]: Json }): Json {
   if (typeof processor !== "number") throw badArgument("A control block is asked for with a processor's number.");
   const block = vm.vmcs(processor);
-  if (block === undefined) return { absence: vm.hypervisor.absence ?? "virtualization is switched on, and no control block is current yet" };
+  if (block === undefined) return { absence: vm.hypervisor.absence ?? noControlBlock };
   return { text: formatControlBlock(block), block: controlBlockToJson(block) };
 }
 

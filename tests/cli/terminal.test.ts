@@ -92,6 +92,16 @@ describe.skipIf(!hasScript)("the terminal", () => {
     expect(run.after).toBe(run.before);
   });
 
+  it("tells for Ctrl-A V why there is no control block", async () => {
+    const run = await runInTerminal(["--kernel", directory.file("sleep"), "--cpu", "epyc", "--accel", "soft"], ({ type }) => {
+      type("\u0001v");
+      setTimeout(() => type("\u0001x"), 300);
+    });
+    expect(run.stdout).toContain("it has AMD-V (SVM) and has not switched it on");
+    expect(run.status).toBe(0);
+    expect(run.after).toBe(run.before);
+  });
+
   it("gives Ctrl-C to the guest, and shows help for Ctrl-A H", async () => {
     const run = await runInTerminal(["--kernel", directory.file("fault")], ({ type }) => {
       type("\u0001h");

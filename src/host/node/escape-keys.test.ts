@@ -15,6 +15,7 @@ describe("keys of the terminal", () => {
     ["sends Ctrl-A for Ctrl-A Ctrl-A and Ctrl-A A", ["\u0001\u0001", "\u0001a\u0001A"], ["\u0001", "\u0001\u0001"]],
     ["shows help", ["\u0001h\u0001?"], ["<help>", "<help>"]],
     ["saves", ["ab\u0001Sc"], ["ab", "<snapshot>", "c"]],
+    ["shows the control block", ["ab\u0001vc\u0001V"], ["ab", "<control block>", "c", "<control block>"]],
     ["passes unknown combinations on", ["\u0001z"], ["\u0001z"]],
   ])("%s", (_, pieces, expected) => {
     expect(parse(...pieces)).toEqual(expected);

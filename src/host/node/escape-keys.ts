@@ -4,13 +4,15 @@ export type EscapeEvent =
   | { readonly kind: "input"; readonly bytes: Uint8Array }
   | { readonly kind: "quit" }
   | { readonly kind: "help" }
-  | { readonly kind: "snapshot" };
+  | { readonly kind: "snapshot" }
+  | { readonly kind: "control block" };
 
 const controlA = 0x01;
 
 export const escapeHelp = `
 Ctrl-A X       end the machine and leave
 Ctrl-A S       save a snapshot
+Ctrl-A V       show the VMCB or VMCS of a hypervisor in the guest
 Ctrl-A Ctrl-A  send Ctrl-A to the guest (also Ctrl-A A)
 Ctrl-A H       this help
 `;
@@ -41,6 +43,10 @@ export class EscapeKeys {
         case "s":
           flush();
           events.push({ kind: "snapshot" });
+          break;
+        case "v":
+          flush();
+          events.push({ kind: "control block" });
           break;
         case "h":
         case "?":

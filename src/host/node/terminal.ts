@@ -24,6 +24,8 @@ export interface TerminalEvents {
   onHelp(): void;
   /** Ctrl-A S. */
   onSnapshot(): void;
+  /** Ctrl-A V. */
+  onControlBlock(): void;
 }
 
 export class ConsoleTerminal implements Disposable {
@@ -77,6 +79,7 @@ export class ConsoleTerminal implements Disposable {
       if (event.kind === "quit") this.#events.onQuit();
       else if (event.kind === "help") this.#events.onHelp();
       else if (event.kind === "snapshot") this.#events.onSnapshot();
+      else if (event.kind === "control block") this.#events.onControlBlock();
       else this.#events.onInput(event.bytes);
     }
   };

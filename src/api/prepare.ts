@@ -88,9 +88,10 @@ async function resolveGuest(options: VmOptions): Promise<ResolvedOptions> {
   }
 }
 
-/** A command is dom0's; `append` is the hypervisor's. */
-function xenOptions({ hypervisor, kernel, initramfs }: XenGuest, { command, append, modules = [], ...rest }: ResolvedOptions): ResolvedOptions {
-  const plain = readUserFile(initramfs, "initrd");
+/** A command and an initial RAM file system are dom0's; `append` is the hypervisor's. */
+function xenOptions({ hypervisor, kernel, initramfs }: XenGuest, options: ResolvedOptions): ResolvedOptions {
+  const { command, append, modules = [], initrd: given = initramfs, ...rest } = options;
+  const plain = read(given, "initrd");
   const initrd = command === undefined ? plain : appendArchive(plain, commandInitramfs(command));
   return {
     ...rest, kernel: hypervisor, append: append ?? xenCommandLine,

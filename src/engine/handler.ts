@@ -28,6 +28,16 @@ export interface Handler {
   readonly endsBlock: boolean;
 }
 
+const nearTransfers: ReadonlySet<string> = new Set(["jmp", "call", "ret"]);
+
+/** Whether a `jump` to this target is a near one whose target only execution knows: its record remembers where it went last. */
+export function remembersTarget(form: HandlerForm, target: Node): boolean {
+  if (!nearTransfers.has(form.definition.name)) return false;
+  let node = target;
+  while (node.op === "zext" || node.op === "trunc") node = node.args[0];
+  return node.op !== "branchTarget" && node.op !== "thisRip";
+}
+
 function widthOf(form: HandlerForm): OperandWidth {
   const first = form.operands[0];
   if (first !== undefined && "width" in first && first.width !== 0 && first.width !== 80) return first.width;

@@ -31,6 +31,8 @@ export const RecordField = {
   immediate: 24,
   /** u32: record of a branch's target in the same page, or 0. Overlaps the immediate's upper half. */
   link: 28,
+  /** i32: where a near jump to a computed target went last, relative to the block's first; 0: nowhere yet. In the link's place. */
+  lastTarget: 28,
 } as const;
 
 /** Fields of the record in front of a block's instructions. Its `count` is 1: nothing has been executed before it. */

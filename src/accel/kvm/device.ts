@@ -65,7 +65,10 @@ export class KvmDevice {
   }
 
   createVm(): number {
-    const descriptor = this.calls.control(this.#descriptor, Request.createVm, 0);
+    let descriptor: number;
+    // A signal to the process, a profiler's for instance, only interrupts it.
+    do descriptor = this.calls.control(this.#descriptor, Request.createVm, 0);
+    while (descriptor === -ErrorNumber.EINTR);
     invariant(descriptor >= 0, `KVM creates a virtual machine (error ${-descriptor})`);
     return descriptor;
   }

@@ -2,6 +2,7 @@
 import type { Node, Width } from "../../ir/index.ts";
 import * as state from "../../isa/state.ts";
 import type { Local } from "../../wasm/index.ts";
+import { remembersTarget } from "../handler.ts";
 import { operandFields, RecordField } from "../record.ts";
 import { FlagsEmitter } from "./flags.ts";
 import { MemoryEmitter } from "./memory.ts";
@@ -79,10 +80,22 @@ export class RecordPlaces implements Places {
         this.#core.stateAddress();
         this.#core.push(node.args[0]);
         this.#core.f.i64.store(state.rip.offset);
+        if (remembersTarget(this.#core.form, node.args[0])) this.#rememberTarget();
         return this.#core.environment.exits.jump();
       case "jumpTarget": return this.#core.environment.exits.jumpTarget();
       case "routine": return this.#routine(node);
     }
+  }
+
+  #rememberTarget(): void {
+    const { f } = this.#core;
+    f.local.get(this.#core.environment.record);
+    this.#core.stateAddress();
+    f.i64.load(state.rip.offset);
+    this.#core.stateAddress();
+    f.i64.load(state.ripBase.offset);
+    f.i64.sub();
+    f.i64.store32(RecordField.lastTarget);
   }
 
   #immediate(width: Width): void {

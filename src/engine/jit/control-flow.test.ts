@@ -1,7 +1,7 @@
 /** Structured control flow for any graph, checked by walking the nesting it stands for. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { structure, type Graph } from "./control-flow.ts";
+import { innermostLoops, structure, type Graph } from "./control-flow.ts";
 
 /** Whether every jump goes to the head of an open loop or forward to a block whose dominator's code it lies in. */
 function checkNesting(graph: Graph): { dispatches: number; cuts: number } {
@@ -50,5 +50,15 @@ describe("structure", () => {
       // Each block is reached from the one before it.
       checkNesting(edges.map((successors, block) => block + 1 < edges.length ? [...successors, block + 1] : successors));
     }), { numRuns: 3000 });
+  });
+});
+
+describe("innermostLoops", () => {
+  test("names each block's innermost loop by its head", () => {
+    expect(innermostLoops(structure([[1], [2], [3], [2, 4], [1, 5], []]).structure)).toEqual([undefined, 1, 2, 2, 1, undefined]);
+  });
+
+  test("a block may be a loop of its own", () => {
+    expect(innermostLoops(structure([[1], [1, 2], []]).structure)).toEqual([undefined, 1, undefined]);
   });
 });

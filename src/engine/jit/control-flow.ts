@@ -148,6 +148,24 @@ function components(graph: Graph): Set<number>[] {
   return found;
 }
 
+/** The innermost loop around each block, by its head; undefined where there is none. */
+export function innermostLoops({ order, isLoopHead, predecessors, position }: Structure): (number | undefined)[] {
+  const loops: (number | undefined)[] = position.map(() => undefined);
+  // Heads of inner loops come later.
+  for (const head of order.toReversed()) {
+    if (!isLoopHead[head]) continue;
+    const members = new Set([head]);
+    const pending = predecessors[head].filter((block) => position[block] >= position[head]);
+    for (let block = pending.pop(); block !== undefined; block = pending.pop()) {
+      if (members.has(block)) continue;
+      members.add(block);
+      pending.push(...predecessors[block]);
+    }
+    for (const member of members) loops[member] ??= head;
+  }
+  return loops;
+}
+
 /** A block that was added: it goes to the target whose number it is given. */
 export interface Dispatch {
   readonly block: number;

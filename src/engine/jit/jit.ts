@@ -14,6 +14,7 @@ import { findX87Use, RegionCode } from "./region-code.ts";
 import { formRegion, type Region, type RegionLimits } from "./region.ts";
 import type { JitSettings } from "./settings.ts";
 import { importSupport, supportModule } from "./support.ts";
+import { addTranslate } from "./translate.ts";
 
 /** How long a region waits for others to be compiled with: less than a millisecond. */
 const patienceInstructions = 100_000;
@@ -41,6 +42,8 @@ export const jitTotals: { entries: number; executed: number } = { entries: 0, ex
 class CompiledRegion implements Dependent {
   readonly region: Region;
   readonly name: string;
+  /** Takes the place of a smaller one. */
+  readonly isGrown: boolean;
   readonly #onVoid: (compiled: CompiledRegion) => void;
   isVoid = false;
   refusals = 0;
@@ -48,9 +51,10 @@ class CompiledRegion implements Dependent {
   slot = -1;
   module: CompiledModule | undefined;
 
-  constructor(region: Region, name: string, onVoid: (compiled: CompiledRegion) => void) {
+  constructor(region: Region, name: string, isGrown: boolean, onVoid: (compiled: CompiledRegion) => void) {
     this.region = region;
     this.name = name;
+    this.isGrown = isGrown;
     this.#onVoid = onVoid;
     for (const block of region.sources) block.dependents.add(this);
   }
@@ -76,6 +80,7 @@ export class Jit {
   readonly #host: JitHost;
   readonly #settings: JitSettings;
   readonly #limits: RegionLimits;
+  readonly #grownLimits: RegionLimits;
   readonly #imports: Record<string, Record<string, unknown>>;
   readonly #waiting: CompiledRegion[] = [];
   /** Oldest first. */
@@ -107,6 +112,7 @@ export class Jit {
       maximumBlocks: settings.maximumBlocks, maximumInstructions: settings.maximumInstructions,
       minimumEntries: Math.floor(threshold / 16), hotThreshold: threshold,
     };
+    this.#grownLimits = { ...this.#limits, maximumBlocks: settings.growth.maximumBlocks, maximumInstructions: settings.growth.maximumInstructions };
     const hostImports = host.interpreter.hostImports;
     const support = new wasm.Module(supportModule(host.state.base, this.#memoryPages));
     this.#imports = {
@@ -137,17 +143,18 @@ export class Jit {
     }
   }
 
-  /** A block has been entered often, and is about to be. */
+  /** A block has been entered often, and is about to be: it is compiled, or once more with more around it. */
   blockIsHot(header: number): void {
     const { state: view, code } = this.#host;
     view.u32[(header + HeaderField.heat) >>> 2] = neverHot;
     const block = code.blockOf(header);
     if (block === undefined) return;
     const linear = view.get64(state.ripBase) + view.get64(state.fetchBase);
-    const region = formRegion(this.#host, this.#limits, block, linear);
+    const isGrown = this.#published.has(header);
+    const region = formRegion(this.#host, isGrown ? this.#grownLimits : this.#limits, block, linear);
     if (region === undefined) return;
     if (this.#waiting.length === 0) this.#waitingSince = this.#host.retired();
-    this.#waiting.push(new CompiledRegion(region, `region ${BigInt.asUintN(64, linear).toString(16)}`, (compiled) => this.#release(compiled)));
+    this.#waiting.push(new CompiledRegion(region, `region ${BigInt.asUintN(64, linear).toString(16)}`, isGrown, (compiled) => this.#release(compiled)));
     if (this.#waiting.length >= this.#settings.batch) this.#compileWaiting();
   }
 
@@ -179,10 +186,9 @@ export class Jit {
     const builder = new ModuleBuilder({ names: this.#settings.names === true });
     const { interpreter, state: view } = this.#host;
     builder.importMemory("host", "memory", { min: this.#memoryPages, max: this.#memoryPages, shared: true });
-    const calls = {
-      routine: builder.importFunction("host", "routine", { params: ["i32"], results: ["i32"] }),
-      refused: builder.importFunction("host", "refused", { params: ["i32"], results: [] }), ...importSupport(builder),
-    };
+    const routine = builder.importFunction("host", "routine", { params: ["i32"], results: ["i32"] });
+    const refused = builder.importFunction("host", "refused", { params: ["i32"], results: [] });
+    const support = importSupport(builder);
     const counts = this.#settings.counts === true ? {
       entered: builder.importFunction("host", "regionEntered", { params: [], results: [] }),
       left: builder.importFunction("host", "regionLeft", { params: ["i32"], results: [] }),
@@ -194,6 +200,7 @@ export class Jit {
       }
     }
     const fastFunction = interpreter.fastRoutines.importInto(builder, routines);
+    const calls = { routine, refused, ...support, translate: addTranslate(builder, view.base, support.reach) };
     regions.forEach(({ region, name }, index) => {
       const environment = { view, calls, fastFunction, routineNumber };
       const isPlain = this.#refusing.has(region.entry);
@@ -216,13 +223,15 @@ export class Jit {
 
   #publish(compiled: CompiledRegion, module: CompiledModule, run: unknown): void {
     compiled.module = module;
+    const header = compiled.region.entry.record;
+    this.#published.get(header)?.blockVoided();
     const slot = this.#freeSlots.pop() ?? this.#nextSlot++;
     if (slot >= maximumRegions) return;
     compiled.slot = slot;
     const { interpreter, state: view } = this.#host;
-    const header = compiled.region.entry.record;
     this.#published.set(header, compiled);
     interpreter.regions.set(slot, run);
+    view.u32[(header + HeaderField.heat) >>> 2] = compiled.isGrown ? neverHot : this.#settings.growth.entries;
     view.u32[(header + HeaderField.region) >>> 2] = slot;
     view.u16[header >>> 1] = SpecialHandler.Region;
   }

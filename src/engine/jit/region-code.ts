@@ -16,8 +16,9 @@ import { addFlagLocals, explicitFlags, RegionFlags, unknownFlags, type FlagLocal
 import { RegionPlaces } from "./region-places.ts";
 import { afterInstruction, findOrdinaryVectors, lanesOfFormat, type OrdinaryVectors, type RegionVectors } from "./ordinary-vectors.ts";
 import { hasX87FastPath, RegionX87, type X87Use } from "./region-x87.ts";
-import { codeBitsOf, needsGuard, type Region, type RegionBlock, type RegionInstruction } from "./region.ts";
+import { codeBitsOf, computedTargets, needsGuard, type Region, type RegionBlock, type RegionInstruction } from "./region.ts";
 import type { SupportCalls } from "./support.ts";
+import { Windows } from "./windows.ts";
 
 /** Of MXCSR: what arithmetic asks for. */
 const quietMask = 0xffe0, quiet = 0x1fa0;
@@ -27,6 +28,8 @@ export interface RegionCalls extends SupportCalls {
   readonly routine: FuncIndex;
   /** (header): the region was generated for another state of the processor. */
   readonly refused: FuncIndex;
+  /** Of `addTranslate`. */
+  readonly translate: FuncIndex;
 }
 
 export interface RegionEnvironment {
@@ -64,6 +67,7 @@ export class RegionCode {
   readonly view: StateView;
   readonly calls: RegionCalls;
   readonly flags: RegionFlags;
+  readonly windows: Windows;
   readonly modeNumber: number;
   /** Offset of the processor's area in linear memory. */
   readonly base: number;
@@ -116,6 +120,7 @@ export class RegionCode {
     this.#entries = countEntries(region);
     this.#flagLocals = addFlagLocals(f);
     this.flags = new RegionFlags(f, this.#flagLocals, environment.calls, this.#use.keepsCarry);
+    this.windows = new Windows(f, environment.view, region, this.#graph.structure);
     this.#firstRip = f.addLocal("i64");
     this.#exitDistance = f.addLocal("i64");
     this.#exitWord = f.addLocal("i64");
@@ -430,6 +435,7 @@ export class RegionCode {
   reload(extra: number): void {
     const f = this.#f;
     this.#loadRegisters();
+    this.windows.forget(f);
     f.i32.const(0);
     f.i32.load(this.place(state.budget));
     if (extra !== 0) {
@@ -602,17 +608,15 @@ export class RegionCode {
     const rip = f.addLocal("i64");
     push();
     f.local.set(rip);
-    if (instruction.handler.form.definition.name === "ret") {
-      for (const offset of new Set(this.#region.returnSites)) {
-        const target = this.#region.blockAt.get(offset);
-        if (target === undefined || !this.#region.successors[this.#block].includes(target)) continue;
-        f.local.get(rip);
-        this.pushRip(offset);
-        f.i64.eq();
-        f.if();
-        this.#follow(this.#region.blocks[this.#block], offset, executed);
-        f.end();
-      }
+    for (const offset of computedTargets(instruction, this.#region.returnSites)) {
+      const target = this.#region.blockAt.get(offset);
+      if (target === undefined || !this.#region.successors[this.#block].includes(target)) continue;
+      f.local.get(rip);
+      this.pushRip(offset);
+      f.i64.eq();
+      f.if();
+      this.#follow(this.#region.blocks[this.#block], offset, executed);
+      f.end();
     }
     this.#exitDynamic(rip, executed);
     f.freeLocal(rip);

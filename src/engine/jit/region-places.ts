@@ -5,6 +5,7 @@ import * as state from "../../isa/state.ts";
 import type { Local } from "../../wasm/index.ts";
 import type { EmitterCore } from "../emit/core.ts";
 import type { EffectNode, FastPathNode, NodeOf, Places, ReadNode } from "../emit/places.ts";
+import { pageSizeBytes } from "../physical-memory.ts";
 import { operandFields, RecordField } from "../record.ts";
 import { cachedPlace } from "./cached-place.ts";
 import { InlinedFastPath, type FoundValue } from "./inlined-fast-path.ts";
@@ -13,6 +14,8 @@ import { routineCalls } from "./rare-routines.ts";
 import { hasX87FastPath, isX87Offset, type RegionX87 } from "./region-x87.ts";
 import { codeBitsOf, jumpTargetOf, type RegionInstruction } from "./region.ts";
 import type { RegionCode } from "./region-code.ts";
+import { pushTlbMiss } from "./translate.ts";
+import type { Window } from "./windows.ts";
 
 const lowMasks: Partial<Record<Width, bigint>> = { 8: 0xffn, 16: 0xffffn, 32: 0xffff_ffffn };
 
@@ -342,28 +345,49 @@ export class RegionPlaces implements Places {
   }
 
   /** Pushes where in linear memory an access goes; what cannot go there by itself is left to the interpreter. */
-  #pushHostAddress(linear: Local<"i64">, sizeBytes: number, forWrite: boolean): void {
+  #pushHostAddress(node: EffectNode | ReadNode, linear: Local<"i64">, sizeBytes: number, forWrite: boolean): void {
+    const window = this.#code.windows.of(this.#instruction, node);
+    if (window === undefined) this.#pushByTranslation(linear, sizeBytes, forWrite);
+    else this.#pushByWindow(window, linear, sizeBytes, forWrite);
+  }
+
+  #pushByWindow({ page, addend, room, roomBytes }: Window, linear: Local<"i64">, sizeBytes: number, forWrite: boolean): void {
     const { f } = this.#core;
-    const entry = this.#core.local("i32");
-    const tlb = this.#code.base + state.tlbOffset;
+    f.local.get(linear);
+    f.local.get(page);
+    f.i64.sub();
+    f.local.get(room);
+    f.i64.ge_u();
+    f.if("void", "unlikely");
+    f.local.get(linear);
+    f.i32.const(sizeBytes * 2 + (forWrite ? 1 : 0));
+    f.call(this.#code.calls.translate);
+    f.local.tee(addend);
+    f.i32.eqz();
+    f.if();
+    this.#code.interpret(this.#instruction);
+    f.end();
+    f.local.get(addend);
+    f.local.get(linear);
+    f.i64.const(-pageSizeBytes);
+    f.i64.and();
+    f.local.tee(page);
+    f.i32.wrap_i64();
+    f.i32.sub();
+    f.local.set(addend);
+    f.i64.const(roomBytes);
+    f.local.set(room);
+    f.end();
     f.local.get(linear);
     f.i32.wrap_i64();
-    f.i32.const(7);
-    f.i32.shr_u();
-    f.i32.const((state.tlbEntries - 1) * state.tlbEntrySizeBytes);
-    f.i32.and();
-    f.local.tee(entry);
-    f.i64.load(tlb + (forWrite ? 8 : 0));
-    f.local.get(linear);
-    if (sizeBytes > 1) {
-      f.i64.const(sizeBytes - 1);
-      f.i64.add();
-    }
-    f.i64.const(-4096);
-    f.i64.and();
-    f.local.get(this.#code.context);
-    f.i64.or();
-    f.i64.ne();
+    f.local.get(addend);
+    f.i32.add();
+  }
+
+  #pushByTranslation(linear: Local<"i64">, sizeBytes: number, forWrite: boolean): void {
+    const { f } = this.#core;
+    const entry = this.#core.local("i32");
+    pushTlbMiss(f, this.#code.base, linear, sizeBytes, forWrite, entry, () => f.local.get(this.#code.context));
     f.if("void", "unlikely");
     f.local.get(linear);
     f.i32.const(sizeBytes * 2 + (forWrite ? 1 : 0));
@@ -376,14 +400,14 @@ export class RegionPlaces implements Places {
     f.local.get(linear);
     f.i32.wrap_i64();
     f.local.get(entry);
-    f.i32.load(tlb + 16);
+    f.i32.load(this.#code.base + state.tlbOffset + 16);
     f.i32.add();
   }
 
   #load(node: NodeOf<"load">, _destination: Local): void {
     const { f } = this.#core;
     const sizeBytes = node.width / 8, forWrite = node.intent === "readForWrite";
-    this.#pushHostAddress(this.#linear(node.segment, node.args[0], sizeBytes, forWrite), sizeBytes, forWrite);
+    this.#pushHostAddress(node, this.#linear(node.segment, node.args[0], sizeBytes, forWrite), sizeBytes, forWrite);
     if (forWrite) {
       const hostAddress = this.#core.local("i32");
       f.local.tee(hostAddress);
@@ -397,13 +421,13 @@ export class RegionPlaces implements Places {
     const sizeBytes = value.width / 8;
     const known = node.prepared === undefined ? undefined : this.#hostAddresses.get(node.prepared);
     if (known !== undefined) this.#core.f.local.get(known);
-    else this.#pushHostAddress(this.#linear(node.segment, offset, sizeBytes, true), sizeBytes, true);
+    else this.#pushHostAddress(node, this.#linear(node.segment, offset, sizeBytes, true), sizeBytes, true);
     this.#core.push(value);
     this.#core.storeWidth(value.width, 0);
   }
 
   #checkWrite(node: NodeOf<"checkWrite">): void {
-    this.#pushHostAddress(this.#linear(node.segment, node.args[0], node.sizeBytes, true), node.sizeBytes, true);
+    this.#pushHostAddress(node, this.#linear(node.segment, node.args[0], node.sizeBytes, true), node.sizeBytes, true);
     this.#core.f.drop();
   }
 

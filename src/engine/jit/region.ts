@@ -6,9 +6,10 @@ import type { Node } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import { modeNumberOf, physicalOf, type Block, type CodeCache } from "../code-cache.ts";
 import type { Handler } from "../handler.ts";
-import type { Interpreter } from "../interpreter.ts";
+import { SpecialHandler, type Interpreter } from "../interpreter.ts";
 import { pageSizeBytes } from "../physical-memory.ts";
 import { HeaderField, RecordField, recordSizeBytes } from "../record.ts";
+import { summaryOf } from "./handler-summary.ts";
 
 /** One instruction. Offsets are distances of instruction pointers from the region's first instruction. */
 export interface RegionInstruction {
@@ -22,6 +23,8 @@ export interface RegionInstruction {
   readonly count: number;
   /** Where a relative branch leads. */
   readonly targetOffset: number | undefined;
+  /** Where a jump to a computed target went last. */
+  readonly lastTargetOffset: number | undefined;
 }
 
 export interface RegionBlock {
@@ -115,6 +118,10 @@ export function codeBitsOf(modeNumber: number): 16 | 32 | 64 {
   return ([16, 32, 64, 64] as const)[modeNumber & 3];
 }
 
+function lastTargetOf(handler: Handler, distance: number, blockOffset: number): number | undefined {
+  return distance !== 0 && summaryOf(handler).remembersTarget ? blockOffset + distance : undefined;
+}
+
 function readInstructions({ state, interpreter }: RegionSource, block: Block, blockOffset: number): RegionInstruction[] {
   const { u8, u16, u32 } = state;
   const instructions: RegionInstruction[] = [];
@@ -127,6 +134,7 @@ function readInstructions({ state, interpreter }: RegionSource, block: Block, bl
       offset: blockOffset + u16[(record + RecordField.start) >>> 1],
       nextOffset: blockOffset + u16[(record + RecordField.next) >>> 1],
       count: u8[record + RecordField.count],
+      lastTargetOffset: lastTargetOf(handler, u32[(record + RecordField.lastTarget) >>> 2] | 0, blockOffset),
       targetOffset: isRelative ? blockOffset + (u32[(record + RecordField.immediate) >>> 2] | 0) : undefined,
     });
   }
@@ -176,9 +184,10 @@ class Exploration {
 
   #leadsTo({ instructions }: Source): number[] {
     const offsets: number[] = [];
-    for (const { handler, targetOffset, nextOffset } of instructions) {
-      if (targetOffset === undefined || !jumpsOfHandler(handler, this.#codeBits).leadsToTarget) continue;
-      offsets.push(targetOffset);
+    for (const { handler, targetOffset, lastTargetOffset, nextOffset } of instructions) {
+      const target = jumpsOfHandler(handler, this.#codeBits).leadsToTarget ? targetOffset : lastTargetOffset;
+      if (target === undefined) continue;
+      offsets.push(target);
       if (handler.form.definition.name === "call") {
         this.returnSites.push(nextOffset);
         offsets.push(nextOffset);
@@ -194,6 +203,7 @@ class Exploration {
     const near = code.blockNear(source.block, offset - source.offset);
     const found = near ?? this.#faraway(offset);
     if (found === undefined || found.second !== undefined || modeNumberOf(found) !== modeNumberOf(this.#entry)) return undefined;
+    if (state.u16[found.record >>> 1] === SpecialHandler.Region) return found;
     const entries = this.#limits.hotThreshold - (state.u32[(found.record + HeaderField.heat) >>> 2] | 0);
     // What has compiled code of its own counts from a higher number.
     return entries < 0 || entries >= this.#limits.minimumEntries ? found : undefined;
@@ -224,9 +234,10 @@ function findLeaders(sources: ReadonlyMap<number, Source>, codeBits: 16 | 32 | 6
   const known = new Set<number>();
   for (const { instructions } of sources.values()) for (const { offset } of instructions) known.add(offset);
   for (const { instructions } of sources.values()) {
-    for (const { handler, targetOffset, offset, nextOffset } of instructions) {
+    for (const { handler, targetOffset, lastTargetOffset, offset, nextOffset } of instructions) {
       const jumps = jumpsOfHandler(handler, codeBits);
       if (jumps.leadsToTarget && targetOffset !== undefined && known.has(targetOffset)) leaders.add(targetOffset);
+      if (lastTargetOffset !== undefined && known.has(lastTargetOffset)) leaders.add(lastTargetOffset);
       if (jumps.leadsToSelf) leaders.add(offset);
       if ((jumps.leadsToTarget || jumps.leadsToSelf || jumps.isDynamic) && known.has(nextOffset)) leaders.add(nextOffset);
     }
@@ -253,6 +264,13 @@ function endsBasicBlock({ handler }: RegionInstruction, codeBits: 16 | 32 | 64):
   return jumps.leadsToTarget || jumps.leadsToSelf || jumps.isDynamic;
 }
 
+/** Where a jump to a computed target may stay in the region: where it went last; a return, to the calls that are here. */
+export function computedTargets({ handler, lastTargetOffset }: RegionInstruction, returnSites: readonly number[]): ReadonlySet<number> {
+  const targets = new Set(lastTargetOffset === undefined ? [] : [lastTargetOffset]);
+  if (handler.form.definition.name === "ret") for (const offset of returnSites) targets.add(offset);
+  return targets;
+}
+
 /** Finds successors and drops what cannot be reached. */
 function connect(
   entry: Block, all: readonly RegionBlock[], returnSites: readonly number[], codeBits: 16 | 32 | 64, sources: readonly Block[],
@@ -264,7 +282,7 @@ function connect(
     const offsets: number[] = [];
     if (jumps.leadsToTarget && last.targetOffset !== undefined) offsets.push(last.targetOffset);
     if (jumps.leadsToSelf) offsets.push(last.offset);
-    if (jumps.isDynamic && last.handler.form.definition.name === "ret") offsets.push(...returnSites);
+    if (jumps.isDynamic) offsets.push(...computedTargets(last, returnSites));
     if (!last.handler.endsBlock) offsets.push(last.nextOffset);
     return offsets.flatMap((offset) => {
       const successor = byOffset.get(offset);

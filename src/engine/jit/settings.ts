@@ -6,6 +6,8 @@ export interface JitSettings {
   readonly threshold: number;
   readonly maximumBlocks: number;
   readonly maximumInstructions: number;
+  /** What is entered this often from outside is compiled once more, as a larger region. */
+  readonly growth: { readonly entries: number; readonly maximumBlocks: number; readonly maximumInstructions: number };
   /** Regions that are compiled together. */
   readonly batch: number;
   /** Bounds of what is kept: beyond them the oldest modules go. */
@@ -22,11 +24,15 @@ export interface JitSettings {
 }
 
 export const standardJit: JitSettings = {
-  threshold: 10_000, maximumBlocks: 16, maximumInstructions: 300, batch: 8, maximumModules: 2000, maximumCodeBytes: 48 << 20,
+  threshold: 10_000, maximumBlocks: 16, maximumInstructions: 300,
+  growth: { entries: 100_000, maximumBlocks: 32, maximumInstructions: 600 },
+  batch: 8, maximumModules: 2000, maximumCodeBytes: 48 << 20,
 };
 
 /** Compiles at the first entry; keeps more, so that what a kernel executes once in a while is not compiled each time. */
-const forced: JitSettings = { ...standardJit, threshold: 1, batch: 1, maximumModules: 8000, counts: true };
+const forced: JitSettings = {
+  ...standardJit, threshold: 1, growth: { ...standardJit.growth, entries: 100 }, batch: 1, maximumModules: 8000, counts: true,
+};
 
 const named: Readonly<Record<string, JitSettings>> = {
   on: standardJit,
@@ -35,7 +41,7 @@ const named: Readonly<Record<string, JitSettings>> = {
   named: { ...standardJit, names: true },
   forced,
   /** Regions of one block. */
-  tiny: { ...forced, maximumBlocks: 1 },
+  tiny: { ...forced, maximumBlocks: 1, growth: { entries: 100, maximumBlocks: 1, maximumInstructions: 300 } },
   /** Regions as large as they get, some thrown away at random. */
   huge: { ...forced, maximumBlocks: 256, maximumInstructions: 4000, evictionSeed: 1 },
 };

@@ -19,7 +19,7 @@ const impure: ReadonlySet<Node["op"]> = new Set([
 const repeatable: ReadonlySet<Node["op"]> = new Set(["const", "immediate", "nextRip", "thisRip", "branchTarget", "parameter"]);
 
 /** What the places may know beforehand. */
-const perhapsKnown: ReadonlySet<Node["op"]> = new Set(["immediate", "readState", "readStateBits", "parameter", "routineResult"]);
+const perhapsKnown: ReadonlySet<Node["op"]> = new Set(["immediate", "readState", "readStateBits", "parameter", "routineResult", "isNoted"]);
 
 /** Blocks that raise an exception, refuse a fast path or call a routine are the rare ones. */
 function isRare(block: readonly Node[]): boolean {
@@ -89,7 +89,7 @@ export class HandlerEmitter {
       case "writeState": case "writeRegister": case "writeFlags": case "arithmeticFlags": case "logicFlags": case "store":
       case "checkWrite": case "raise": case "jump": case "jumpTarget": case "routine":
         return this.#places.perform(node);
-      case "writeStateRow": case "writeMemory": case "answer": return this.#places.fastPath!(node);
+      case "writeStateRow": case "writeMemory": case "note": case "answer": return this.#places.fastPath!(node);
       default: {
         if (this.#fold(node) || repeatable.has(node.op)) return;
         const uses = this.#uses[node.id] ?? 0;

@@ -254,6 +254,16 @@ export function answerWith(result: Bits<32>): void {
   recorder().emit({ op: "answer" }, 1, [result.node]);
 }
 
+/** What generated code may know of location `index` of a row: whatever `note` said of what is in it now. */
+export function isNoted(row: StateRow, index: Bits<32>): Bits<1> {
+  return new Bits<1>(recorder().emit({ op: "isNoted", row }, 1, [index.node]));
+}
+
+/** Keeps a note about location `index` of a row. Whoever writes it renews the note. */
+export function note(row: StateRow, index: Bits<32>, isTrue: Bits<1>): void {
+  recorder().emit({ op: "note", row }, 1, [index.node, isTrue.node]);
+}
+
 /** In a fast path: leaves it, `isDone` saying whether the routine's work is done. */
 export function answer(isDone: boolean): void {
   recorder().emit({ op: "answer" }, 1, [constant(1, isDone ? 1 : 0).node]);

@@ -117,6 +117,10 @@ export type NodeKind =
   | { readonly op: "readStateRow" | "writeStateRow"; readonly row: StateRow }
   /** In a fast path of the engine's own: linear memory. args: address there (32 bits), and the value to write. */
   | { readonly op: "readMemory" | "writeMemory" }
+  /** In a fast path. args: index. Whether what `note` said last of a row's location was true; 0 where nobody keeps notes. */
+  | { readonly op: "isNoted"; readonly row: StateRow }
+  /** In a fast path. args: index, and the note, which is known while code is generated. */
+  | { readonly op: "note"; readonly row: StateRow }
   /** In a fast path: argument `index` of the routine. */
   | { readonly op: "parameter"; readonly index: number }
   /** In a fast path: ends it. args: not 0 when the routine's work is done, 0 when nothing was. */

@@ -14,8 +14,8 @@ export class FastPathPlaces implements Places {
     this.#cpu = core.f.param<"i32">(0);
   }
 
-  constant(): undefined {
-    return undefined;
+  constant(node: ReadNode | FastPathNode): bigint | undefined {
+    return node.op === "isNoted" ? 0n : undefined;
   }
 
   beforeIf(): void {}
@@ -52,6 +52,8 @@ export class FastPathPlaces implements Places {
         this.#rowAddress(node.row, node.args[0]);
         this.#core.push(node.args[1]);
         return this.#core.storeWidth(node.row.first.width, node.row.first.offset);
+      // Functions keep no notes.
+      case "isNoted": case "note": return;
       case "readMemory":
         this.#core.push(node.args[0]);
         return this.#core.loadWidth(node.width, 0);

@@ -17,7 +17,7 @@ export type EffectNode = Extract<Node, {
 }>;
 
 /** Nodes that only fast paths of routines have. */
-export type FastPathNode = Extract<Node, { op: "parameter" | "readStateRow" | "writeStateRow" | "readMemory" | "writeMemory" | "answer" }>;
+export type FastPathNode = Extract<Node, { op: "parameter" | "readStateRow" | "writeStateRow" | "isNoted" | "note" | "readMemory" | "writeMemory" | "answer" }>;
 
 export interface Places {
   /** A value that is known while code is generated. */

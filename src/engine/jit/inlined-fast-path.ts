@@ -22,6 +22,7 @@ export class InlinedFastPath implements Places {
   readonly #arguments: FoundValue[];
   readonly #results: Map<number, FoundValue>;
   readonly #refuse: () => void;
+  readonly #savedNotes: number[] = [];
 
   /** `results` takes what the routine would leave in scratch slots. */
   constructor(
@@ -55,6 +56,10 @@ export class InlinedFastPath implements Places {
   }
 
   constant(node: ReadNode | FastPathNode): bigint | undefined {
+    if (node.op === "isNoted") {
+      const number = this.#core.constants[node.args[0].id];
+      return number !== undefined && this.#x87.isNoted(Number(number)) ? 1n : 0n;
+    }
     if (node.op !== "parameter") return this.#x87.constant(node);
     const value = this.#arguments[node.index];
     return typeof value === "bigint" ? value : undefined;
@@ -62,9 +67,13 @@ export class InlinedFastPath implements Places {
 
   beforeIf(): void {}
 
-  enterConditional(): void {}
+  enterConditional(): void {
+    this.#savedNotes.push(this.#x87.notes);
+  }
 
-  leaveConditional(): void {}
+  leaveConditional(): void {
+    this.#x87.notes &= this.#savedNotes.pop()!;
+  }
 
   read(node: ReadNode): void {
     if (node.op !== "readState" && node.op !== "readStateBits") {
@@ -116,6 +125,11 @@ export class InlinedFastPath implements Places {
       case "writeStateRow": {
         const number = this.#core.constants[node.args[0].id];
         return this.#x87.writeRaw(this.#x87.rowOffset(node.row.first, number), () => this.#core.push(node.args[1]));
+      }
+      case "isNoted": return;
+      case "note": {
+        const number = this.#core.constants[node.args[0].id];
+        return this.#x87.note(Number(number ?? 0n), this.#core.constants[node.args[1].id] === 1n);
       }
       // Fast paths of the unit touch no memory.
       case "readMemory": case "writeMemory":

@@ -102,6 +102,8 @@ export class RegionCode {
   readonly #entries: number[];
   /** TOP at the beginning of blocks, from the region's entry on. */
   readonly #entryTops = new Map<number, number>([[0, 0]]);
+  /** What is noted of x87 registers there, of blocks that are entered from one place only. */
+  readonly #entryNotes = new Map<number, number>();
   #block = 0;
   /** Instructions of the basic block before the one that code is generated for. */
   executedBefore = 0;
@@ -502,7 +504,10 @@ export class RegionCode {
     }
     this.#block = block;
     this.flags.state = this.#entryFlagsOf(block);
-    if (this.x87 !== undefined) this.x87.top = this.#entryTops.get(block) ?? 0;
+    if (this.x87 !== undefined) {
+      this.x87.top = this.#entryTops.get(block) ?? 0;
+      this.x87.notes = this.#entryNotes.get(block) ?? 0;
+    }
     const { instructions } = this.#region.blocks[block];
     const codeBlock = this.#region.blocks[block];
     this.ordinaryVectors = this.#ordinary?.blocks[block];
@@ -576,6 +581,7 @@ export class RegionCode {
     }
     if (this.#entries[target] === 1 && dispatch === undefined && !isLoopHead[target] && target !== 0) {
       this.#entryFlags.set(target, this.flags.state);
+      if (this.x87 !== undefined) this.#entryNotes.set(target, this.x87.notes);
       // What one of its predecessors does not know, it does not know either; the locals have it.
     } else if (this.#use.usesFlags) {
       this.flags.publish();

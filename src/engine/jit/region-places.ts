@@ -31,6 +31,7 @@ export class RegionPlaces implements Places {
   readonly #results = new Map<number, FoundValue>();
   /** Whether host functions may have done something that ends the region. */
   callsRoutines = false;
+  readonly #savedNotes: number[] = [];
   readonly #saved: RegionCode["flags"]["state"][] = [];
 
   constructor(code: RegionCode, core: EmitterCore, instruction: RegionInstruction) {
@@ -88,11 +89,14 @@ export class RegionPlaces implements Places {
   }
 
   enterConditional(): void {
+    this.#savedNotes.push(this.#code.x87?.notes ?? 0);
     this.#saved.push(this.#code.flags.state);
   }
 
   leaveConditional(body: readonly Node[]): void {
-    const before = this.#saved.pop()!;
+    const before = this.#saved.pop()!, notesBefore = this.#savedNotes.pop()!;
+    // What is noted before and after holds either way.
+    if (this.#code.x87 !== undefined) this.#code.x87.notes &= notesBefore;
     if (this.#changesFlags(body)) this.#code.flags.makeExplicit();
     else this.#code.flags.state = before;
   }

@@ -74,6 +74,8 @@ export class RegionX87 {
   readonly #found = { used: new Set<number>(), written: new Set<number>() };
   /** TOP, from the entry's on. */
   top = 0;
+  /** Bit i: what has been noted of register i, from the entry's TOP on. */
+  notes = 0;
   /** What the region does cannot be done with the unit in locals. */
   isImpossible = false;
 
@@ -299,6 +301,15 @@ export class RegionX87 {
   /** The instruction at a distance from the region's first is the unit's last. */
   noteInstruction(distance: number): void {
     this.writeRaw(state.x87InstructionPointer.offset, () => this.#f.i64.const(distance));
+  }
+
+  isNoted(number: number): boolean {
+    return ((this.notes >> (number & 7)) & 1) !== 0;
+  }
+
+  note(number: number, isTrue: boolean): void {
+    const bit = 1 << (number & 7);
+    this.notes = isTrue ? this.notes | bit : this.notes & ~bit;
   }
 
   /** TOP's guess is known, not kept. */

@@ -3,7 +3,7 @@
  * last bit and in every rounding and precision mode (SDM volume 1, "Rounding Control" and "Precision Control").
  */
 import { type Bits, constant, float, Variable, when } from "../../ir/index.ts";
-import { type FastX87, type Image, refuseIf, refuseUnless, type RoundedImage } from "./x87-fast-unit.ts";
+import { type FastX87, type Image, noteOrdinary, refuseIf, refuseUnless, type RoundedImage } from "./x87-fast-unit.ts";
 
 const signMask = 0x8000;
 const exponentMask = 0x7fff;
@@ -45,8 +45,18 @@ export function isZero(value: Image): Bits<1> {
 
 /** Zeros and normal numbers only. */
 export function refuseUnlessOrdinary(...values: readonly Image[]): void {
-  when(areNormal(values).xor(1), () => {
-    for (const value of values) refuseUnless(isNormal(value).or(isZero(value)));
+  refuseOthers(values, []);
+  for (const value of values) noteOrdinary(value);
+}
+
+/** Asks those that are not known, all at once. */
+function refuseOthers([first, ...rest]: readonly Image[], unknown: readonly Image[]): void {
+  if (first !== undefined) {
+    return when(first.isOrdinary ?? constant(1, 0), () => refuseOthers(rest, unknown), () => refuseOthers(rest, [...unknown, first]));
+  }
+  if (unknown.length === 0) return;
+  when(areNormal(unknown).xor(1), () => {
+    for (const value of unknown) refuseUnless(isNormal(value).or(isZero(value)));
   });
 }
 
@@ -96,7 +106,9 @@ function rounded(control: Bits<32>, sign: Bits<32>, exponent: Bits<32>, upper: B
     biased.set(isRoundedUp.select(exponent.add(1), 0));
   });
   when(biased.get().sub(1).ltU(largestExponent).xor(1), () => refuseIf(significand.get().ne(0)));
-  return { significand: significand.get(), signExponent: biased.get().or(sign.shl(15)), isInexact: lower.ne(0), isRoundedUp };
+  return {
+    significand: significand.get(), signExponent: biased.get().or(sign.shl(15)), isOrdinary: constant(1, 1), isInexact: lower.ne(0), isRoundedUp,
+  };
 }
 
 /** Shifts both halves left by a count below 64. */

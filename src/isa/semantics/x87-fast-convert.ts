@@ -31,7 +31,7 @@ export function fastFromFloat(bits: Bits<32> | Bits<64>): Image {
   const significand = wide.shl(63 - fractionBits).or(1n << 63n);
   return {
     significand: isNormal.select(significand, 0),
-    signExponent: sign.or(isNormal.select(exponent.add(exponentBias - bias), 0)),
+    signExponent: sign.or(isNormal.select(exponent.add(exponentBias - bias), 0)), isOrdinary: constant(1, 1),
   };
 }
 
@@ -41,7 +41,9 @@ export function fastFromInteger(value: Bits): Image {
   const magnitude = wide.xor(sign.neg()).add(sign);
   const count = magnitude.clz(), isZero = magnitude.isZero();
   const exponent = constant(64, exponentBias + 63).sub(count).or(sign.shl(15));
-  return { significand: magnitude.shl(count.and(63)), signExponent: isZero.select(constant(32, 0), exponent.trunc(32)) };
+  return {
+    significand: magnitude.shl(count.and(63)), signExponent: isZero.select(constant(32, 0), exponent.trunc(32)), isOrdinary: constant(1, 1),
+  };
 }
 
 export interface RoundedNumber {
@@ -111,7 +113,7 @@ export function fastIntegral(x87: FastX87, from: Image): RoundedImage {
   const count = magnitude.clz();
   const exponent = magnitude.isZero().select(constant(32, 0), constant(64, exponentBias + 63).sub(count).trunc(32));
   return {
-    significand: magnitude.shl(count.and(63)), signExponent: exponent.or(signOf(from).shl(15)), isInexact, isRoundedUp,
+    significand: magnitude.shl(count.and(63)), signExponent: exponent.or(signOf(from).shl(15)), isOrdinary: constant(1, 1), isInexact, isRoundedUp,
   };
 }
 

@@ -3,7 +3,7 @@
  * precision exception (SDM volume 1, chapter 8).
  */
 import {
-  answer, Bits, constant, type FastPath, fastPath, readStateBits, readStateRow, recorder, type StateLocation, type StateRow, when, type Width, writeStateRow,
+  answer, Bits, constant, type FastPath, fastPath, isNoted, note, readStateBits, readStateRow, recorder, type StateLocation, type StateRow, when, type Width, writeStateRow,
 } from "../../ir/index.ts";
 import * as state from "../state.ts";
 import { opcodeMask, segmentShift } from "../x87-instruction-word.ts";
@@ -14,6 +14,10 @@ export interface Image {
   readonly significand: Bits<64>;
   /** Sign in bit 15, exponent below, nothing above. */
   readonly signExponent: Bits<32>;
+  /** Whether it is known to be zero or normal; 0 says nothing. */
+  readonly isOrdinary?: Bits<1>;
+  /** Physical number of the register it has been read from. */
+  readonly place?: Bits<32>;
 }
 
 /** What an operation that rounds has found. */
@@ -53,6 +57,11 @@ export function refuseIf(condition: Bits<1>): void {
 
 export function refuseUnless(condition: Bits<1>): void {
   refuseIf(condition.xor(1));
+}
+
+/** From now on the register that the value has been read from is known to hold a zero or a normal number. */
+export function noteOrdinary({ place }: Image): void {
+  if (place !== undefined) note(significands, place, constant(1, 1));
 }
 
 /** What the instruction does to status and tags; what is left out stays as it is. */
@@ -135,13 +144,17 @@ export class FastX87 {
 
   read(index: Bits<32> | number): Image {
     const place = this.place(index);
-    return { significand: readStateRow(64, significands, place), signExponent: readStateRow(16, signExponents, place).zext(32) };
+    return {
+      significand: readStateRow(64, significands, place), signExponent: readStateRow(16, signExponents, place).zext(32),
+      isOrdinary: isNoted(significands, place), place,
+    };
   }
 
-  write(index: Bits<32> | number, { significand, signExponent }: Image): void {
+  write(index: Bits<32> | number, { significand, signExponent, isOrdinary = constant(1, 0) }: Image): void {
     const place = this.place(index);
     writeStateRow(significands, place, significand);
     writeStateRow(signExponents, place, signExponent.trunc(16));
+    note(significands, place, isOrdinary);
   }
 
   /** Pushes onto a register that is known to be empty, and ends the instruction. */

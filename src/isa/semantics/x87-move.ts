@@ -19,7 +19,7 @@ function fastConstant(byRounding: readonly softfloat.F80[]): () => FastPath {
     byRounding.forEach((value, rounding) => {
       if (value.significand !== byRounding[0].significand) significand = mode.eq(rounding).select(constant(64, value.significand), significand);
     });
-    x87.push({ significand, signExponent: constant(32, byRounding[0].signExponent) });
+    x87.push({ significand, signExponent: constant(32, byRounding[0].signExponent), isOrdinary: constant(1, 1) });
   });
 }
 

@@ -10,6 +10,9 @@ const everyProgramAhead = {
   intloop: 1, sieve: 1, crc32: 1, sha256: 1, dhry: 1, matmul_x87: 1, matmul_sse2: 1, nbody_x87: 1, nbody_sse2: 1, syscall: 1, forkexec: 1, pagefault: 1,
 } as const;
 
+const nestedSvm = { vmmcall: 1, cpuid: 1, port: 1, "nested page fault": 1, "boot in KVM": 1 } as const;
+const nestedVmx = { "VMX: vmcall": 0.2, "VMX: cpuid": 0.2, "VMX: port": 0.2, "VMX: EPT violation": 0.2 } as const;
+
 const all: Readonly<Record<string, Readonly<Record<string, Targets>>>> = {
   guest: {
     qemu: {
@@ -25,7 +28,7 @@ const all: Readonly<Record<string, Readonly<Record<string, Targets>>>> = {
     v86: { geometricMean: 0.4, rows: { ...everyProgramAhead, memcpy: 1.5, boot: 0.5 } },
   },
   exits: { c: { rows: { "port write": 1.25, "port read": 1.25, "memory write": 1.25, "memory read": 1.25 } } },
-  nested: { qemu: { rows: { vmmcall: 1, cpuid: 1, port: 1, "nested page fault": 1, "boot in KVM": 1 } } },
+  nested: { qemu: { rows: nestedSvm }, bochs: { rows: nestedVmx }, "qemu,bochs": { rows: { ...nestedSvm, ...nestedVmx } } },
   boot: { qemu: { rows: { boot: 1.3 } }, v86: { rows: { boot: 0.5 } } },
 };
 

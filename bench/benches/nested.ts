@@ -11,6 +11,7 @@ import { nestedExitKinds, nestedExitsGuest } from "../nested-guest.ts";
 import { formatSeconds } from "../report/format.ts";
 import { median } from "../statistics.ts";
 import { prepareSides } from "../subjects/index.ts";
+import { compareWithBochs, vmxExitKinds } from "./nested-vmx.ts";
 
 const exitsPerKind = 200_000;
 const defaultTimeoutSeconds = 600;
@@ -80,25 +81,42 @@ async function bootRows(sides: Sides, options: BenchOptions): Promise<BenchRow[]
   return [row(bootRow, (side) => measured[side])];
 }
 
+/** One side of the bench: rows and who was measured. */
+interface Comparison {
+  readonly rows: readonly BenchRow[];
+  readonly description: string;
+}
+
+async function compareWithQemu(options: BenchOptions, isWanted: (name: string) => boolean): Promise<Comparison> {
+  const sides = await prepareSides({ ...options, peer: "qemu" }, "svm");
+  const exits = nestedExitKinds.some(isWanted) ? await exitRows(sides, options) : [];
+  const boots = isWanted(bootRow) ? await bootRows(sides, options) : [];
+  return { rows: [...exits, ...boots], description: `SVM: ${sides.ours.description}; ${sides.peer.description}` };
+}
+
 export const nested: Bench = {
   name: "nested",
   summary: "hypervisors in the guest: exits and entries of a guest of theirs, and a Debian kernel booting in KVM",
-  peers: ["qemu"],
+  peers: ["qemu", "bochs", "qemu,bochs"],
   defaultRuns: 3,
   async run(options) {
-    const sides = await prepareSides(options, "svm");
+    const peers = (options.peer ?? "").split(",");
     const isWanted = (name: string): boolean => options.only?.includes(name) ?? true;
-    const exits = nestedExitKinds.some(isWanted) ? await exitRows(sides, options) : [];
-    const boots = isWanted(bootRow) ? await bootRows(sides, options) : [];
+    const comparisons: Comparison[] = [];
+    if (peers.includes("qemu")) comparisons.push(await compareWithQemu(options, isWanted));
+    if (peers.includes("bochs") && vmxExitKinds.some(isWanted)) comparisons.push(await compareWithBochs(options));
     return {
-      title: `SVM in the guest, ours against ${sides.peer.name}`,
-      subtitle: `${sides.ours.description}; ${sides.peer.description}`,
-      rows: [...exits, ...boots].filter(({ name }) => isWanted(name)),
+      title: `hypervisors in the guest, ours against ${peers.join(" and ")}`,
+      subtitle: comparisons.map(({ description }) => description).join("; "),
+      rows: comparisons.flatMap(({ rows }) => rows).filter(({ name }) => isWanted(name)),
       columns: [
         { title: "ours each", text: ({ oursSeconds, name }) => name === bootRow ? formatSeconds(oursSeconds) : microseconds(oursSeconds) },
         { title: "peer each", text: ({ peerSeconds, name }) => name === bootRow ? formatSeconds(peerSeconds) : microseconds(peerSeconds) },
       ],
-      notes: [`exits: from VMRUN into the guest, what leaves it, and back behind VMRUN; ${exitsPerKind * options.scale} of each kind with nested paging`],
+      notes: [
+        `exits under SVM: from VMRUN into the guest, what leaves it, and back behind VMRUN; ${exitsPerKind * options.scale} of each kind with nested paging`,
+        "exits under VMX: what leaves the guest, a hypervisor that reads the reason and goes on behind the instruction, and VMRESUME",
+      ],
     };
   },
 };

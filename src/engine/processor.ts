@@ -106,6 +106,8 @@ const pageHashBits = 18;
 const pageHashes: number = 1 << pageHashBits;
 const resetVector = 0xfff0n;
 const maximumCodeRanges = 8000;
+/** Intercepted instructions that are kept decoded. */
+const maximumDecoded = 1024;
 const maximumInstructionBytes = 15;
 const twoPow32 = 0x1_0000_0000;
 /** More bytes of code than a block can have. */
@@ -180,6 +182,9 @@ export class SoftProcessor implements Processor {
   readonly #mayHoldBlocks = new Uint8Array(pageHashes);
   /** What the present mode follows from: see `#noteModeInputs`. */
   readonly #modeInputs = new Uint32Array(9);
+  /** What intercepted instructions decode to, by their records, since code was flushed this many times. */
+  readonly #decoded = new Map<number, DecodedInstruction<InstructionDefinition>>();
+  #decodedFlush = 0;
   /** Data breakpoints that `memory.watch` was made for. */
   #watchKey = "";
 
@@ -645,8 +650,16 @@ export class SoftProcessor implements Processor {
   }
 
   decodeCurrent(): DecodedInstruction<InstructionDefinition> | undefined {
+    const record = this.state.get32(state.currentRecord);
+    // Places of records are given anew only when all code is forgotten.
+    if (this.#decodedFlush !== this.code.counters.flushes || this.#decoded.size === maximumDecoded) this.#decoded.clear();
+    this.#decodedFlush = this.code.counters.flushes;
+    const known = this.#decoded.get(record);
+    if (known !== undefined) return known;
     const decoded = this.#decoder.decode(this.currentBytes(), 0, this.#mode.code, this.#mode.isRealOrVirtual8086);
-    return decoded.kind === "instruction" ? decoded : undefined;
+    if (decoded.kind !== "instruction") return undefined;
+    if (record !== 0) this.#decoded.set(record, decoded);
+    return decoded;
   }
 
   currentBytes(): Uint8Array {

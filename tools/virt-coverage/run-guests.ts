@@ -1,8 +1,7 @@
 /** Runs the guests of guests/virt, and collects what they show. */
 import { readFile } from "node:fs/promises";
 import { Vmx } from "../../src/virt/vmx/vmx.ts";
-import type { ControlGroup } from "../../src/virt/vmx/controls.ts";
-import { Field } from "../../src/virt/vmx/fields.ts";
+import { controls } from "../../src/virt/vmx/controls.ts";
 import type { Transition } from "../../src/isa/virtualization.ts";
 import { runUnitGuest } from "../../tests/guests/unit-guest.ts";
 import { findAssembler, listUnitGuests, readUnitGuest } from "../guests/assemble.ts";
@@ -14,21 +13,9 @@ export interface GuestRun {
   readonly evidence: ReadonlySet<string>;
 }
 
-const controlFields = {
-  pin: Field.pinControls, primary: Field.primaryControls, secondary: Field.secondaryControls, exit: Field.exitControls,
-  entry: Field.entryControls, function: Field.vmFunctionControls,
-} as const satisfies Record<ControlGroup, unknown>;
-
 /** The controls that take effect in the guest that was just entered. */
 function* controlsOf({ context }: Vmx): Generator<string> {
-  for (const [group, field] of Object.entries(controlFields)) {
-    const word = context.vmcs.get32(field);
-    for (let bit = 0; bit < 32; bit++) {
-      if (((word >>> bit) & 1) !== 0 && context.has({ group: group as ControlGroup, bit, mask: (1 << bit) >>> 0, name: "", feature: undefined })) {
-        yield `control ${group} ${bit}`;
-      }
-    }
-  }
+  for (const control of controls) if (context.has(control)) yield `control ${control.group} ${control.bit}`;
 }
 
 /** Numbers of instruction errors by the names that guests have for them. */

@@ -5,7 +5,7 @@ import { supportedCr4 } from "../../isa/system/control-registers.ts";
 import { ActiveStructures } from "./active-structures.ts";
 import { cr4FixedToOne, featureControlValues, vmxCapabilities, type VmxCapabilities } from "./capabilities.ts";
 import { effectiveControls, type ControlWords } from "./checks/view.ts";
-import { controls, type Control } from "./controls.ts";
+import { controlGroups, controls, type Control } from "./controls.ts";
 import type { Exit } from "./exit-reasons.ts";
 import { segmentBlock } from "./fields.ts";
 import { Vmcs } from "./vmcs.ts";
@@ -30,7 +30,8 @@ export class VmxContext {
   current: Vmcs | undefined;
   /** The VMCS that the guest runs on. */
   vmcs: Vmcs = new Vmcs(0);
-  #words: ControlWords = effectiveControls(this.vmcs);
+  /** Its controls as they take effect, by the number of their group: they are asked for often. */
+  readonly #words = new Int32Array(controlGroups.length);
 
   constructor(processor: SoftProcessor) {
     this.processor = processor;
@@ -45,11 +46,16 @@ export class VmxContext {
   /** Goes on with `vmcs` and its controls. */
   adopt(vmcs: Vmcs, words: ControlWords = effectiveControls(vmcs)): void {
     this.vmcs = vmcs;
-    this.#words = words;
+    this.#words[0] = words.pin;
+    this.#words[1] = words.primary;
+    this.#words[2] = words.secondary;
+    this.#words[3] = words.exit;
+    this.#words[4] = words.entry;
+    this.#words[5] = words.function;
   }
 
-  has({ group, mask }: Control): boolean {
-    return (this.#words[group] & mask) !== 0;
+  has({ groupNumber, mask }: Control): boolean {
+    return (this.#words[groupNumber] & mask) !== 0;
   }
 }
 

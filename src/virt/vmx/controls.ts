@@ -5,8 +5,13 @@
 
 export type ControlGroup = "pin" | "primary" | "secondary" | "exit" | "entry" | "function";
 
+/** Numbers of the groups. */
+export const controlGroups: readonly ControlGroup[] = ["pin", "primary", "secondary", "exit", "entry", "function"];
+
 export interface Control {
   readonly group: ControlGroup;
+  /** The group's place in `controlGroups`. */
+  readonly groupNumber: number;
   readonly bit: number;
   readonly mask: number;
   /** As the manual has it; those of the exit and entry controls with that word before it. */
@@ -88,7 +93,7 @@ const rows = {
 export type ControlKey = keyof typeof rows;
 
 function controlOf([group, bit, name, feature]: Row): Control {
-  return { group, bit, mask: (1 << bit) >>> 0, name, feature };
+  return { group, groupNumber: controlGroups.indexOf(group), bit, mask: (1 << bit) >>> 0, name, feature };
 }
 
 /** Every control by the name that our code has for it. */

@@ -8,7 +8,7 @@ import { runProcess, type ProcessOptions } from "./process.ts";
 // All parts by name: gcc looks for its others beside itself, also where the machine has some of them.
 const gccPackages: readonly string[] = ["gcc", "gcc-12", "cpp-12", "libgcc-12-dev", "libc6-dev", "linux-libc-dev", "binutils", "binutils-x86-64-linux-gnu"];
 
-export type BuildToolName = "xz" | "mke2fs" | "grub-mkimage" | "iasl" | "nasm" | "qemu-system-x86_64" | "gcc" | "gcc-multilib";
+export type BuildToolName = "xz" | "mke2fs" | "grub-mkimage" | "iasl" | "nasm" | "qemu-system-x86_64" | "bochs" | "gcc" | "gcc-multilib";
 
 const packagesOf: Readonly<Record<BuildToolName, readonly string[]>> = {
   xz: ["xz-utils"],
@@ -17,6 +17,7 @@ const packagesOf: Readonly<Record<BuildToolName, readonly string[]>> = {
   iasl: ["acpica-tools"],
   nasm: ["nasm"],
   "qemu-system-x86_64": ["qemu-system-x86"],
+  bochs: ["bochs", "bochs-term", "bochsbios", "vgabios"],
   gcc: gccPackages,
   /** gcc that can also build 32-bit programs. */
   "gcc-multilib": [...gccPackages, "gcc-multilib", "lib32gcc-12-dev", "libc6-dev-i386"],

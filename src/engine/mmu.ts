@@ -9,7 +9,7 @@ import { PageWalker, reservedUpperBits, type AccessKind, type PagingState, type 
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";
 import { AccessFlag, scratchValue } from "./slow-access.ts";
-import { largeRegionIndex, WalkAccess, WalkResult, WalkRule, type TranslationFunctions } from "./translation-code.ts";
+import { largeRegionIndex, WalkAccess, WalkAnswer, WalkResult, WalkRule, type TranslationFunctions } from "./translation-code.ts";
 
 /** Privilege part of a TLB context, bits 1:0. */
 const ContextPrivilege = {
@@ -126,13 +126,13 @@ export class Mmu implements ProcessorMemory {
     return this.walker.translate(low, high, kind, this.paging, isUser, isImplicit);
   }
 
-  /** False: it could not say. */
+  /** False: it faults, or could not say. */
   #walkByCode(low: number, high: number, kind: AccessKind, isUser: boolean, isImplicit: boolean): boolean {
     const { walkByCode, walker } = this;
     if (walkByCode === undefined) return false;
     const access = (kind === "write" ? WalkAccess.write : kind === "fetch" ? WalkAccess.fetch : 0) | (isUser ? WalkAccess.user : 0) |
       (isImplicit ? WalkAccess.implicit : 0);
-    if (walkByCode(low, high, access, 0) === 0) return false;
+    if ((walkByCode(low, high, access, 0) & WalkAnswer.translated) === 0) return false;
     const view = this.#view;
     const result = view.get32(state.walkResult);
     walker.physical = view.getHigh32(state.walkAddress) * twoPow32 + view.get32(state.walkAddress);

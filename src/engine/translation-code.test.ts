@@ -9,8 +9,8 @@ import { EngineMachine, PageBit, Place } from "./testing/engine-machine.ts";
 import { WalkAccess, WalkAnswer, WalkResult } from "./translation-code.ts";
 
 const rounds = 200, accessesPerRound = 40;
-/** Of the random accesses; the others fault, or have a bit to set. */
-const leastShareAnswered = 0.1;
+/** Of the random accesses; the others have a bit to set in an upper level. */
+const leastShareTranslated = 0.1, leastShareFaulting = 0.3;
 const all = PageBit.present | PageBit.writable | PageBit.user | PageBit.accessed | PageBit.dirty;
 const kinds: readonly (readonly [AccessKind, number])[] = [["read", 0], ["write", WalkAccess.write], ["fetch", WalkAccess.fetch]];
 
@@ -45,16 +45,16 @@ function randomControls({ processor }: EngineMachine, random: Random): void {
   processor.modeChanged();
 }
 
-function tables({ ram }: EngineMachine): string {
-  return Buffer.from(ram.subarray(Place.level4, Place.level1 + 0x1000)).toString("latin1");
+function copyTables({ ram }: EngineMachine): Buffer {
+  return Buffer.from(ram.subarray(Place.level4, Place.level1 + 0x1000));
 }
 
 describe("a walk by generated code", () => {
-  test("says what the walker says, or nothing", () => {
+  test("says and does what the walker does, or nothing", () => {
     const machine = new EngineMachine({ ramBytes: 0x80_0000 });
     machine.longMode();
     const { memory } = machine.processor, walker = new PageWalker(machine.physical), random = new Random(14);
-    let answered = 0;
+    let translated = 0, faulting = 0;
     for (let round = 0; round < rounds; round++) {
       randomTables(machine, random);
       randomControls(machine, random);
@@ -66,13 +66,22 @@ describe("a walk by generated code", () => {
         const high = random.pick([0, 0, 0, 0xffff_ff80, 0x7f80, 0x1_0000, random.next()]);
         const isUser = random.chance(50), isImplicit = !isUser && random.chance(30);
         const access = bits | (isUser ? WalkAccess.user : 0) | (isImplicit ? WalkAccess.implicit : 0);
-        const before = tables(machine);
-        if (memory.walkByCode!(low, high, access, 0) === 0) continue;
-        answered++;
+        const before = copyTables(machine);
+        const answer = memory.walkByCode!(low, high, access, 0);
+        const after = copyTables(machine);
+        machine.ram.set(before, Place.level4);
+        memory.paging.alignmentCheck = (s.get32(state.systemFlags) & FlagMask.AC) !== 0;
+        const isTranslated = walker.translate(low, high, kind, memory.paging, isUser, isImplicit);
+        if (answer !== WalkAnswer.translated) {
+          expect(after.equals(before)).toBe(true);
+          if (answer === WalkAnswer.faults) faulting++;
+          expect(answer, `round ${round}, access ${index}`).toBeOneOf(isTranslated ? [0] : [0, WalkAnswer.faults]);
+          continue;
+        }
+        translated++;
+        expect(isTranslated, `round ${round}, access ${index}`).toBe(true);
         const result = s.get32(state.walkResult);
         const has = (mask: number): boolean => (result & mask) !== 0;
-        memory.paging.alignmentCheck = (s.get32(state.systemFlags) & FlagMask.AC) !== 0;
-        expect(walker.translate(low, high, kind, memory.paging, isUser, isImplicit), `round ${round}, access ${index}`).toBe(true);
         expect({
           physical: s.get64(state.walkAddress), mayWrite: has(WalkResult.mayWrite), isGlobal: has(WalkResult.isGlobal),
           isUserPage: has(WalkResult.isUserPage), mayFetch: has(WalkResult.mayFetch), isLargePage: has(WalkResult.isLargePage),
@@ -80,11 +89,23 @@ describe("a walk by generated code", () => {
           physical: BigInt(walker.physical), mayWrite: walker.mayWrite, isGlobal: walker.isGlobal,
           isUserPage: walker.isUserPage, mayFetch: walker.mayFetch, isLargePage: walker.isLargePage,
         });
-        // Nor has the walker found a bit to set.
-        expect(tables(machine)).toBe(before);
+        expect(copyTables(machine).equals(after)).toBe(true);
       }
     }
-    expect(answered / (rounds * accessesPerRound)).toBeGreaterThan(leastShareAnswered);
+    expect(translated / (rounds * accessesPerRound)).toBeGreaterThan(leastShareTranslated);
+    expect(faulting / (rounds * accessesPerRound)).toBeGreaterThan(leastShareFaulting);
+  });
+
+  test("marks no table that code was decoded from", () => {
+    const machine = new EngineMachine();
+    machine.longMode(3);
+    for (const table of [Place.level4, Place.level3, Place.level2]) machine.view.setBigUint64(table, machine.view.getBigUint64(table, true) | PageBit.accessed, true);
+    machine.setPage(Place.data, BigInt(Place.data) | all & ~PageBit.accessed);
+    machine.physical.markCode(machine.ramOffset + Place.level1, true);
+    const { memory } = machine.processor;
+    expect(memory.walkByCode!(Place.data, 0, WalkAccess.user, 0)).toBe(0);
+    machine.physical.markCode(machine.ramOffset + Place.level1, false);
+    expect(memory.walkByCode!(Place.data, 0, WalkAccess.user, 0)).toBe(WalkAnswer.translated);
   });
 });
 

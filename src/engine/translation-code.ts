@@ -1,7 +1,7 @@
 /**
- * Page walks and fills of the TLB as generated code: four-level paging where all tables are RAM, accessed and dirty bits are
- * set already, and nothing is watched or virtualized. Whatever is not so, faults above all, is refused: `PageWalker` and
- * `Mmu` know all of it (SDM volume 3, "4-Level Paging").
+ * Page walks and fills of the TLB as generated code: four-level paging where all tables are RAM, accessed bits of the upper
+ * levels are set already, and nothing is watched or virtualized. Whatever is not so is refused: `PageWalker` and `Mmu` know
+ * all of it (SDM volume 3, "4-Level Paging"). They also say which fault it is where an access must fault.
  */
 import {
   answer, answerWith, Bits, constant, fastPath, readMemory, recorder, Variable, when, writeMemory, type FastPath, type StateLocation,
@@ -29,8 +29,8 @@ export const WalkAccess = {
 /** Bits of `walkResult`. */
 export const WalkResult = { mayWrite: 1, isGlobal: 2, isUserPage: 4, mayFetch: 8, isLargePage: 16 } as const;
 
-/** What `walk` answers: 0, it could not say. */
-export const WalkAnswer = { translated: 1, filled: 2, filledForWriting: 6 } as const;
+/** What `walk` answers: 0, it could not say. `faults`: nothing else can come of the access, and nothing was changed. */
+export const WalkAnswer = { translated: 1, filled: 2, filledForWriting: 6, faults: 8 } as const;
 
 const EntryBit = { present: 1, writable: 2, user: 4, accessed: 32, dirty: 64, large: 128, global: 256 } as const;
 const frameMask = 0x000f_ffff_ffff_f000n;
@@ -49,6 +49,10 @@ function refuseIf(condition: Bits<1>): void {
   when(condition, () => answer(false));
 }
 
+function faultIf(condition: Bits<1>): void {
+  when(condition, () => answerWith(constant(32, WalkAnswer.faults)));
+}
+
 function has(bits: Bits<32>, mask: number): Bits<1> {
   return bits.and(mask).ne(0);
 }
@@ -62,31 +66,38 @@ function placeOf(address: Bits<64>): Bits<32> {
   return address.trunc(32).add(field(state.ramAddend, 32));
 }
 
-/** The entry of a paging structure at a guest-physical address. */
-function readEntry(table: Bits<64>, index: Bits<32>): Bits<64> {
+/** Place of an entry of a paging structure at a guest-physical address. */
+function placeOfEntry(table: Bits<64>, index: Bits<32>): Bits<32> {
   refuseIf(isPlainRam(table).xor(1));
-  return readMemory(64, placeOf(table).add(index.shl(3)));
+  return placeOf(table).add(index.shl(3));
 }
 
 interface Leaf {
   readonly entry: Variable<64>;
-  /** What all entries on the way have, and what any has. */
-  readonly common: Variable<64>;
+  /** Where it is. */
+  readonly place: Variable<32>;
+  /** What all entries before it have, and what any entry has. */
+  readonly upper: Variable<64>;
   readonly any: Variable<64>;
   readonly address: Variable<64>;
   readonly isLarge: Variable<32>;
 }
 
-/** Comes down to the entry that maps the page. */
+/** Comes down to the entry that maps the page, which is present. */
 function descend(low: Bits<32>, high: Bits<32>): Leaf {
-  const top = readEntry(field(state.walkRoot, 32).zext(64), high.shr(7).and(0x1ff));
-  const third = readEntry(top.and(frameMask), high.and(0x7f).shl(2).or(low.shr(30)));
-  // Pages of 1 GiB are rare, and so are entries that are not present.
-  refuseIf(third.trunc(32).and(EntryBit.large | EntryBit.present).ne(EntryBit.present).or(top.and(EntryBit.present).isZero()));
-  const second = readEntry(third.and(frameMask), low.shr(21).and(0x1ff));
-  const common = top.and(third).and(second), any = top.or(third).or(second);
+  const isAbsent = (entry: Bits<64>): Bits<1> => entry.and(EntryBit.present).isZero();
+  const top = readMemory(64, placeOfEntry(field(state.walkRoot, 32).zext(64), high.shr(7).and(0x1ff)));
+  faultIf(isAbsent(top));
+  const third = readMemory(64, placeOfEntry(top.and(frameMask), high.and(0x7f).shl(2).or(low.shr(30))));
+  faultIf(isAbsent(third));
+  // Pages of 1 GiB are rare.
+  refuseIf(has(third.trunc(32), EntryBit.large));
+  const secondPlace = placeOfEntry(third.and(frameMask), low.shr(21).and(0x1ff));
+  const second = readMemory(64, secondPlace);
+  faultIf(isAbsent(second));
+  const upper = top.and(third), any = top.or(third).or(second);
   const leaf: Leaf = {
-    entry: new Variable(second), common: new Variable(common), any: new Variable(any),
+    entry: new Variable(second), place: new Variable(secondPlace), upper: new Variable(upper), any: new Variable(any),
     address: new Variable(constant(64, 0)), isLarge: new Variable(constant(32, 0)),
   };
   const largeReservedMask = 0x1f_e000, largeOffsetMask = 0x1f_ffff;
@@ -95,35 +106,52 @@ function descend(low: Bits<32>, high: Bits<32>): Leaf {
     leaf.address.set(second.and(frameMask & ~BigInt(largeOffsetMask)).or(low.and(largeOffsetMask).zext(64)));
     leaf.isLarge.set(constant(32, 1));
   }, () => {
-    refuseIf(second.and(EntryBit.present).isZero());
-    const first = readEntry(second.and(frameMask), low.shr(12).and(0x1ff));
+    const place = placeOfEntry(second.and(frameMask), low.shr(12).and(0x1ff));
+    const first = readMemory(64, place);
+    faultIf(isAbsent(first));
     leaf.entry.set(first);
-    leaf.common.set(common.and(first));
+    leaf.place.set(place);
+    leaf.upper.set(upper.and(second));
     leaf.any.set(any.or(first));
     leaf.address.set(first.and(frameMask).or(low.and(0xfff).zext(64)));
   });
   return leaf;
 }
 
-/** Refuses what would fault, or has a bit to set in a table; answers what the page may be used for. */
+/** Sets accessed and dirty bits of the entry that maps the page; refuses when code has been decoded from that table. */
+function markUsed({ entry, place }: Leaf, isWrite: Bits<1>): void {
+  const old = entry.get(), wanted = isWrite.select(constant(64, EntryBit.accessed | EntryBit.dirty), EntryBit.accessed);
+  when(old.and(wanted).ne(wanted), () => {
+    const at = place.get();
+    refuseIf(holdsCode(at));
+    entry.set(old.or(wanted));
+    writeMemory(at, old.or(wanted).trunc(32));
+  });
+}
+
+function holdsCode(place: Bits<32>): Bits<1> {
+  return readMemory(8, field(state.codePages, 32).add(place.shr(12))).ne(0);
+}
+
+/** Finds what would fault, and marks what would not; answers what the page may be used for. */
 function checkRights(leaf: Leaf, access: Bits<32>): Bits<32> {
   const rules = field(state.walkRules, 32);
-  const common = leaf.common.get().trunc(32), any = leaf.any.get().shr(32).trunc(32), entry = leaf.entry.get().trunc(32);
-  const needed = EntryBit.present | EntryBit.accessed;
-  refuseIf(common.and(needed).ne(needed).or(any.and(field(state.walkReserved, 32)).ne(0)));
+  const upper = leaf.upper.get(), common = upper.and(leaf.entry.get()).trunc(32), any = leaf.any.get().shr(32).trunc(32);
+  refuseIf(upper.and(EntryBit.accessed).isZero().or(any.and(field(state.walkReserved, 32)).ne(0)));
   const isUserPage = has(common, EntryBit.user), isWritable = has(common, EntryBit.writable);
   const isExecuteDisabled = any.sign().and(has(rules, WalkRule.noExecute));
   const isUser = has(access, WalkAccess.user), isWrite = has(access, WalkAccess.write), isFetch = has(access, WalkAccess.fetch);
   const isSupervisorOnUser = isUser.xor(1).and(isUserPage);
   const isLifted = has(field(state.systemFlags, 32), FlagMask.AC).and(has(access, WalkAccess.implicit).xor(1));
   const isWritableHere = isWritable.or(isUser.or(has(rules, WalkRule.writeProtect)).xor(1));
-  const isForbidden = isUser.and(isUserPage.xor(1))
+  faultIf(isUser.and(isUserPage.xor(1))
     .or(isFetch.select(
       isExecuteDisabled.or(isSupervisorOnUser.and(has(rules, WalkRule.smep))),
       isSupervisorOnUser.and(has(rules, WalkRule.smap)).and(isLifted.xor(1)),
     ))
-    .or(isWrite.and(isWritableHere.and(has(entry, EntryBit.dirty)).xor(1)));
-  refuseIf(isForbidden);
+    .or(isWrite.and(isWritableHere.xor(1))));
+  markUsed(leaf, isWrite);
+  const entry = leaf.entry.get().trunc(32);
   const bit = (condition: Bits<1>, mask: number): Bits<32> => condition.select(constant(32, mask), 0);
   const mayFetch = isExecuteDisabled.xor(1).and(isSupervisorOnUser.and(has(rules, WalkRule.smep)).xor(1));
   return bit(isWritableHere.and(has(entry, EntryBit.dirty)), WalkResult.mayWrite)
@@ -161,8 +189,7 @@ export function largeRegionIndex(region: number): number {
 function fillEntry(base: Bits<32>, low: Bits<32>, high: Bits<32>, context: Bits<32>, address: Bits<64>, result: Bits<32>): void {
   when(has(result, WalkResult.isLargePage), () => noteLargeRegion(base, low, high));
   const host = placeOf(address);
-  const isCode = readMemory(8, field(state.codePages, 32).add(host.shr(12))).ne(0);
-  const mayWrite = has(result, WalkResult.mayWrite).and(isCode.xor(1));
+  const mayWrite = has(result, WalkResult.mayWrite).and(holdsCode(host).xor(1));
   const tag = low.and(~0xfff >>> 0).or(context).zext(64).or(high.zext(64).shl(32));
   const place = entryPlace(base, low);
   writeMemory(place, tag);
@@ -242,10 +269,13 @@ export function translationFunctions(memory: WasmMemory, base: number, host: Tra
   return exports as unknown as TranslationFunctions;
 }
 
-/** (access size, 1 for writing, wanted bit of the answer) → place in linear memory of the byte at `slowAddress`, 0 when refused. */
+/** No place: generated code cannot make this access by itself, whoever is asked. */
+const noPlace = 1;
+
+/** (access size, 1 for writing, wanted bit of the answer) → place in linear memory of the byte at `slowAddress`, 0 when refused, or `noPlace`. */
 function emitFill(f: FunctionBuilder, base: number, walk: FuncIndex): void {
   const size = f.param<"i32">(0), isWrite = f.param<"i32">(1), wanted = f.param<"i32">(2);
-  const low = f.addLocal("i32");
+  const low = f.addLocal("i32"), answered = f.addLocal("i32");
   const push = ({ offset }: StateLocation): void => {
     f.i32.const(0);
     f.i32.load(base + offset);
@@ -277,6 +307,7 @@ function emitFill(f: FunctionBuilder, base: number, walk: FuncIndex): void {
   f.i32.or();
   push(state.tlbContext);
   f.call(walk);
+  f.local.tee(answered);
   f.local.get(wanted);
   f.i32.and();
   f.if("i32", "likely");
@@ -291,16 +322,19 @@ function emitFill(f: FunctionBuilder, base: number, walk: FuncIndex): void {
   f.i32.load(base + state.tlbOffset + 16);
   f.i32.add();
   f.else();
-  f.i32.const(0);
+  // A fault, or a page with code that is filled for reading.
+  f.local.get(answered);
+  f.i32.const(WalkAnswer.translated);
+  f.i32.gt_u();
   f.end();
 }
 
 const filledForReading: number = WalkAnswer.filled;
 const filledForWriting: number = WalkAnswer.filledForWriting & ~WalkAnswer.filled;
 
-/** Returns 1 when the page could be brought into the TLB. */
+/** Returns 1 when the page could be brought into the TLB, 0 when nobody can do that. */
 function emitReachable(f: FunctionBuilder, fill: FuncIndex): void {
-  const isWrite = f.param<"i32">(1);
+  const isWrite = f.param<"i32">(1), place = f.addLocal("i32");
   f.local.get(f.param<"i32">(0));
   f.local.get(isWrite);
   f.i32.const(filledForWriting);
@@ -308,8 +342,11 @@ function emitReachable(f: FunctionBuilder, fill: FuncIndex): void {
   f.local.get(isWrite);
   f.select();
   f.call(fill);
+  f.local.tee(place);
   f.if("void", "likely");
-  f.i32.const(1);
+  f.local.get(place);
+  f.i32.const(noPlace);
+  f.i32.ne();
   f.return();
   f.end();
 }
@@ -329,6 +366,8 @@ function emitAccess(f: FunctionBuilder, base: number, fill: FuncIndex, isStore: 
   f.i32.const(isStore ? filledForWriting : filledForReading);
   f.call(fill);
   f.local.tee(place);
+  f.i32.const(noPlace);
+  f.i32.gt_u();
   f.if("void", "likely");
   const pushScratch = (): void => f.i32.const(base + scratchValue.offset);
   if (isStore) f.local.get(place);

@@ -48,20 +48,29 @@ export interface Block {
   readonly start: number;
   readonly end: number;
   readonly second: { readonly start: number; readonly end: number } | undefined;
-  readonly key: number;
-  /** Records that link to this block. */
-  links: number[];
-  readonly dependents: Set<Dependent>;
+  /** Guest-physical address of the first byte. */
+  readonly physical: number;
+  /** The mode that it was decoded for, as `codeModeNumber` numbers it. */
+  readonly modeNumber: number;
+  /** Records that link to this block; undefined for none, as with most. */
+  links: number[] | undefined;
+  dependents: Set<Dependent> | undefined;
 }
 
-/** Guest-physical address of a block's first byte. */
-export function physicalOf(block: Block): number {
-  return Math.floor(block.key / codeModes);
+/** Blocks that begin in one page, in one mode, by their offset there. */
+interface CodePage {
+  readonly blocks: Map<number, Block>;
+  /** Records there that would link to a block of the page once it exists, by the block's offset. */
+  readonly wantedLinks: Map<number, number[]>;
 }
 
-/** The mode that a block was decoded for, as `codeModeNumber` numbers it. */
-export function modeNumberOf(block: Block): number {
-  return block.key % codeModes;
+function offsetInPage(physical: number): number {
+  return physical % pageSizeBytes;
+}
+
+function noteLink(to: Block, record: number): void {
+  if (to.links === undefined) to.links = [record];
+  else to.links.push(record);
 }
 
 const foundEntries = 65_536;
@@ -97,14 +106,13 @@ export class CodeCache {
   readonly #arenaStart: number;
   readonly #arenaEnd: number;
   #next: number;
-  readonly #blocks = new Map<number, Block>();
-  /** Some of them, those within one page, by a hash of their keys: physical address, its upper half with the mode, record, length. */
+  /** By the page's number with the mode: small numbers, which make good keys. */
+  readonly #pages = new Map<number, CodePage>();
+  /** Some blocks, those within one page, by a hash: physical address, its upper half with the mode, record, length. */
   readonly #found = new Uint32Array(foundEntries * foundWords);
   readonly #byRecord = new Map<number, Block>();
   /** Blocks by page of linear memory. */
   readonly #byPage = new Map<number, Set<Block>>();
-  /** Records that would link to a block once it exists, by its key. */
-  readonly #wantedLinks = new Map<number, number[]>();
   readonly #handlers = new Map<ParsedEncoding, Map<number, RegisteredHandler>>();
   readonly #onProtect: (offset: number) => void;
   readonly #onFlush: () => void;
@@ -146,22 +154,25 @@ export class CodeCache {
 
   #noteFound(block: Block): number {
     if (block.second !== undefined) return block.record;
-    const physical = physicalOf(block), modeNumber = modeNumberOf(block);
-    const at = foundAt(physical >>> 0, modeNumber);
-    this.#found.set([physical >>> 0, Math.floor(physical / 2 ** 32) * codeModes + modeNumber, block.record, block.lengthBytes], at);
+    const { physical, modeNumber } = block;
+    const found = this.#found, at = foundAt(physical >>> 0, modeNumber);
+    found[at] = physical >>> 0;
+    found[at + 1] = Math.floor(physical / 2 ** 32) * codeModes + modeNumber;
+    found[at + 2] = block.record;
+    found[at + 3] = block.lengthBytes;
     return block.record;
   }
 
   #forgetFound(block: Block): void {
-    const at = foundAt(physicalOf(block) >>> 0, modeNumberOf(block));
+    const at = foundAt(block.physical >>> 0, block.modeNumber);
     if (this.#found[at + 2] === block.record) this.#found.fill(0, at, at + foundWords);
   }
 
   /** Record of the block at a physical address, decoding it if need be; 0 after a fault was recorded by `source`. */
   find(source: CodeSource, mode: CodeMode): number {
-    const key = source.physical * codeModes + codeModeNumber(mode);
+    const modeNumber = codeModeNumber(mode);
     this.isVolatile = false;
-    const known = this.#blocks.get(key);
+    const known = this.#blockAt(source.physical, modeNumber);
     if (known !== undefined && known.lengthBytes <= source.bytesToLimit) {
       // The second page's mapping may have changed since: only blocks within one page are known by one address.
       if (known.second === undefined) return this.#noteFound(known);
@@ -170,7 +181,7 @@ export class CodeCache {
       if (this.#memory.readable(next) === known.second.start) return known.record;
     }
     if (this.#next + (maximumBlockInstructions + 3) * recordSizeBytes > this.#arenaEnd) this.flush();
-    const block = this.#decode(source, mode, key);
+    const block = this.#decode(source, mode, modeNumber);
     if (block === undefined) return 0;
     this.#interpreter.flush();
     if (known !== undefined) this.#remove(known);
@@ -179,10 +190,25 @@ export class CodeCache {
     return this.isVolatile ? block.record : this.#noteFound(block);
   }
 
+  #blockAt(physical: number, modeNumber: number): Block | undefined {
+    return this.#pages.get(Math.floor(physical / pageSizeBytes) * codeModes + modeNumber)?.blocks.get(offsetInPage(physical));
+  }
+
+  /** The page that a physical address lies in. */
+  #pageOf(physical: number, modeNumber: number): CodePage {
+    const key = Math.floor(physical / pageSizeBytes) * codeModes + modeNumber;
+    let page = this.#pages.get(key);
+    if (page === undefined) {
+      page = { blocks: new Map(), wantedLinks: new Map() };
+      this.#pages.set(key, page);
+    }
+    return page;
+  }
+
   /** After mappings changed: voids the blocks whose code is no longer where it was. */
   forgetMoved(): void {
-    for (const block of this.#blocks.values()) {
-      if (block.second !== undefined || this.#memory.readable(physicalOf(block)) !== block.start) this.#remove(block);
+    for (const block of this.#byRecord.values()) {
+      if (block.second !== undefined || this.#memory.readable(block.physical) !== block.start) this.#remove(block);
     }
   }
 
@@ -190,12 +216,11 @@ export class CodeCache {
   flush(): void {
     this.counters.flushes++;
     for (const page of this.#byPage.keys()) this.#memory.markCode(page * pageSizeBytes, false);
-    for (const block of this.#blocks.values()) this.#voidDependents(block);
-    this.#blocks.clear();
+    for (const block of this.#byRecord.values()) this.#voidDependents(block);
+    this.#pages.clear();
     this.#byRecord.clear();
     this.#found.fill(0);
     this.#byPage.clear();
-    this.#wantedLinks.clear();
     this.#next = this.#arenaStart;
     this.#onFlush();
   }
@@ -221,15 +246,17 @@ export class CodeCache {
     this.#byRecord.delete(block.record);
     this.#forgetFound(block);
     this.#voidDependents(block);
-    if (this.#blocks.get(block.key) === block) this.#blocks.delete(block.key);
-    this.#unlink(block);
+    const page = this.#pageOf(block.physical, block.modeNumber), offset = offsetInPage(block.physical);
+    if (page.blocks.get(offset) === block) page.blocks.delete(offset);
+    this.#unlink(block, page);
     this.#leavePage(block, block.start);
     if (block.second !== undefined) this.#leavePage(block, block.second.start);
   }
 
   #voidDependents(block: Block): void {
-    const dependents = [...block.dependents];
-    block.dependents.clear();
+    const { dependents } = block;
+    if (dependents === undefined) return;
+    block.dependents = undefined;
     for (const dependent of dependents) dependent.blockVoided();
   }
 
@@ -240,19 +267,20 @@ export class CodeCache {
 
   /** The block that begins `distance` bytes from the beginning of another one in the same page, in the same mode. */
   blockNear(block: Block, distance: number): Block | undefined {
-    const physical = physicalOf(block) + distance;
-    if (Math.floor(physical / pageSizeBytes) !== Math.floor(physicalOf(block) / pageSizeBytes)) return undefined;
-    return this.#blocks.get(physical * codeModes + (block.key % codeModes));
+    const physical = block.physical + distance;
+    if (Math.floor(physical / pageSizeBytes) !== Math.floor(block.physical / pageSizeBytes)) return undefined;
+    return this.#blockAt(physical, block.modeNumber);
   }
 
   /** Whoever linked to the block looks it up, and is linked again to the one that takes its place. */
-  #unlink(block: Block): void {
-    if (block.links.length === 0) return;
-    for (const record of block.links) this.#words[(record + RecordField.link) >>> 2] = 0;
-    const waiting = this.#wantedLinks.get(block.key);
-    if (waiting === undefined) this.#wantedLinks.set(block.key, block.links);
-    else waiting.push(...block.links);
-    block.links = [];
+  #unlink(block: Block, { wantedLinks }: CodePage): void {
+    const { links } = block;
+    if (links === undefined) return;
+    for (const record of links) this.#words[(record + RecordField.link) >>> 2] = 0;
+    const offset = offsetInPage(block.physical), waiting = wantedLinks.get(offset);
+    if (waiting === undefined) wantedLinks.set(offset, links);
+    else waiting.push(...links);
+    block.links = undefined;
   }
 
   #leavePage(block: Block, offset: number): void {
@@ -268,15 +296,16 @@ export class CodeCache {
   #add(block: Block): void {
     this.counters.blocks++;
     this.counters.instructions += block.instructions;
-    this.#blocks.set(block.key, block);
+    const page = this.#pageOf(block.physical, block.modeNumber), offset = offsetInPage(block.physical);
+    page.blocks.set(offset, block);
     this.#byRecord.set(block.record, block);
     this.#enterPage(block, block.start);
     if (block.second !== undefined) this.#enterPage(block, block.second.start);
-    const waiting = this.#wantedLinks.get(block.key);
+    const waiting = page.wantedLinks.get(offset);
     if (waiting !== undefined && block.second === undefined) {
       for (const record of waiting) this.#words[(record + RecordField.link) >>> 2] = block.record;
       block.links = waiting;
-      this.#wantedLinks.delete(block.key);
+      page.wantedLinks.delete(offset);
     }
   }
 
@@ -292,12 +321,14 @@ export class CodeCache {
     blocks.add(block);
   }
 
-  #decode(source: CodeSource, mode: CodeMode, key: number): Block | undefined {
+  #decode(source: CodeSource, mode: CodeMode, modeNumber: number): Block | undefined {
     const at = this.#memory.readable(source.physical);
     const inPage = pageSizeBytes - (source.physical % pageSizeBytes);
     const available = Math.min(inPage, source.bytesToLimit);
     const bytes = at !== 0 ? this.#bytes.subarray(at, at + available) : this.#fetch(source.physical, Math.min(available, 15));
     const record = this.#writeHeader(mode);
+    // Links stay within a page. Only 64-bit code goes on without a look at the segment limit.
+    const page = at === 0 || mode.single || mode.code !== 64 ? undefined : this.#pageOf(source.physical, modeNumber);
     let offset = 0, count = 0, ended = false;
     const limit = mode.single || at === 0 ? 1 : maximumBlockInstructions;
     while (count < limit && offset < bytes.length) {
@@ -305,7 +336,7 @@ export class CodeCache {
       if (decoded.kind === "truncated") {
         if (count > 0) break;
         this.#next = record;
-        return this.#decodeAcross(source, mode, key, bytes);
+        return this.#decodeAcross(source, mode, modeNumber, bytes);
       }
       count++;
       if (decoded.kind !== "instruction") {
@@ -315,25 +346,23 @@ export class CodeCache {
         break;
       }
       this.examples?.set(this.#interpreter.handler(handlerFormOf(decoded, mode)).number, bytes.slice(offset, offset + decoded.length));
-      ended = this.#writeRecord(decoded, mode, offset, count, at !== 0 ? source.physical : 0, key);
+      ended = this.#writeRecord(decoded, mode, offset, count, page, offsetInPage(source.physical));
       offset += decoded.length;
       if (ended) break;
     }
-    // Only 64-bit code goes on without a look at the segment limit.
-    const isLinked = !ended && at !== 0 && !mode.single && mode.code === 64;
-    this.#writeEnd(mode, offset, count, isLinked ? source.physical : undefined, inPage);
+    this.#writeEnd(offset, count, !ended && offset < inPage ? page : undefined, offsetInPage(source.physical));
     this.#halves[(record + HeaderField.instructions) >>> 1] = count;
-    return { record, instructions: count, lengthBytes: offset, start: at, end: at === 0 ? 0 : at + offset, second: undefined, key, links: [], dependents: new Set() };
+    return { record, instructions: count, lengthBytes: offset, start: at, end: at === 0 ? 0 : at + offset, second: undefined, physical: source.physical, modeNumber, links: undefined, dependents: undefined };
   }
 
   /** One instruction that continues in the following page, or runs into the segment limit. */
-  #decodeAcross(source: CodeSource, mode: CodeMode, key: number, first: Uint8Array): Block | undefined {
+  #decodeAcross(source: CodeSource, mode: CodeMode, modeNumber: number, first: Uint8Array): Block | undefined {
     const at = this.#memory.readable(source.physical);
     if (first.length >= source.bytesToLimit) {
       const record = this.#writeHeader(mode);
       this.#writeInvalid("tooLong", mode, 0, 1);
-      this.#writeEnd(mode, first.length, 1, undefined, 0);
-      return { record, instructions: 1, lengthBytes: first.length, start: at, end: at === 0 ? 0 : at + first.length, second: undefined, key, links: [], dependents: new Set() };
+      this.#writeEnd(first.length, 1, undefined, 0);
+      return { record, instructions: 1, lengthBytes: first.length, start: at, end: at === 0 ? 0 : at + first.length, second: undefined, physical: source.physical, modeNumber, links: undefined, dependents: undefined };
     }
     const next = source.nextPage();
     if (next < 0) return undefined;
@@ -345,13 +374,13 @@ export class CodeCache {
     const record = this.#writeHeader(mode);
     let length = 15;
     if (decoded.kind === "instruction") {
-      this.#writeRecord(decoded, mode, 0, 1, 0, key);
+      this.#writeRecord(decoded, mode, 0, 1, undefined, 0);
       length = decoded.length;
     } else this.#writeInvalid(decoded.kind === "truncated" ? "tooLong" : decoded.kind, mode, 0, 1);
-    this.#writeEnd(mode, length, 1, undefined, 0);
+    this.#writeEnd(length, 1, undefined, 0);
     const secondStart = this.#memory.readable(next);
     return {
-      record, instructions: 1, lengthBytes: Math.min(length, source.bytesToLimit), start: at, end: at === 0 ? 0 : at + first.length, key, links: [], dependents: new Set(),
+      record, instructions: 1, lengthBytes: Math.min(length, source.bytesToLimit), start: at, end: at === 0 ? 0 : at + first.length, physical: source.physical, modeNumber, links: undefined, dependents: undefined,
       second: { start: secondStart, end: secondStart + Math.max(length - first.length, 1) },
     };
   }
@@ -380,9 +409,10 @@ export class CodeCache {
     return at;
   }
 
-  #writeEnd(mode: CodeMode, offset: number, count: number, physical: number | undefined, inPage: number): void {
+  /** `page`: where the block goes on, if it is linked; `start` is its own offset there. */
+  #writeEnd(offset: number, count: number, page: CodePage | undefined, start: number): void {
     const at = this.#allocate(SpecialHandler.End, offset, count + 1, 0);
-    if (physical !== undefined && offset < inPage) this.#link(at, (physical + offset) * codeModes + codeModeNumber(mode));
+    if (page !== undefined) this.#link(at, page, start + offset);
   }
 
   #writeInvalid(kind: "invalid" | "tooLong", mode: CodeMode, offset: number, count: number): void {
@@ -396,16 +426,15 @@ export class CodeCache {
     this.#allocate(number, offset, count, 1);
   }
 
-  #link(record: number, key: number): void {
-    const known = this.#blocks.get(key);
+  #link(record: number, page: CodePage, offset: number): void {
+    const known = page.blocks.get(offset);
     if (known !== undefined) {
       if (known.second !== undefined) return;
       this.#words[(record + RecordField.link) >>> 2] = known.record;
-      known.links.push(record);
-      return;
+      return noteLink(known, record);
     }
-    const waiting = this.#wantedLinks.get(key);
-    if (waiting === undefined) this.#wantedLinks.set(key, [record]);
+    const waiting = page.wantedLinks.get(offset);
+    if (waiting === undefined) page.wantedLinks.set(offset, [record]);
     else waiting.push(record);
   }
 
@@ -425,10 +454,10 @@ export class CodeCache {
     return registered;
   }
 
-  /** Returns whether the block ends here. `blockPhysical` 0: no links. */
+  /** Returns whether the block ends here. `page`: where the block begins at `start`, if branches there are linked. */
   #writeRecord(
     decoded: DecodedInstruction<InstructionDefinition>, mode: CodeMode, offset: number, count: number,
-    blockPhysical: number, key: number,
+    page: CodePage | undefined, start: number,
   ): boolean {
     const memory = memoryOperandOf(decoded);
     const { number, handler } = this.#handlerOf(decoded, mode, memory);
@@ -464,11 +493,7 @@ export class CodeCache {
     }
     this.#words[(at + RecordField.immediate) >>> 2] = low;
     this.#words[(at + RecordField.immediate + 4) >>> 2] = high;
-    if (target !== undefined && blockPhysical !== 0 && mode.code === 64 && !mode.single) {
-      const physical = blockPhysical + target;
-      const page = Math.floor(blockPhysical / pageSizeBytes);
-      if (Math.floor(physical / pageSizeBytes) === page) this.#link(at, physical * codeModes + (key % codeModes));
-    }
+    if (target !== undefined && page !== undefined && start + target >= 0 && start + target < pageSizeBytes) this.#link(at, page, start + target);
     return handler.endsBlock;
   }
 

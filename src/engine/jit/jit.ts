@@ -56,13 +56,13 @@ class CompiledRegion implements Dependent {
     this.name = name;
     this.isGrown = isGrown;
     this.#onVoid = onVoid;
-    for (const block of region.sources) block.dependents.add(this);
+    for (const block of region.sources) (block.dependents ??= new Set()).add(this);
   }
 
   blockVoided(): void {
     if (this.isVoid) return;
     this.isVoid = true;
-    for (const block of this.region.sources) block.dependents.delete(this);
+    for (const block of this.region.sources) block.dependents?.delete(this);
     this.#onVoid(this);
   }
 }

@@ -4,7 +4,6 @@ import { Status, type Routine, type StateMatch } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as state from "../../isa/state.ts";
 import { FunctionBuilder, type FuncIndex, type Label, type Local, type TypeIndex } from "../../wasm/index.ts";
-import { modeNumberOf } from "../code-cache.ts";
 import { EmitterCore } from "../emit/core.ts";
 import { RegionExit } from "../interpreter.ts";
 import { operandFields, RecordField } from "../record.ts";
@@ -114,7 +113,7 @@ export class RegionCode {
     this.view = environment.view;
     this.calls = environment.calls;
     this.base = environment.view.base;
-    this.modeNumber = modeNumberOf(region.entry);
+    this.modeNumber = region.entry.modeNumber;
     this.#f = f;
     this.#region = region;
     this.#graph = structure(region.successors);

@@ -4,7 +4,7 @@
  */
 import type { Node } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
-import { modeNumberOf, physicalOf, type Block, type CodeCache } from "../code-cache.ts";
+import type { Block, CodeCache } from "../code-cache.ts";
 import type { Handler } from "../handler.ts";
 import { SpecialHandler, type Interpreter } from "../interpreter.ts";
 import { pageSizeBytes } from "../physical-memory.ts";
@@ -163,7 +163,7 @@ class Exploration {
     this.#limits = limits;
     this.#entry = entry;
     this.#linear = linear;
-    this.#codeBits = codeBitsOf(modeNumberOf(entry));
+    this.#codeBits = codeBitsOf(entry.modeNumber);
     const queue: { block: Block; offset: number }[] = [{ block: entry, offset: 0 }];
     for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
       if (this.sources.has(item.offset) || !this.#hasRoom(item.block)) continue;
@@ -202,7 +202,7 @@ class Exploration {
     const { code, state } = this.#from;
     const near = code.blockNear(source.block, offset - source.offset);
     const found = near ?? this.#faraway(offset);
-    if (found === undefined || found.second !== undefined || modeNumberOf(found) !== modeNumberOf(this.#entry)) return undefined;
+    if (found === undefined || found.second !== undefined || found.modeNumber !== this.#entry.modeNumber) return undefined;
     if (state.u16[found.record >>> 1] === SpecialHandler.Region) return found;
     const entries = this.#limits.hotThreshold - (state.u32[(found.record + HeaderField.heat) >>> 2] | 0);
     // What has compiled code of its own counts from a higher number.
@@ -218,10 +218,10 @@ class Exploration {
 /** The region around a block that has just been entered at a linear address; undefined when it cannot be compiled. */
 export function formRegion(from: RegionSource, limits: RegionLimits, entry: Block, linear: bigint): Region | undefined {
   if (entry.second !== undefined) return undefined;
-  const codeBits = codeBitsOf(modeNumberOf(entry));
+  const codeBits = codeBitsOf(entry.modeNumber);
   const { sources, returnSites } = new Exploration(from, limits, entry, linear);
   const leaders = findLeaders(sources, codeBits);
-  const pageOffset = physicalOf(entry) % pageSizeBytes;
+  const pageOffset = entry.physical % pageSizeBytes;
   const all = [...leaders].toSorted((a, b) => a - b).map((offset) => cutBlock(sources, leaders, offset, codeBits, pageOffset));
   // The entry is number 0.
   all.unshift(...all.splice(all.findIndex(({ offset }) => offset === 0), 1));

@@ -18,6 +18,8 @@ interface Case {
   readonly source: bigint;
   readonly target: bigint;
   readonly budgets: readonly number[];
+  /** RAX; not 0 in all bits unless given. */
+  readonly value?: bigint;
   readonly bits: 32 | 64;
   readonly paged: boolean;
   readonly limit: number;
@@ -31,7 +33,7 @@ interface Outcome {
 }
 
 /** Two pages of the range are mapped to one, one is absent, one holds code. */
-function setUp(machine: EngineMachine, { code, count, source, target, bits, paged, limit }: Case): void {
+function setUp(machine: EngineMachine, { code, count, source, target, bits, paged, limit, value = 0x8877_6655_4433_2211n }: Case): void {
   if (bits === 64) machine.longMode();
   else machine.protectedMode();
   machine.ram.fill(0, Place.handlers - 0x3000, Place.handlers);
@@ -48,7 +50,7 @@ function setUp(machine: EngineMachine, { code, count, source, target, bits, page
     machine.loadSegment(3, Select.data32);
   }
   const base = bits === 64 ? BigInt(Place.data) : 0n;
-  machine.setRegister(RAX, 0x8877_6655_4433_2211n);
+  machine.setRegister(RAX, value);
   machine.setRegister(RCX, count);
   machine.setRegister(RSI, base + source);
   machine.setRegister(RDI, base + target);
@@ -78,6 +80,7 @@ function cases(bits: 32 | 64): fc.Arbitrary<Case> {
     count: fc.oneof(fc.integer({ min: 0, max: 40 }), fc.integer({ min: 0, max: 5000 })).map(BigInt),
     places: fc.oneof(fc.tuple(place, place), near),
     budgets: fc.array(fc.oneof(fc.integer({ min: 1, max: 90 }), fc.constant(100_000)), { minLength: 1, maxLength: 4 }),
+    value: fc.constantFrom(0x8877_6655_4433_2211n, 0n, 0xff00n, 0x1_0000_0000n),
     paged: fc.boolean(),
     limit: fc.constantFrom(0x7fff, 0x1fff, 0x1003, 0xffff),
   }).map(({ places: [source, target], ...rest }) => ({ ...rest, source, target, bits }));

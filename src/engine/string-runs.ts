@@ -18,6 +18,8 @@ type Bits = 16 | 32 | 64;
 
 const elementMasks = { 1: 0xffn, 2: 0xffffn, 4: 0xffff_ffffn, 8: 0xffff_ffff_ffff_ffffn } as const;
 
+const lowElementMasks = { 1: 0xff, 2: 0xffff, 4: -1, 8: -1 } as const;
+
 export class StringRuns {
   readonly #view: StateView;
   readonly #mmu: Mmu;
@@ -112,7 +114,14 @@ export class StringRuns {
 
   #fill(target: number, lengthBytes: number, sizeBytes: StringElementBytes): void {
     const view = this.#view;
-    let pattern = view.get64(state.gpr[Register.RAX]) & elementMasks[sizeBytes];
+    const value = state.gpr[Register.RAX];
+    const isZero = (view.get32(value) & lowElementMasks[sizeBytes]) === 0 && (sizeBytes < 8 || view.getHigh32(value) === 0);
+    // Pages are cleared far more often than anything else is filled.
+    if (isZero && (target & 7) === 0 && (lengthBytes & 7) === 0) {
+      view.u64.fill(0n, target >>> 3, (target + lengthBytes) >>> 3);
+      return;
+    }
+    let pattern = view.get64(value) & elementMasks[sizeBytes];
     for (let width = sizeBytes * 8; width < 64; width *= 2) pattern |= pattern << BigInt(width);
     // What an aligned word holds when the elements do not begin with one.
     const shift = BigInt((target & 7) * 8);

@@ -149,6 +149,11 @@ export class Jit {
     view.u32[(header + HeaderField.heat) >>> 2] = neverHot;
     const block = code.blockOf(header);
     if (block === undefined) return;
+    if (this.#waiting.some(({ region }) => region.sources.includes(block))) {
+      // It will be compiled in a moment, as a part of that: what is entered from elsewhere afterwards gets hot again.
+      view.u32[(header + HeaderField.heat) >>> 2] = this.#limits.hotThreshold;
+      return;
+    }
     const linear = view.get64(state.ripBase) + view.get64(state.fetchBase);
     const isGrown = this.#published.has(header);
     const region = formRegion(this.#host, isGrown ? this.#grownLimits : this.#limits, block, linear);

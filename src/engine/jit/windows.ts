@@ -30,14 +30,12 @@ interface KeyedAccess {
   readonly instruction: RegionInstruction;
   readonly access: MemoryAccess;
   readonly key: string;
-  readonly weight: number;
 }
 
 const stackPointer = 4;
-const maximumWindows = 8;
-/** Accesses outside of loops until a window pays. */
-const minimumWeight = 3;
-const loopWeight = 4;
+const maximumWindows = 6;
+/** Larger loops have so many registers to keep that windows cost more than they save. */
+const maximumLoopInstructions = 80;
 
 export class Windows {
   readonly #view: StateView;
@@ -46,14 +44,15 @@ export class Windows {
 
   constructor(f: FunctionBuilder, view: StateView, { blocks }: Region, structure: Structure) {
     this.#view = view;
-    const loops = innermostLoops(structure);
+    const loops = smallLoops(blocks, innermostLoops(structure));
     const chased = this.#findChased(blocks, loops);
     const keyed = blocks.flatMap(({ instructions }, block) => {
       const loop = loops[block];
-      const isChased = (register: number): boolean => loop !== undefined && chased[loop].has(register);
+      if (loop === undefined) return [];
+      const isChased = (register: number): boolean => chased[loop].has(register);
       return instructions.flatMap((instruction) => summaryOf(instruction.handler).accesses.flatMap((access): KeyedAccess[] => {
         const key = this.#keyOf(instruction, access, isChased);
-        return key === undefined ? [] : [{ instruction, access, key, weight: loop === undefined ? 1 : loopWeight }];
+        return key === undefined ? [] : [{ instruction, access, key }];
       }));
     });
     for (const accesses of worthwhile(keyed)) {
@@ -121,13 +120,19 @@ export class Windows {
   }
 }
 
-/** Accesses by window, those first whose windows save most. */
+/** Leaves out loops that call and those that are large. */
+function smallLoops(blocks: Region["blocks"], loops: readonly (number | undefined)[]): (number | undefined)[] {
+  const sizes = new Map<number, number>();
+  blocks.forEach(({ instructions }, block) => {
+    const loop = loops[block];
+    if (loop === undefined) return;
+    const calls = instructions.some(({ handler: { form } }) => form.definition.name === "call" || form.definition.name === "ret");
+    sizes.set(loop, (sizes.get(loop) ?? 0) + (calls ? Infinity : instructions.length));
+  });
+  return loops.map((loop) => loop !== undefined && sizes.get(loop)! <= maximumLoopInstructions ? loop : undefined);
+}
+
+/** Accesses by window, those first that are many. */
 function worthwhile(keyed: readonly KeyedAccess[]): KeyedAccess[][] {
-  const byKey = Map.groupBy(keyed, ({ key }) => key);
-  return [...byKey.values()]
-    .map((accesses) => ({ accesses, weight: accesses.reduce((sum, { weight }) => sum + weight, 0) }))
-    .filter(({ weight }) => weight >= minimumWeight)
-    .toSorted((a, b) => b.weight - a.weight)
-    .slice(0, maximumWindows)
-    .map(({ accesses }) => accesses);
+  return [...Map.groupBy(keyed, ({ key }) => key).values()].toSorted((a, b) => b.length - a.length).slice(0, maximumWindows);
 }

@@ -14,7 +14,7 @@ export interface RegisteredHandler {
 }
 
 /** Lower numbers have a meaning of their own. */
-export const firstHandler = 5;
+const firstHandler = 5;
 export const maximumHandlers = 65_536;
 
 const handlersByKey = new Map<string, RegisteredHandler>();

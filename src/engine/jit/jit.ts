@@ -111,8 +111,9 @@ export class Jit {
     this.#limits = {
       maximumBlocks: settings.maximumBlocks, maximumInstructions: settings.maximumInstructions,
       minimumEntries: Math.floor(threshold / 16), hotThreshold: threshold,
+      followsComputed: settings.followsComputed,
     };
-    this.#grownLimits = { ...this.#limits, maximumBlocks: settings.growth.maximumBlocks, maximumInstructions: settings.growth.maximumInstructions };
+    this.#grownLimits = { ...this.#limits, ...settings.growth, followsComputed: true };
     const hostImports = host.interpreter.hostImports;
     const support = new wasm.Module(supportModule(host.state.base, this.#memoryPages));
     this.#imports = {

@@ -56,6 +56,8 @@ export interface RegionLimits {
   /** Blocks entered less than this are left out. */
   readonly minimumEntries: number;
   readonly hotThreshold: number;
+  /** Whether regions follow jumps to where they went last. */
+  readonly followsComputed: boolean;
 }
 
 export interface RegionSource {
@@ -122,7 +124,7 @@ function lastTargetOf(handler: Handler, distance: number, blockOffset: number): 
   return distance !== 0 && summaryOf(handler).remembersTarget ? blockOffset + distance : undefined;
 }
 
-function readInstructions({ state, interpreter }: RegionSource, block: Block, blockOffset: number): RegionInstruction[] {
+function readInstructions({ state, interpreter }: RegionSource, { followsComputed }: RegionLimits, block: Block, blockOffset: number): RegionInstruction[] {
   const { u8, u16, u32 } = state;
   const instructions: RegionInstruction[] = [];
   for (let index = 1; index <= block.instructions; index++) {
@@ -134,7 +136,7 @@ function readInstructions({ state, interpreter }: RegionSource, block: Block, bl
       offset: blockOffset + u16[(record + RecordField.start) >>> 1],
       nextOffset: blockOffset + u16[(record + RecordField.next) >>> 1],
       count: u8[record + RecordField.count],
-      lastTargetOffset: lastTargetOf(handler, u32[(record + RecordField.lastTarget) >>> 2] | 0, blockOffset),
+      lastTargetOffset: !followsComputed ? undefined : lastTargetOf(handler, u32[(record + RecordField.lastTarget) >>> 2] | 0, blockOffset),
       targetOffset: isRelative ? blockOffset + (u32[(record + RecordField.immediate) >>> 2] | 0) : undefined,
     });
   }
@@ -167,7 +169,7 @@ class Exploration {
     const queue: { block: Block; offset: number }[] = [{ block: entry, offset: 0 }];
     for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
       if (this.sources.has(item.offset) || !this.#hasRoom(item.block)) continue;
-      const source = { ...item, instructions: readInstructions(from, item.block, item.offset) };
+      const source = { ...item, instructions: readInstructions(from, limits, item.block, item.offset) };
       this.#instructions += source.instructions.length;
       this.sources.set(item.offset, source);
       for (const offset of this.#leadsTo(source)) {

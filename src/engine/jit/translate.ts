@@ -3,10 +3,8 @@ import * as state from "../../isa/state.ts";
 import type { FuncIndex, FunctionBuilder, Local, ModuleBuilder } from "../../wasm/index.ts";
 import { pageSizeBytes } from "../physical-memory.ts";
 
-/** Pushes 1 when the TLB does not have the page, or the access leaves it; `entry` becomes the entry's place. */
-export function pushTlbMiss(
-  f: FunctionBuilder, base: number, linear: Local<"i64">, sizeBytes: number, forWrite: boolean, entry: Local<"i32">, pushContext: () => void,
-): void {
+/** Pushes where the entry for a page is, from the TLB's first on, and leaves it in `entry`. */
+function pushEntry(f: FunctionBuilder, linear: Local<"i64">, entry: Local<"i32">): void {
   f.local.get(linear);
   f.i32.wrap_i64();
   f.i32.const(7);
@@ -14,6 +12,13 @@ export function pushTlbMiss(
   f.i32.const((state.tlbEntries - 1) * state.tlbEntrySizeBytes);
   f.i32.and();
   f.local.tee(entry);
+}
+
+/** Pushes 1 when the TLB does not have the page, or the access leaves it; `entry` becomes the entry's place. */
+export function pushTlbMiss(
+  f: FunctionBuilder, base: number, linear: Local<"i64">, sizeBytes: number, forWrite: boolean, entry: Local<"i32">, pushContext: () => void,
+): void {
+  pushEntry(f, linear, entry);
   f.i64.load(base + state.tlbOffset + (forWrite ? 8 : 0));
   f.local.get(linear);
   if (sizeBytes > 1) {
@@ -35,13 +40,7 @@ export function addTranslate(builder: ModuleBuilder, base: number, reach: FuncIn
   return builder.addFunction("translate", { params: ["i64", "i32"], results: ["i32"] }, (f) => {
     const linear = f.param<"i64">(0), access = f.param<"i32">(1);
     const entry = f.addLocal("i32"), pageInTlb = f.addLocal("i64");
-    f.local.get(linear);
-    f.i32.wrap_i64();
-    f.i32.const(7);
-    f.i32.shr_u();
-    f.i32.const((state.tlbEntries - 1) * state.tlbEntrySizeBytes);
-    f.i32.and();
-    f.local.tee(entry);
+    pushEntry(f, linear, entry);
     f.local.get(access);
     f.i32.const(1);
     f.i32.and();

@@ -588,7 +588,8 @@ export function handlerFormOf(decoded: DecodedInstruction<InstructionDefinition>
     operands: decoded.operands.map(operandFormOf),
     variant: {
       long, operandSize: decoded.operandSize, addressSize: decoded.addressSize, stackSize: mode.stack,
-      repeat: decoded.repeat, lock: decoded.lock,
+      // Forms that do the same share a handler: a guest that varies prefixes must not use their numbers up.
+      repeat: decoded.instruction.repeatable === true ? decoded.repeat : "none", lock: decoded.lock,
     },
     address: {
       hasIndex: memory?.index !== undefined,

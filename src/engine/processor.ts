@@ -997,6 +997,6 @@ export class SoftProcessor implements Processor {
     const bytes = new Uint8Array(Math.min(15, pageSizeBytes - (physical % pageSizeBytes)));
     this.physical.readRange(physical, bytes);
     const decoded = this.#decoder.decode(bytes, 0, this.#mode.code, this.#mode.isRealOrVirtual8086);
-    return decoded.kind === "instruction" && decoded.repeat !== "none";
+    return decoded.kind === "instruction" && decoded.repeat !== "none" && decoded.instruction.repeatable === true;
   }
 }

@@ -319,6 +319,8 @@ export interface InstructionDefinition {
   readonly name: string;
   readonly encodings: readonly string[];
   readonly lockable?: boolean;
+  /** REP, REPE or REPNE repeats it; before other instructions they mean nothing. */
+  readonly repeatable?: boolean;
   /** CPUID feature without which the encodings are invalid. */
   readonly feature?: string;
   /** Mnemonic by operand size, where it differs. */

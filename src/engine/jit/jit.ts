@@ -23,8 +23,6 @@ const patienceInstructions = 100_000;
 const maximumRefusals = 20;
 
 export interface JitHost {
-  /** Instructions retired so far. */
-  retired(): number;
   readonly state: StateView;
   readonly interpreter: Interpreter;
   readonly code: CodeCache;

@@ -202,6 +202,7 @@ class Exploration {
 
   #resolve(source: Source, offset: number): Block | undefined {
     const { code, state } = this.#from;
+    if (!this.#isWithin(offset)) return undefined;
     const near = code.blockNear(source.block, offset - source.offset);
     const found = near ?? this.#faraway(offset);
     if (found === undefined || found.second !== undefined || found.modeNumber !== this.#entry.modeNumber) return undefined;
@@ -209,6 +210,13 @@ class Exploration {
     const entries = this.#limits.hotThreshold - (state.u32[(found.record + HeaderField.heat) >>> 2] | 0);
     // What has compiled code of its own counts from a higher number.
     return entries < 0 || entries >= this.#limits.minimumEntries ? found : undefined;
+  }
+
+  /** Outside of 64-bit mode instruction pointers wrap, which offsets do not: a region with such a jump could never be entered. */
+  #isWithin(offset: number): boolean {
+    if (this.#codeBits === 64) return true;
+    const linear = this.#linear + BigInt(offset);
+    return linear >= 0n && linear <= 0xffff_ffffn;
   }
 
   #faraway(offset: number): Block | undefined {

@@ -61,7 +61,7 @@ const output = instruction({
 
 function inputString(name: string, names: InstructionDefinition["names"], encoding: string, isByte: boolean): InstructionDefinition {
   return instruction({
-    name, names: names ?? {}, encodings: [encoding], endsBlock: true,
+    name, names: names ?? {}, encodings: [encoding], repeatable: true, endsBlock: true,
     execute({ cpu, variant }) {
       const width: PortWidth = isByte ? 8 : variant.operandSize === 16 ? 16 : 32;
       // Even with a count of zero.
@@ -80,7 +80,7 @@ function inputString(name: string, names: InstructionDefinition["names"], encodi
 
 function outputString(name: string, names: InstructionDefinition["names"], encoding: string, isByte: boolean): InstructionDefinition {
   return instruction({
-    name, names: names ?? {}, encodings: [encoding], endsBlock: true,
+    name, names: names ?? {}, encodings: [encoding], repeatable: true, endsBlock: true,
     execute({ cpu, variant }) {
       const width: PortWidth = isByte ? 8 : variant.operandSize === 16 ? 16 : 32;
       const port = portInDx(cpu);

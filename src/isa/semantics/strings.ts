@@ -98,7 +98,7 @@ function stringInstruction(
 ): InstructionDefinition[] {
   const define = (encoding: string, names: Partial<Record<16 | 32 | 64, string>>, mnemonic: string): InstructionDefinition =>
     instruction({
-      name: mnemonic, names, encodings: [encoding],
+      name: mnemonic, names, encodings: [encoding], repeatable: true,
       execute<W extends IntegerWidth>({ cpu, width, variant }: Context<W>) {
         repeated(cpu, width, variant, (iteration) => iterate(iteration, variant), run);
       },

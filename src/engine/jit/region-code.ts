@@ -674,9 +674,9 @@ export function findX87Use(environment: RegionEnvironment, region: Region): X87U
     const f = new FunctionBuilder({ params: [], results: ["i32"] }, () => 0 as TypeIndex);
     const { isImpossible, found } = new RegionCode(environment, f, region, { x87: use }).x87!;
     if (isImpossible) return undefined;
-    // A control word that changes makes different code, which may use more.
+    // A control word that changes makes different code, which may use more: that is generated once more, and no oftener.
     const control = state.x87Control.offset;
-    if (use.written.has(control) === found.written.has(control)) return found;
+    if (use.written.has(control) || !found.written.has(control)) return found;
     use = found;
   }
 }

@@ -86,9 +86,14 @@ function cases(bits: 32 | 64): fc.Arbitrary<Case> {
   }).map(({ places: [source, target], ...rest }) => ({ ...rest, source, target, bits }));
 }
 
+/** So that the data begin at 2 GiB of linear memory. */
+const highOffset = 0x8000_0000 - Place.data;
+
 describe("runs end where single elements do", () => {
-  test.each([64, 32] as const)("in %i-bit code", (bits) => {
-    const machine = new EngineMachine({ ramBytes: 0x4_0000 });
+  test.each([
+    ["64-bit code", 64, {}], ["32-bit code", 32, {}], ["64-bit code beyond 2 GiB", 64, { ramOffset: highOffset }],
+  ] as const)("in %s", (_name, bits, where) => {
+    const machine = new EngineMachine({ ramBytes: 0x4_0000, ...where });
     fc.assert(fc.property(cases(bits), (setting) => {
       expect(outcomeOf(machine, setting, false)).toEqual(outcomeOf(machine, setting, true));
     }), { numRuns: 150 });

@@ -127,7 +127,8 @@ export class StringRuns {
     const shift = BigInt((target & 7) * 8);
     const word = BigInt.asUintN(64, (pattern << shift) | (pattern >> (64n - shift)));
     const end = target + lengthBytes;
-    const firstWord = Math.min((target + 7) & ~7, end), lastWord = Math.max(end & ~7, firstWord);
+    // Places beyond 2 GiB do not survive the bitwise operators, whose results have a sign.
+    const firstWord = Math.min(Math.ceil(target / 8) * 8, end), lastWord = Math.max(end - (end & 7), firstWord);
     const byteAt = (place: number): number => Number((word >> BigInt((place & 7) * 8)) & 0xffn);
     for (let at = target; at < firstWord; at++) view.u8[at] = byteAt(at);
     view.u64.fill(word, firstWord >>> 3, lastWord >>> 3);

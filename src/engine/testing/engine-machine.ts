@@ -37,6 +37,8 @@ export interface DeviceAccess {
 
 export interface EngineMachineOptions {
   readonly ramBytes?: number;
+  /** Where RAM begins in linear memory, a multiple of 64 KiB; as low as can be unless given. */
+  readonly ramOffset?: number;
   /** Room for decoded code. */
   readonly arenaBytes?: number;
   readonly hotInstructions?: readonly Uint8Array[];
@@ -70,7 +72,7 @@ export class EngineMachine {
     const ramBytes = options.ramBytes ?? 0x20_0000, arenaBytes = options.arenaBytes ?? 0x10_0000;
     const codeStart = stateOffset + state.processorAreaSizeBytes;
     const pageBytesOffset = codeStart + arenaBytes;
-    this.ramOffset = Math.ceil(pageBytesOffset / granuleBytes + 1) * granuleBytes;
+    this.ramOffset = options.ramOffset ?? Math.ceil(pageBytesOffset / granuleBytes + 1) * granuleBytes;
     const pages = (this.ramOffset + ramBytes) / granuleBytes;
     const memory = new wasm.Memory({ initial: pages, maximum: pages, shared: true });
     const { buffer } = memory;

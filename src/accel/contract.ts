@@ -64,6 +64,8 @@ export interface VirtualProcessor {
   run(budget: RunBudget): RunStop;
   /** Why `run` returned "failed", for people. */
   readonly failure: string | undefined;
+  /** What led to "shutdown", for people. */
+  readonly shutdownCause: string | undefined;
   readonly kickHandle: KickHandle;
   /** Makes a running processor look at its inputs soon: an interrupt, a timer, a request came up. */
   attend(): void;

@@ -523,7 +523,7 @@ export function endError(end: VmEnd): UserError {
     case "timeout":
       return new UserError("TIMEOUT", `The machine did not end within ${end.afterMs / 1000} s and was stopped: allow it more time, or look at what it is doing.`);
     case "triple-fault":
-      return new UserError("TRIPLE_FAULT", "The guest's processor shut down by a triple fault: the guest could not handle an exception, which is mostly a bug in it, or a kernel that is not made for this machine.");
+      return new UserError("TRIPLE_FAULT", `The guest's processor shut down by a triple fault: the guest could not handle an exception, which is mostly a bug in it, or a kernel that is not made for this machine. What happened: ${end.cause}.`);
     case "reset":
       return new UserError("GUEST_RESET", "The guest reset the machine, which started from a kernel and has no firmware to start again with: run it once more.");
     case "stopped":

@@ -278,6 +278,17 @@ describe("ways to stop", () => {
     expect(machine.processor.state.get32(state.activity)).toBe(0);
   });
 
+  test("what a triple fault came from is told", () => {
+    const machine = machineWith("8b00"); // a load from where nothing is; the gates of page and double faults are empty
+    machine.setRegister(rax, 0x40_0000n);
+    machine.view.setBigUint64(Place.idt + 14 * 16, 0n, true);
+    machine.view.setBigUint64(Place.idt + 8 * 16, 0n, true);
+    expect(machine.run(100)).toBe("shutdown");
+    expect(machine.processor.shutdownCause).toBe(
+      `#PF at 0x400000 (error code 0x0), then #DF (error code 0x0), then #GP (error code 0x43); in 64-bit mode with CS:RIP 0x8:0x${Place.code.toString(16)}, ` +
+      `RSP 0x${Place.stack.toString(16)}, CR3 0x${Place.level4.toString(16)}, IDT 0x${Place.idt.toString(16)} with limit 0xfff`);
+  });
+
   test("a double fault is not", () => {
     const machine = machineWith("31c9 f7f1"); // a division by zero, whose gate is missing
     machine.view.setBigUint64(Place.idt, 0n, true);

@@ -132,6 +132,7 @@ export class SoftProcessor implements Processor {
   readonly model: CpuModel;
   readonly msrs: Map<number, bigint> = new Map();
   readonly virtualization: Virtualization | undefined;
+  shutdownCause: string | undefined;
   readonly interpreter: Interpreter;
   readonly code: CodeCache;
   readonly jit: Jit;

@@ -100,6 +100,8 @@ export interface Processor {
   readonly msrs: Map<number, bigint>;
   /** SVM or VMX; undefined when the processor has neither. */
   readonly virtualization: Virtualization | undefined;
+  /** What the last shutdown came from, for people. */
+  shutdownCause: string | undefined;
   /** Records an exception of the current instruction and returns `Status.Fault`. */
   raise(vector: number, errorCode?: number): Status;
   /** The instruction hits breakpoints (B0..B3 of DR6): a debug trap follows it. */

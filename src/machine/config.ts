@@ -77,7 +77,8 @@ export const defaultDevices: DeviceSelection = {
 export type MachineEnd =
   | { readonly kind: "poweroff" }
   | { readonly kind: "reset" }
-  | { readonly kind: "triple-fault" }
+  /** `cause`: the exceptions that led to it and where, for people. */
+  | { readonly kind: "triple-fault"; readonly cause: string }
   /** The accelerator cannot execute what the guest wants. */
   | { readonly kind: "accelerator-failure"; readonly reason: string }
   /** isa-debug-exit: the status is (value << 1) | 1. */

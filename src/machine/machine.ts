@@ -431,7 +431,7 @@ export class Machine {
     if (exits !== undefined) exits.addRun(exits.nowNs() - runStartNs);
     this.#sliceEndNs = -Infinity;
     if (this.#config.clock.mode === "real-time") this.#learnSpeed(processor.retiredInstructions - before, (this.clock.nowNs() - startNs) / this.timeRate);
-    if (this.#end === undefined && stop === "shutdown") this.#finish({ kind: "triple-fault" });
+    if (this.#end === undefined && stop === "shutdown") this.#finish({ kind: "triple-fault", cause: processor.shutdownCause ?? "unknown" });
     if (this.#end === undefined && stop === "failed") this.#finish({ kind: "accelerator-failure", reason: processor.failure ?? "" });
     if (this.#end !== undefined) return { kind: "ended", end: this.#end };
     if (this.#pendingReset !== undefined) this.#reset();

@@ -60,7 +60,7 @@ const rows: readonly Row[] = [
   { name: "a missing CD-ROM", words: ["run", "--cdrom", "@none"], code: "FILE_NOT_FOUND", message: /no disk image/u },
   { name: "a log file in no directory", words: ["run", "--kernel", "@loop", "--serial", "file:@none/log"], code: "FILE_NOT_WRITABLE", message: /cannot be written \(ENOENT\)/u },
   { name: "a log file on a full disk", words: ["run", "--kernel", "@says", "--serial", "file:/dev/full"], code: "FILE_NOT_WRITABLE", message: /cannot be written \(ENOSPC\)/u },
-  { name: "a triple fault", words: ["run", "--kernel", "@fault"], code: "TRIPLE_FAULT", message: /triple fault/u },
+  { name: "a triple fault", words: ["run", "--kernel", "@fault"], code: "TRIPLE_FAULT", message: /triple fault.*#UD, then .*CS:RIP/u },
   { name: "a reset without firmware", words: ["run", "--kernel", "@reset"], code: "GUEST_RESET", message: /has no firmware to start again/u },
   { name: "a guest that loops for ever", words: ["run", "--kernel", "@loop", "--timeout", "500ms"], code: "TIMEOUT", message: /did not end within 0\.5 s/u },
   { name: "a guest that sleeps for ever", words: ["run", "--kernel", "@sleep", "--timeout", "500ms"], code: "TIMEOUT", message: /did not end within 0\.5 s/u },

@@ -62,6 +62,7 @@ export class KvmProcessor implements VirtualProcessor {
   readonly retiredInstructions: number = 0;
   readonly kickHandle: KickHandle;
   failure: string | undefined;
+  shutdownCause: string | undefined;
   readonly #options: KvmProcessorOptions;
   readonly #vcpu: VcpuCalls;
   readonly #msrs: KvmMsrs;
@@ -223,7 +224,9 @@ export class KvmProcessor implements VirtualProcessor {
         return undefined;
       case ExitReason.setTpr:
       case ExitReason.interrupted: return undefined;
-      case ExitReason.shutdown: return this.#enter("shutdown");
+      case ExitReason.shutdown:
+        this.shutdownCause = `the kernel tells nothing but the place: RIP ${this.#whereabouts()}`;
+        return this.#enter("shutdown");
       case ExitReason.debug: return this.#debugExit();
       case ExitReason.failEntry:
         return this.#fail(`the host's processor refuses to enter the guest (reason 0x${this.#view.getBigUint64(Run.failEntryReason, true).toString(16)})`);

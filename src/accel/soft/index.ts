@@ -69,6 +69,10 @@ export class SoftVirtualProcessor implements VirtualProcessor {
     return this.processor.retiredBeforeCurrent;
   }
 
+  get shutdownCause(): string | undefined {
+    return this.processor.shutdownCause;
+  }
+
   get virtualization(): ObservableVirtualization | undefined {
     return this.processor.virtualization;
   }

@@ -5,6 +5,7 @@ import * as layout from "../state.ts";
 import { exitVector } from "../virtualization.ts";
 import { deliver } from "./interrupt-delivery.ts";
 import { Activity } from "./mode.ts";
+import { describeEvent, shutDown } from "./shutdown.ts";
 
 /** What is delivered, and where it comes from. */
 export interface ProcessorEvent {
@@ -48,6 +49,8 @@ export function deliverEvent(p: Processor, event: ProcessorEvent): boolean {
 function deliverAdmitted(p: Processor, event: ProcessorEvent): boolean {
   const { state } = p;
   let current = event;
+  /** What went wrong so far, for the case that it ends in a shutdown. */
+  const steps: string[] = [];
   for (;;) {
     state.set32(layout.exceptionVector, noException);
     if (deliver(p, current)) {
@@ -59,6 +62,7 @@ function deliverAdmitted(p: Processor, event: ProcessorEvent): boolean {
       return true;
     }
     const fault = recordedException(p, current);
+    steps.push(describeEvent(p, current));
     if (leavesGuest(p, fault, current)) return true;
     if (fault.vector === Vector.PF) state.set64(layout.cr2, state.get64(layout.pageFaultAddress));
     const next = combine(fault, current);
@@ -68,7 +72,7 @@ function deliverAdmitted(p: Processor, event: ProcessorEvent): boolean {
         p.virtualization.exit(undefined);
         return true;
       }
-      state.set32(layout.activity, Activity.shutdown);
+      shutDown(p, [...steps, describeEvent(p, fault)]);
       return false;
     }
     if (next.vector === Vector.DF && leavesGuest(p, next, undefined)) return true;

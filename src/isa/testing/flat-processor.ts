@@ -19,6 +19,7 @@ const everyFeature: CpuModel = {
 };
 
 export class FlatProcessor implements Processor {
+  shutdownCause: string | undefined;
   readonly state: StateView = new StateView(new ArrayBuffer(layout.processorAreaSizeBytes), 0);
   readonly guest: DataView = new DataView(new ArrayBuffer(flatMemorySizeBytes));
   /** Page numbers whose accesses raise #PF. */

@@ -57,7 +57,7 @@ export const bareAccelerator: Accelerator = {
       createProcessor(index) {
         let state = powerOnState();
         return {
-          index, retiredInstructions: 0, isWaitingForStartUp: false, failure: undefined, stateObstacle: undefined, virtualization: undefined,
+          index, retiredInstructions: 0, isWaitingForStartUp: false, failure: undefined, shutdownCause: undefined, stateObstacle: undefined, virtualization: undefined,
           kickHandle: { flag: new Int32Array(new SharedArrayBuffer(4)), thread: undefined },
           run: () => "budget",
           inject: () => {}, setDebug: () => {}, timeStampCounter: () => 0n, timeChanged: () => {},

@@ -6,6 +6,7 @@ import { FlagMask, hasSystemFlag, readFlags } from "../../isa/flags.ts";
 import * as layout from "../../isa/state.ts";
 import { deliverEvent, type ProcessorEvent } from "../../isa/system/exceptions.ts";
 import { flagsImage } from "../../isa/system/interrupt-delivery.ts";
+import { shutDown } from "../../isa/system/shutdown.ts";
 import { Activity, Cr0Mask, isLongMode } from "../../isa/system/mode.ts";
 import { supportedEfer } from "../../isa/system/model-specific.ts";
 import {
@@ -630,7 +631,7 @@ export class Vmx implements Virtualization, ExitSink {
     context.vmcs.abortIndicator = reason;
     p.state.set32(layout.exceptionVector, noException);
     p.state.set32(layout.interception, 0);
-    p.state.set32(layout.activity, Activity.shutdown);
+    shutDown(p, [`VMX abort ${reason} while leaving the guest of the VMCS at 0x${context.vmcs.address.toString(16)}`]);
     p.modeChanged();
   }
 }

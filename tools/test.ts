@@ -1,7 +1,7 @@
 /**
  * `npm test`: types, lint, unit and integration tests, a short differential run, a short run with everything
  * compiled, and one operating system from boot to poweroff. The last line is "N passed, N failed"; the exit status is 1 when something failed.
- * Usage: npm test [-- --only types,lint,unused,tests,differential,jit,boot].
+ * Usage: npm test [-- --only types,lint,unused,tests,differential,jit,virtualization,boot].
  */
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -75,6 +75,7 @@ const steps: readonly Step[] = [
   { name: "tests", title: "unit and integration tests", run: vitest },
   { name: "differential", title: "instructions against the host's processor", run: () => single(node, "tools/differential.ts", "--cases", String(differentialCases)) },
   { name: "jit", title: "the engine's tests, test guests and instructions with everything compiled", run: () => single(node, "tools/test-jit.ts", "--short") },
+  { name: "virtualization", title: "what is offered of virtualization, and what tests it", run: () => single(node, "tools/virt-coverage/main.ts", "--summary") },
   { name: "boot", title: "Debian's cloud kernel to a shell and back", run: () => single(node, "tools/test-guests.ts", "--only", "cloud-6.1") },
 ];
 

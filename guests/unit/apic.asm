@@ -74,6 +74,7 @@ main:
     mov dword apic(SVR), 0x1ff
 
     group "registers"
+    ; covers: CPUID apic
     movzx eax, byte apic(VERSION)
     cmp al, 0x10
     check_true ae
@@ -236,6 +237,7 @@ main:
     mov dword apic(TIMER_INIT), 0
 
     group "timer, TSC deadline"
+    ; covers: CPUID tsc_deadline
     mov eax, 1
     cpuid
     bt ecx, 24
@@ -284,6 +286,7 @@ main:
     mov dword apic(LVT_TIMER), MASKED
 
     group "NMI"
+    ; covers: blocking of NMIs
     mov eax, apic(ID)                           ; the self shorthand is for fixed interrupts only
     mov dword apic(ICR_HIGH), eax
     expect_nmi                                  ; IF is clear

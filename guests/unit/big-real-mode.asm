@@ -14,6 +14,7 @@ main:
     go_real
 
     group "limits survive the change to real mode"
+    ; covers: unreal mode
     call load_big
     mov dword [dword gs:HIGH_SCRATCH], 0x12345678
     mov eax, [dword gs:HIGH_SCRATCH]

@@ -247,6 +247,7 @@ main:
     check_status B0
 
     group "breakpoints on ports"
+    ; covers: CPUID de
     mov eax, CR4_DE
     mov cr4, eax
     mov eax, 0x80
@@ -265,6 +266,7 @@ main:
     mov cr4, eax
 
     group "single step"
+    ; covers: single step
     arm_debug DR7_FIXED
     call arm_32
     dd V_DB, 0, .stepped, .step_after, __?LINE?__

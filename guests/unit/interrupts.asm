@@ -8,6 +8,7 @@ main:
     call initialize_pic
 
     group "STI"
+    ; covers: interrupt shadows
     call raise_timer
     call arm_32
     dd TIMER, 0, .after_shadow, .settled1, __?LINE?__

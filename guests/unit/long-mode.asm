@@ -132,6 +132,7 @@ main:
     mov qword [PAGE_TABLES + 8], (PAGE_TABLES + 0x1000) | PTE_P | PTE_W | PTE_U
 
     group "segments in 64-bit mode"
+    ; covers: CPUID lm
     mov eax, DATA_SMALL
     mov es, eax
     mov fs, eax
@@ -462,6 +463,7 @@ main:
     mov qword [task_state + 4], ENTRY_STACK_TOP
 
     group "SYSCALL and SYSRET"
+    ; covers: CPUID syscall
     write_msr MSR_STAR, ((SYSRET_CODE32 + 3) << 16) | KERNEL_CODE, 0
     write_msr MSR_LSTAR, 0, long_target
     write_msr MSR_CSTAR, 0, long_target
@@ -525,6 +527,7 @@ main:
     wrmsr
 
     group "SYSENTER and SYSEXIT"
+    ; covers: CPUID sep
     user_expect V_GP, 0, sysenter                       ; no selector yet
     expect V_GP, 0, sysexit
     write_msr MSR_SYSENTER_CS, 0, SYSENTER_CODE + 3

@@ -120,6 +120,7 @@ main:
     expect_nothing mov [WINDOW + 4], eax
 
     group "accessed and dirty bits"
+    ; covers: accessed and dirty bits
     mov dword [DIRECTORY + 8], TABLE1 | PTE_P | PTE_W | PTE_U
     mov dword [TABLE1], TARGET | PTE_P | PTE_W
     mov dword [TABLE1 + 4], (TARGET + 0x1000) | PTE_P | PTE_W
@@ -163,6 +164,7 @@ main:
     check_entry TABLE1 + 4, PTE_P | PTE_W | PTE_A | PTE_D
 
     group "accesses across pages"
+    ; covers: accesses across pages
     mov dword [TABLE1 + 4], 0
     invlpg [WINDOW + 0x1000]
     mov eax, 0x99999999
@@ -227,6 +229,7 @@ main:
     check_eq eax, 0x77777777
 
     group "repeated string instructions"
+    ; covers: repeated string instructions
     mov dword [TABLE1], TARGET | PTE_P | PTE_W
     mov dword [TABLE1 + 4], 0
     mov ecx, cr3
@@ -270,6 +273,7 @@ main:
     check_eq edi, TARGET + 0x1000
 
     group "4 MiB pages"
+    ; covers: CPUID pse, CPUID pse36
     mov dword [DIRECTORY + 8], 0x400000 | PTE_P | PTE_W | PTE_PS    ; without CR4.PSE the bit means nothing
     mov ecx, cr3
     mov cr3, ecx
@@ -288,6 +292,10 @@ main:
     invlpg [WINDOW + 0x300000]
     expect_fault PF_P | PF_R, WINDOW, mov eax, [WINDOW]
     user_fault PF_P | PF_R | PF_U | PF_W, WINDOW, mov [WINDOW], eax
+    mov dword [DIRECTORY + 8], 0x400000 | PTE_P | PTE_W | PTE_PS | (1 << 13)   ; 4 GiB beyond it nothing answers
+    mov cr3, ecx
+    mov eax, [WINDOW + 0x200000]
+    check_eq eax, -1
     mov dword [DIRECTORY + 8], 0x400000 | PTE_P | PTE_U | PTE_PS
     mov cr3, ecx
     user_run mov eax, [WINDOW + 0x200000]
@@ -295,6 +303,7 @@ main:
     user_fault PF_P | PF_U | PF_W, WINDOW + 0x200000, mov [WINDOW + 0x200000], eax
 
     group "global pages"
+    ; covers: CPUID pge
     mov eax, cr4
     or eax, CR4_PGE
     mov cr4, eax

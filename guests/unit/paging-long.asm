@@ -145,6 +145,7 @@ main:
     mov qword [TOP + 8], POINTERS | RWU
 
     group "pages of 2 MiB and 1 GiB"
+    ; covers: CPUID pdpe1gb
     mov qword [DIRECTORY + 8], TARGET | RWU | PTE_PS
     lea rsi, [rbx + 0x200000]
     mov eax, [rsi]
@@ -214,6 +215,7 @@ main:
     expect V_GP, 0, mov ss, [rsi]
 
     group "process contexts"
+    ; covers: CPUID pcid
     mov qword [TOP_B], (PAGE_TABLES + 0x1000) | RWU
     mov qword [TOP_B + 8], POINTERS_B | RWU
     mov qword [POINTERS_B], RWU | PTE_PS                ; the window shows address 0 on there
@@ -310,6 +312,7 @@ main:
     mov cr4, rax
 
     group "protection keys"
+    ; covers: CPUID pku
     window RWU
     expect V_UD, 0, rdpkru
     set_cr4 CR4_PKE

@@ -60,6 +60,7 @@ main:
     mov cr0, eax
 
     group "rights"
+    ; covers: CPUID pae
     window 0, 0
     expect_fault 0, WINDOW, mov eax, [WINDOW]
     user_fault PF_U | PF_W, WINDOW, mov [WINDOW], eax
@@ -78,6 +79,7 @@ main:
     expect_nothing call WINDOW + 0x10
 
     group "reserved bits"
+    ; covers: reserved bits
     window PTE_P | PTE_W | PTE_U, 0x00100000            ; bit 52
     expect_fault PF_P | PF_R, WINDOW, mov eax, [WINDOW]
     window PTE_P | PTE_W | PTE_U, 0x40000000            ; bit 62
@@ -125,6 +127,7 @@ main:
     expect_fault 0, 0x80200000, mov eax, [0x80200000]
 
     group "execute disable"
+    ; covers: CPUID nx
     mov ecx, MSR_EFER
     rdmsr
     or eax, EFER_NXE
@@ -156,6 +159,7 @@ main:
     check_eq [event.cr2], WINDOW + 0x1000
 
     group "SMEP"
+    ; covers: CPUID smep
     window PTE_P | PTE_W | PTE_U, 0
     call WINDOW + 0x10
     ; what runs now is on user pages, too
@@ -178,6 +182,7 @@ main:
     clear_cr4 CR4_SMEP
 
     group "SMAP"
+    ; covers: CPUID smap
     window PTE_P | PTE_W | PTE_U, 0
     mov eax, [WINDOW]
     set_cr4 CR4_SMAP

@@ -40,6 +40,7 @@ main:
 .forwards:
 
     group "in step with the TSC and the 8254"
+    ; covers: one clock, CPUID constant_tsc
     mov al, 0x30                                ; 8254 counter 2 as a stopwatch: 6000 ticks, 5 ms
     in al, 0x61
     and al, 0xfc

@@ -95,6 +95,7 @@
     mov cr4, xAX
 %endmacro
 
+; covers: CPUID umip
 ; The I/O permission bitmap; the TSS's limit covers `task_map`.
 %macro port_bitmap 0
     mov word [gdt + TASK], 0x68 + 0x20 + 0x90

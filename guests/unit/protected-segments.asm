@@ -120,6 +120,7 @@ main:
     xor eax, eax
     lldt ax
     group "limit in bytes"
+    ; covers: limits of segments
     load_es BYTES
     mov dword [SCRATCH + 0xfc], 0x44332211
     mov dword [SCRATCH + 0x100], 0x88776655

@@ -7,6 +7,7 @@ main:
     go_real
 
     group "segments"
+    ; covers: real mode
     mov ax, DATA_SEGMENT
     mov es, ax
     mov ax, DATA_SEGMENT + 1

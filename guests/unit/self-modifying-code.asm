@@ -266,6 +266,7 @@ main:
     change_code 4, "32-bit code"
 
     group "the same bytes in 16- and 32-bit code"
+    ; covers: self-modifying code
     mov edi, CODE_AREA
     mov byte [edi], 0xb8                ; MOV EAX, 0x90900001 or MOV AX, 1; NOP; NOP
     mov dword [edi + 1], 0x90900001

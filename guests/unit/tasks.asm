@@ -62,6 +62,7 @@ main:
     fresh
 
     group "JMP to a task"
+    ; covers: task switches
     mov eax, 0x11111111
     mov ebx, 0x22222222
     mov ecx, 0x33333333

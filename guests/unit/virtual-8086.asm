@@ -233,6 +233,7 @@ main:
     check_eq [event.cs], REAL_SEGMENT
 
     group "VME: virtual interrupt flag"
+    ; covers: CPUID vme
     mov eax, CR4_VME
     mov cr4, eax
     flags86 0

@@ -45,6 +45,7 @@ main:
     expect V_GP, 0, wrmsr                       ; back to xAPIC: only by way of disabled
 
     group "registers"
+    ; covers: CPUID x2apic
     read_apic 2
     check_eq eax, ebx                           ; 32-bit ID
     read_apic 0xf

@@ -48,7 +48,7 @@ main:
     expect V_UD, 0, vmmcall
 
     group "SVM: VM_CR and VM_HSAVE_PA"
-    ; covers: SVM svm_lock, MSR VM_CR, MSR VM_HSAVE_PA
+    ; covers: SVM svm_lock, MSR VM_CR, MSR VM_HSAVE_PA, virtualization=unlocked
     check_msr MSR_VM_CR, 0, 0
     write_msr MSR_VM_CR, 0, VM_CR_SVMDIS
     mov ecx, MSR_EFER
@@ -179,6 +179,7 @@ main:
     guest_exits EXIT_VMMCALL, nop   ; VMMCALL at any level
 
     group "SVM: VMLOAD and VMSAVE"
+    ; covers: fields of VMLOAD and VMSAVE
     fresh_guest
     mov edi, OTHER_VMCB
     mov ecx, 0x1000 / 8

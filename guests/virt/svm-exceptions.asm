@@ -171,6 +171,7 @@ main:
     mov [SAVE_IDTR + 8], rsi
     guest_exits EXIT_EXCEPTION + V_PF, mov eax, [rdi + 1]
     check_d [EXITINTINFO], EVENT_VALID | EVENT_EXCEPTION | EVENT_ERROR | V_GP
+    check_d [EXITINTINFO_ERROR], 0
     mov rax, 0x123456789000 + V_GP * 16
     check_eq qword [EXITINFO2], rax
     own_table                           ; the second fault makes a double fault, unless it is intercepted

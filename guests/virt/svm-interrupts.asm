@@ -160,6 +160,7 @@ main:
     stgi
 
     group "SVM interrupts: virtual ones"
+    ; covers: staying instead of VINTR
     handling_guest
     vintr V_IRQ | V_PRIORITY, 0x50
     mov qword [SAVE_RFLAGS], FLAG_IF | 2

@@ -72,7 +72,8 @@ main:
     check_eq rax, 0
     vmw TPR_THRESHOLD, 4
     mov ebx, 4
-    executed mov cr8, rbx
+    executed mov cr8, rbx                   ; not below the threshold
+    ; covers: staying instead of exit 43
     mov ebx, 3
     traps R_TPR, 0, mov cr8, rbx
     check_d [VTPR], 0x30
@@ -165,7 +166,8 @@ main:
     traps R_APIC_WRITE, 0x300, mov [rbx + 0x300], eax
     traps R_APIC_WRITE, 0xb0, mov [rbx + 0xb0], eax
     mov eax, 0x12345678
-    executed mov [rbx + 0x310], eax
+    executed mov [rbx + 0x310], eax         ; the upper half of ICR only
+    ; covers: staying instead of exit 56
     check_d [VIRTUAL_APIC + 0x310], 0x12000000
     traps R_APIC_WRITE, 0x380, mov byte [rbx + 0x381], 0x99
     check_d [VIRTUAL_APIC + 0x380], 0x9900
@@ -183,6 +185,7 @@ main:
     check_field GUEST_INTERRUPT_STATUS, 0x3100
     check_d [VPPR], 0x30
     ; A lower one waits for the EOI, which delivers it.
+    ; covers: staying instead of exit 45
     bts dword [VIRR + 0x10], 0x22 - 0x20
     vmw GUEST_INTERRUPT_STATUS, 0x3122
     vmw GUEST_RFLAGS, 2 | FLAG_IF

@@ -13,7 +13,7 @@ main:
     go_long
   use 64
     group "VMX: CPUID and IA32_FEATURE_CONTROL"
-    ; covers: MSR 0x3a
+    ; covers: MSR 0x3a, virtualization=unlocked
     mov eax, 1
     cpuid
     bt ecx, 5
@@ -370,6 +370,7 @@ main:
     wrmsr
     vmcall
 .over2:
+    ; covers: staying instead of exit 34
     run_guest_at .guest2
     check_field EXIT_REASON, R_VMCALL
     check_eq rbx, 0x9999

@@ -117,6 +117,7 @@ main:
     with PRIMARY, PRI_TPR_SHADOW
     with SECONDARY, SEC_X2APIC
     with SECONDARY, SEC_APIC_ACCESS
+    vmw APIC_ACCESS_ADDRESS, VMX_FREE
     refused E_CONTROLS
     ; if "virtual-interrupt delivery" is 1, "external-interrupt exiting" is 1
     base_guest
@@ -150,6 +151,7 @@ main:
     with PIN, PIN_EXTERNAL
     with PIN, PIN_POSTED
     with EXIT, EXIT_ACKNOWLEDGE
+    vmw POSTED_INTERRUPT_NOTIFICATION_VECTOR, 0xff
     vmw POSTED_INTERRUPT_DESCRIPTOR_ADDRESS, 0x20
     refused E_CONTROLS
     ; if "enable VPID" is 1, the VPID is not 0
@@ -207,6 +209,7 @@ main:
     ; if "VMCS shadowing" is 1, the VMWRITE-bitmap address is a page's physical address
     base_guest
     with SECONDARY, SEC_SHADOWING
+    vmw VMREAD_BITMAP, VMX_FREE
     vmw VMWRITE_BITMAP, 0x1
     refused E_CONTROLS
     ; if "EPT-violation #VE" is 1, the virtualization-exception information address is a page's physical address

@@ -81,6 +81,7 @@ main:
     call ept_guest
 
     group "VMX EPT: translation"
+    ; covers: staying instead of exit 48, staying instead of exit 49
     ; covers: EPT_VPID_CAP 6, EPT_VPID_CAP 8, EPT_VPID_CAP 14, EPT_VPID_CAP 16
     vmw EPT_POINTER, EPT_PML4 | 0x18        ; uncacheable
     mov ebx, TEST_GPA
@@ -298,6 +299,7 @@ main:
     mov [rbx + 0x124], al
     vmcall
 .over_log:
+    ; covers: staying instead of exit 62
     run_guest_at .at_log
     check_field EXIT_REASON, R_VMCALL
     check_field PML_INDEX, 0xffff

@@ -172,7 +172,8 @@ main:
     group "VMX events: interrupt window"
     fresh_guest
     enable PRIMARY, PRI_INTERRUPT_WINDOW
-    guest_exits R_VMCALL, nop
+    guest_exits R_VMCALL, nop               ; IF is 0
+    ; covers: staying instead of exit 7
     jmp .over_window
 .at_window:
     nop
@@ -300,7 +301,8 @@ main:
     enable PRIMARY, PRI_NMI_WINDOW
     guest_exits R_NMI_WINDOW, nop
     vmw GUEST_INTERRUPTIBILITY, 8
-    guest_exits R_VMCALL, nop
+    guest_exits R_VMCALL, nop               ; NMIs are blocked
+    ; covers: staying instead of exit 8
     check_field GUEST_INTERRUPTIBILITY, 8
     jmp .over_iret
 .at_iret:
@@ -368,7 +370,6 @@ main:
 
     group "VMX events: monitor trap flag"
     fresh_guest
-    enable PRIMARY, PRI_MTF
     jmp .over_trap
 .at_trap:
     mov eax, 1
@@ -376,6 +377,10 @@ main:
     mov eax, 2
     vmcall
 .over_trap:
+    ; covers: staying instead of exit 37
+    run_guest_at .at_trap
+    check_field EXIT_REASON, R_VMCALL
+    enable PRIMARY, PRI_MTF
     run_guest_at .at_trap
     check_field EXIT_REASON, R_MTF
     check_field GUEST_RIP, .after_trap
@@ -411,7 +416,8 @@ main:
     check_field EXIT_REASON, R_TIMER
     check_field GUEST_RIP, .at_trap
     vmw PREEMPTION_TIMER_VALUE, 100
-    guest_exits R_VMCALL, nop
+    guest_exits R_VMCALL, nop               ; it has not expired
+    ; covers: staying instead of exit 52
     check_field PREEMPTION_TIMER_VALUE, 100
     jmp .over_endless
 .endless:

@@ -51,7 +51,7 @@ main:
     check_true c
 
     group "VMX signals: start-up IPIs"
-    ; covers: MISC 8
+    ; covers: MISC 8, staying instead of exit 4
     send_signal START_UP                    ; without effect, in root operation and in a guest that does not wait
     guest_exits R_VMCALL, nop
     guest_exits R_VMCALL, send_signal START_UP

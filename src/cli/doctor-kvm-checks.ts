@@ -4,7 +4,8 @@ import type { DoctorCheck } from "./doctor.ts";
 import { firmwareLock, hostProcessor, iommuGroupCount, isParameterOn, loadedKvmModule, moduleParameter } from "../host/node/kvm/host-facts.ts";
 
 function processorChecks(): DoctorCheck[] {
-  const { name, flags } = hostProcessor();
+  const { name, vendor, flags } = hostProcessor();
+  const lock = firmwareLock(vendor);
   const extension = flags.has("vmx") ? "VT-x (vmx)" : flags.has("svm") ? "AMD-V (svm)" : undefined;
   const isVirtual = flags.has("hypervisor");
   const locks = {
@@ -16,9 +17,10 @@ function processorChecks(): DoctorCheck[] {
     { name: "processor", state: "ok", detail: isVirtual ? `${name}, of a virtual machine` : name },
     {
       name: "virtualization", state: extension === undefined ? "missing" : "ok",
-      detail: extension ?? `neither VT-x nor AMD-V${isVirtual ? ": whoever runs this virtual machine has not allowed nested virtualization" : ""}`,
+      detail: extension ?? (lock === "locked" ? "locked off, and so the kernel does not show it"
+        : `neither VT-x nor AMD-V${isVirtual ? ": whoever runs this virtual machine has not allowed nested virtualization" : ""}`),
     },
-    { name: "firmware", ...locks[firmwareLock(flags)] },
+    { name: "firmware", ...locks[lock] },
   ];
 }
 

@@ -1,15 +1,22 @@
-/** What an inventory of a virtualization extension consists of, and how its rows come to be counted as tested. */
+/** What an inventory of virtualization consists of, and how its rows come to be counted as tested. */
 
 /**
- * Something that a run of the test guests can show. Of a row all of its evidence is wanted.
+ * Something that a run of the test guests can show. Of a row all of its evidence is wanted, in interpreted and in compiled
+ * code; tests and forms are looked up.
  * - `control GROUP BIT`: a guest was entered with that VMX control
  * - `exit CODE`: a guest was left for that reason
+ * - `admitted WHAT`: a guest was not left for an instruction or an event that can leave it; a guest's text says so, too, in a
+ *   line `executed INSTRUCTION` and the like
+ * - `delivered VECTOR`: an exception reached the guest's own handler
+ * - `failed RULE`, `passed RULE`: an entry was refused for that rule, or the rule held
  * - `covers THING`: a guest says so where it tests the thing, in a comment `; covers: THING, …`
- * - `text LINE`: a guest has that comment where the thing is tested, for rules by their text
- * - `instruction MNEMONIC`: a guest has the instruction in its text
+ * - `instruction MNEMONIC`: a guest has the instruction, or any other word, in its text
  * - `error NUMBER`: a guest expects the instruction error
+ * - `test FILE: TITLE`: that file of the project has a test or a step of that name
+ * - `forms LEVEL`: all forms of a level of the instruction set are there and were compared with a processor
  */
-export type Evidence = `${"control" | "exit" | "covers" | "text" | "instruction" | "error"} ${string}`;
+export type Evidence =
+  `${"control" | "exit" | "admitted" | "delivered" | "failed" | "passed" | "covers" | "instruction" | "error" | "test" | "forms"} ${string}`;
 
 export interface InventoryRow {
   /** The part of the inventory. */
@@ -22,7 +29,15 @@ export interface InventoryRow {
   readonly evidence: readonly Evidence[];
 }
 
-/** What guests showed: by evidence the names of the guests. */
+export function offered(section: string, place: string, name: string, ...evidence: readonly Evidence[]): InventoryRow {
+  return { section, place, name, evidence };
+}
+
+export function leftOut(section: string, place: string, name: string, reason: string): InventoryRow {
+  return { section, place, name, leftOut: reason, evidence: [] };
+}
+
+/** What was shown: by evidence the names of the guests, or of the file. */
 export type Shown = ReadonlyMap<string, ReadonlySet<string>>;
 
 export interface Inventory {
@@ -34,31 +49,36 @@ export interface Inventory {
 
 export interface JudgedRow extends InventoryRow {
   readonly state: "tested" | "untested" | "left out";
-  /** Guests that show all of the evidence between them. */
-  readonly guests: readonly string[];
-  /** Evidence that no guest shows. */
+  /** Guests and files that show all of the evidence between them. */
+  readonly shownBy: readonly string[];
+  /** Evidence that nothing shows, with the tier where it lacks. */
   readonly missing: readonly string[];
 }
 
-export function judge(row: InventoryRow, shown: Shown): JudgedRow {
-  const missing = row.evidence.filter((evidence) => !shown.has(evidence));
-  const guests = [...new Set(row.evidence.flatMap((evidence) => [...shown.get(evidence) ?? []]))].toSorted();
-  if (row.leftOut !== undefined) return { ...row, state: "left out", guests: [], missing: [] };
-  return { ...row, state: missing.length === 0 && row.evidence.length > 0 ? "tested" : "untested", guests, missing };
+/** `tiers`: what was shown, by the name of the way in which the guests were executed. */
+export function judge(row: InventoryRow, tiers: ReadonlyMap<string, Shown>): JudgedRow {
+  if (row.leftOut !== undefined) return { ...row, state: "left out", shownBy: [], missing: [] };
+  const all = [...tiers];
+  const missing = row.evidence.flatMap((evidence) => {
+    const without = all.filter(([, shown]) => !shown.has(evidence)).map(([tier]) => tier);
+    if (without.length === 0) return [];
+    return [without.length === all.length ? evidence : `${evidence} (${without.join(", ")})`];
+  });
+  const shownBy = [...new Set(row.evidence.flatMap((evidence) => all.flatMap(([, shown]) => [...shown.get(evidence) ?? []])))].toSorted();
+  return { ...row, state: missing.length === 0 && row.evidence.length > 0 ? "tested" : "untested", shownBy, missing };
 }
 
 /** Rows for the bits of a register: those that are set must have a name, and those that are not must not be offered. */
 export function registerRows(
-  section: string, value: bigint, names: Readonly<Record<number, string>>, leftOut: Readonly<Record<number, readonly [name: string, reason: string]>>,
+  section: string, value: bigint, names: Readonly<Record<number, string>>, absent: Readonly<Record<number, readonly [name: string, reason: string]>>,
   evidenceOf: (bit: number) => readonly Evidence[],
 ): InventoryRow[] {
   const rows: InventoryRow[] = [];
   for (let bit = 0; bit < 64; bit++) {
-    const place = String(bit);
     const isSet = ((value >> BigInt(bit)) & 1n) !== 0n;
-    const reason = leftOut[bit];
-    if (isSet) rows.push({ section, place, name: names[bit] ?? "not in the inventory", evidence: names[bit] === undefined ? [] : evidenceOf(bit) });
-    else if (reason !== undefined) rows.push({ section, place, name: reason[0], leftOut: reason[1], evidence: [] });
+    const reason = absent[bit];
+    if (isSet) rows.push(offered(section, String(bit), names[bit] ?? "not in the inventory", ...names[bit] === undefined ? [] : evidenceOf(bit)));
+    else if (reason !== undefined) rows.push(leftOut(section, String(bit), ...reason));
   }
   return rows;
 }

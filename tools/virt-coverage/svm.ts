@@ -1,8 +1,11 @@
 /** The inventory of AMD's SVM: what is offered comes from CPUID and the tables of the product, what is left out stands here with the reason. */
+import { readFile } from "node:fs/promises";
 import { featureBits } from "../../src/isa/models/features.ts";
 import { createCpuModel } from "../../src/isa/models/index.ts";
 import { ExitCode, exitCodeName, Intercept, ownIntercepts } from "../../src/virt/svm/exit-codes.ts";
-import { registerRows, type Inventory, type InventoryRow } from "./inventory.ts";
+import { consistencyChecks } from "../../src/virt/svm/checks.ts";
+import { vmcbFields } from "../../src/virt/svm/vmcb.ts";
+import { leftOut, offered, registerRows, type Evidence, type Inventory, type InventoryRow } from "./inventory.ts";
 
 const featureLeaf = 0x8000_000a;
 const noIommuDoorbells = "the local APIC of the machine keeps no pages of its own for guests; KVM leaves it off by default";
@@ -30,33 +33,86 @@ const exceptionsLeftOut: Readonly<Record<number, string>> = {
 };
 const highestException = 30;
 
+const noAvic = "AVIC is not offered", noLastBranches = "there are no last-branch records";
+const fieldsLeftOut: Readonly<Record<string, string>> = {
+  AVIC_APIC_BAR: noAvic, AVIC_BACKING_PAGE: noAvic, AVIC_LOGICAL_TABLE: noAvic, AVIC_PHYSICAL_TABLE: noAvic,
+  DBGCTL: noLastBranches, BR_FROM: noLastBranches, BR_TO: noLastBranches, LASTEXCPFROM: noLastBranches, LASTEXCPTO: noLastBranches,
+};
+
 const model = createCpuModel("epyc", { tscFrequencyHz: 1_000_000_000, apicId: 0, processors: 1 });
 const features = Object.fromEntries(
   [...featureBits].filter(([, { leaf, register }]) => leaf === featureLeaf && register === "edx").map(([name, { bit }]) => [bit, name]),
 );
 
-function exitRow(section: string, code: number, leftOut?: string): InventoryRow {
-  const place = `0x${code.toString(16)}`;
-  return { section, place, name: exitCodeName(code), evidence: [`exit ${code}`], ...(leftOut === undefined ? {} : { leftOut }) };
+/** A guest that was left for it, and one that was not though it could have been. */
+function exitRow(section: string, code: number, reason: string | undefined, admitted: Evidence): InventoryRow {
+  const place = `0x${code.toString(16)}`, name = exitCodeName(code);
+  return reason === undefined ? offered(section, place, name, `exit ${code}`, admitted) : leftOut(section, place, name, reason);
+}
+
+/** What shows that a guest stays, where that is not the instruction's own name. */
+const admittedBy: Readonly<Partial<Record<keyof typeof Intercept, Evidence>>> = {
+  INTR: "admitted interrupt", NMI: "admitted nmi", INIT: "admitted init", CR0_SEL_WRITE: "admitted write cr 0", IDTR_READ: "admitted sidt", GDTR_READ: "admitted sgdt",
+  LDTR_READ: "admitted sldt", TR_READ: "admitted str", IDTR_WRITE: "admitted lidt", GDTR_WRITE: "admitted lgdt", LDTR_WRITE: "admitted lldt",
+  TR_WRITE: "admitted ltr", PUSHF: "admitted pushfq", POPF: "admitted popfq", SWINT: "admitted int", IOIO: "admitted in", MSR: "admitted rdmsr",
+  TASK_SWITCH: "admitted task switch",
+};
+
+function interceptRow(name: keyof typeof Intercept): InventoryRow {
+  const code = ExitCode.miscellaneous + Intercept[name];
+  if (name === "VMRUN" || name === "VMMCALL") return offered("intercepts", `0x${code.toString(16)}`, `${name}, whose guests could do nothing else`, `exit ${code}`);
+  const usual: Evidence = name === "VINTR" || name === "SHUTDOWN" ? `covers staying instead of ${name}` : `admitted ${name.toLowerCase()}`;
+  return exitRow("intercepts", code, interceptsLeftOut[name], admittedBy[name] ?? usual);
 }
 
 function exitRows(): InventoryRow[] {
-  const controlRegisters = [0, 3, 4, 8].flatMap((number) => [
-    exitRow("control registers", ExitCode.crRead + number), exitRow("control registers", ExitCode.crWrite + number),
+  const accesses = (section: string, file: "cr" | "dr", read: number, write: number, numbers: readonly number[]): InventoryRow[] => numbers.flatMap((number) => [
+    exitRow(section, read + number, undefined, `admitted read ${file} ${number}`), exitRow(section, write + number, undefined, `admitted write ${file} ${number}`),
   ]);
-  const debugRegisters = Array.from({ length: 8 }, (_, number) => number).flatMap((number) => [
-    exitRow("debug registers", ExitCode.drRead + number), exitRow("debug registers", ExitCode.drWrite + number),
-  ]);
-  const exceptions = Array.from({ length: highestException + 1 }, (_, vector) => vector)
-    .filter((vector) => vector < 22 || exceptionsLeftOut[vector] !== undefined)
-    .map((vector) => exitRow("exceptions", ExitCode.exception + vector, exceptionsLeftOut[vector]));
-  const intercepts = Object.entries(Intercept).map(([name, number]) =>
-    exitRow("intercepts", ExitCode.miscellaneous + number, interceptsLeftOut[name as keyof typeof Intercept]));
+  const vectors = Array.from({ length: highestException + 1 }, (_, vector) => vector).filter((vector) => vector < 22 || exceptionsLeftOut[vector] !== undefined);
   return [
-    ...controlRegisters, ...debugRegisters, ...exceptions, ...intercepts,
-    exitRow("others", ExitCode.nestedPageFault),
-    { section: "others", place: "-1", name: "INVALID: a VMCB that fails a check", evidence: [`exit ${ExitCode.invalid}`] },
+    ...accesses("control registers", "cr", ExitCode.crRead, ExitCode.crWrite, [0, 3, 4, 8]),
+    ...accesses("debug registers", "dr", ExitCode.drRead, ExitCode.drWrite, [0, 1, 2, 3, 4, 5, 6, 7]),
+    ...vectors.map((vector) => exitRow("exceptions", ExitCode.exception + vector, exceptionsLeftOut[vector], `delivered ${vector}`)),
+    ...(Object.keys(Intercept) as (keyof typeof Intercept)[]).map((name) => interceptRow(name)),
+    offered("others", "0x400", "NPF", `exit ${ExitCode.nestedPageFault}`, "covers SVM npt"),
+    offered("others", "-1", "INVALID: a VMCB that fails a check", `exit ${ExitCode.invalid}`),
   ];
+}
+
+/** Names that the guests' library has for fields of the VMCB, by offset. */
+async function namesByOffset(): Promise<ReadonlyMap<number, readonly string[]>> {
+  const text = await readFile(new URL("../../guests/virt/lib/svm.inc", import.meta.url), "utf8");
+  const names = new Map<number, string[]>();
+  for (const [, name, digits] of text.matchAll(/^(\w+)\s+equ VMCB \+ 0x([0-9a-f]+)$/gmu)) {
+    const offset = Number.parseInt(digits, 16);
+    names.set(offset, [...names.get(offset) ?? [], name]);
+  }
+  return names;
+}
+
+/** What VMLOAD and VMSAVE move. */
+const additionalFields = /^(?:(?:FS|GS|LDTR|TR)\.|(?:STAR|LSTAR|CSTAR|SFMASK|KERNEL_GS_BASE|SYSENTER_CS|SYSENTER_ESP|SYSENTER_EIP)$)/u;
+
+function fieldEvidence(name: string, offset: number, names: ReadonlyMap<number, readonly string[]>): readonly Evidence[] {
+  const segmentBytes = 16, segmentsEnd = 0x4a0, saveArea = 0x400;
+  if (additionalFields.test(name)) return ["covers fields of VMLOAD and VMSAVE"];
+  // Guests set bits of the three words by the intercept's number, counted through.
+  if (name.startsWith("INTERCEPT_MISC")) {
+    const word = Number(name.at(-1)) - 1;
+    return Object.values(Intercept).filter((number) => number >>> 5 === word).slice(0, 1).map((number): Evidence => `exit ${ExitCode.miscellaneous + number}`);
+  }
+  const isSegment = offset >= saveArea && offset < segmentsEnd;
+  return (names.get(isSegment ? offset - offset % segmentBytes : offset) ?? []).map((word): Evidence => `instruction ${word}`);
+}
+
+async function fieldRows(): Promise<InventoryRow[]> {
+  const names = await namesByOffset();
+  return vmcbFields.map(({ name, offset }) => {
+    const place = `0x${offset.toString(16)}`;
+    const reason = fieldsLeftOut[name] ?? (/^(?:GDTR|IDTR)\.(?:selector|attributes)$/u.test(name) ? "reserved: the processor has no such part" : undefined);
+    return reason === undefined ? offered("VMCB", place, name, ...fieldEvidence(name, offset, names)) : leftOut("VMCB", place, name, reason);
+  });
 }
 
 export const svmInventory: Inventory = {
@@ -64,9 +120,13 @@ export const svmInventory: Inventory = {
   guestPrefix: "svm-",
   rows: [
     ...registerRows("CPUID 8000_000A EDX", BigInt(model.cpuid(featureLeaf, 0).edx >>> 0), features, featuresLeftOut, (bit) => [`covers SVM ${features[bit]}`]),
-    ...["VM_CR", "VM_HSAVE_PA", "TSC_RATIO"].map((name): InventoryRow => ({ section: "registers", place: "", name, evidence: [`covers MSR ${name}`] })),
-    ...Object.keys(ownIntercepts).map((name): InventoryRow => ({ section: "instructions", place: "", name: name.toUpperCase(), evidence: [`instruction ${name}`] })),
-    { section: "instructions", place: "", name: "SKINIT", leftOut: noSecureLoader, evidence: [] },
+    ...["VM_CR", "VM_HSAVE_PA", "TSC_RATIO"].map((name) => offered("registers", "", name, `covers MSR ${name}`)),
+    ...Object.keys(ownIntercepts).map((name) => offered("instructions", "", name.toUpperCase(), `instruction ${name}`)),
+    leftOut("instructions", "", "SKINIT", noSecureLoader),
+    ...await fieldRows(),
+    ...consistencyChecks.map(({ problem }) => offered("checks of VMRUN", "", problem, `passed ${problem}`, `failed ${problem}`)),
     ...exitRows(),
+    offered("what hypervisors ask for", "", "VM_CR with bit 4 clear, EFER.SVME 0 at first, VM_HSAVE_PA, NX", "covers virtualization=on", "covers MSR VM_CR", "covers MSR VM_HSAVE_PA"),
+    offered("what hypervisors ask for", "", "KVM with nested paging and without, a second kernel, a third level", "test tools/test-nested.ts: kvm_amd", "test tools/test-nested.ts: third"),
   ],
 };

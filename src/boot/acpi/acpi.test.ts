@@ -120,6 +120,18 @@ describe.each([["full", exampleBoard], ["minimal", minimalBoard], ["300 processo
   });
 });
 
+test("a Q35 has the tables that systems look for, in the revisions that they know, and none of what it lacks", () => {
+  const { writes } = layOutAcpiTables(exampleBoard);
+  const tables = new Map(writes.map(({ bytes }) => [new TextDecoder().decode(bytes.subarray(0, 4)), bytes]));
+  const revisions = Object.fromEntries([...tables].filter(([name]) => name !== "RSD " && name !== "FACS").map(([name, bytes]) => [name, bytes[8]]));
+  expect(revisions).toEqual({ APIC: 3, DSDT: 2, FACP: 3, HPET: 1, MCFG: 1, RSDT: 1, WAET: 1, XSDT: 1 });
+  expect(tables.has("FACS")).toBe(true);
+  const fixed = new DataView(tables.get("FACP")!.buffer, tables.get("FACP")!.byteOffset);
+  // PM1 event block, PM timer and GPE0 as the chipset has them; ECAM where MCFG says.
+  expect([fixed.getUint32(56, true), fixed.getUint32(76, true), fixed.getUint32(80, true)]).toEqual([0x600, 0x608, 0x620]);
+  expect(new DataView(tables.get("MCFG")!.buffer, tables.get("MCFG")!.byteOffset).getBigUint64(44, true)).toBe(0xb000_0000n);
+});
+
 test("the definition block names what the board has", () => {
   const text = new TextDecoder("latin1").decode(layOutAcpiTables(minimalBoard).writes.find(({ name }) => name.endsWith("DSDT"))?.bytes);
   expect(text).toContain("COM1");

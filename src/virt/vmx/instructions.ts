@@ -70,10 +70,17 @@ export class VmxInstructions {
       if (context.isGuest) return this.#prepareInGuest(instruction);
       if (!context.isOn && !this.#maySwitchOn()) return this.#raise(Vector.GP);
     } else {
-      if (!context.isOn || !hasMode) return this.#raise(Vector.UD);
+      if (!context.isOn || !hasMode || !this.#isOffered(instruction)) return this.#raise(Vector.UD);
       if (context.isGuest) return this.#prepareInGuest(instruction);
     }
     return state.get32(layout.cpl) === 0 ? { kind: "go on" } : this.#raise(Vector.GP);
+  }
+
+  /** INVEPT and INVVPID come with what they are about. */
+  #isOffered(instruction: VirtualizationInstruction): boolean {
+    const { mayBeOne } = this.#context.capabilities.controls.secondary;
+    if (instruction === "invept") return (mayBeOne & Control.ept.mask) !== 0;
+    return instruction !== "invvpid" || (mayBeOne & Control.vpid.mask) !== 0;
   }
 
   #prepareInGuest(instruction: VirtualizationInstruction): Preparation {

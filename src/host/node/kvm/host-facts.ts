@@ -3,6 +3,8 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } 
 
 export interface HostProcessor {
   readonly name: string;
+  /** As CPUID has it: GenuineIntel and the like. */
+  readonly vendor: string;
   readonly flags: ReadonlySet<string>;
 }
 
@@ -21,7 +23,7 @@ function read(path: string): string | undefined {
 export function hostProcessor(): HostProcessor {
   const text = read("/proc/cpuinfo") ?? "";
   const field = (name: string): string => new RegExp(`^${name}\\s*: (?<value>.*)$`, "mu").exec(text)?.groups?.["value"] ?? "";
-  return { name: field("model name") || process.arch, flags: new Set(field("flags").split(" ")) };
+  return { name: field("model name") || process.arch, vendor: field("vendor_id"), flags: new Set(field("flags").split(" ")) };
 }
 
 export function loadedKvmModule(): KvmModule | undefined {
@@ -47,6 +49,7 @@ export function iommuGroupCount(): number {
 
 const featureControlMsr = 0x3a;
 const vmCrMsr = 0xc001_0114;
+const lockedMask = 1n, vmxOutsideSmxMask = 4n, vmxLockMask = lockedMask | vmxOutsideSmxMask, svmDisableMask = 0x10n;
 
 /** A register of processor 0, which the module `msr` shows to root; undefined where it does not. */
 function readHostMsr(index: number): bigint | undefined {
@@ -62,17 +65,20 @@ function readHostMsr(index: number): bigint | undefined {
   }
 }
 
+export type FirmwareLock = "open" | "locked" | "unknown";
+
 /**
  * Whether the firmware keeps virtualization from the system: IA32_FEATURE_CONTROL locked without VMX, or AMD's VM_CR with
- * SVMDIS. "unknown" where the host does not show its registers.
+ * SVMDIS. "unknown" where the host does not show its registers. The flags are no help: Linux drops those of what is locked
+ * off. `readMsr` gives a register of processor 0, undefined where it cannot be read.
  */
-export function firmwareLock(flags: ReadonlySet<string>): "open" | "locked" | "unknown" {
-  if (flags.has("vmx")) {
-    const value = readHostMsr(featureControlMsr);
+export function firmwareLock(vendor: string, readMsr: (index: number) => bigint | undefined = readHostMsr): FirmwareLock {
+  if (vendor === "AuthenticAMD" || vendor === "HygonGenuine") {
+    const value = readMsr(vmCrMsr);
     if (value === undefined) return "unknown";
-    return (value & 0b101n) === 0b001n ? "locked" : "open";
+    return (value & svmDisableMask) === 0n ? "open" : "locked";
   }
-  const value = flags.has("svm") ? readHostMsr(vmCrMsr) : undefined;
+  const value = readMsr(featureControlMsr);
   if (value === undefined) return "unknown";
-  return (value & 0x10n) === 0n ? "open" : "locked";
+  return (value & vmxLockMask) === lockedMask ? "locked" : "open";
 }

@@ -39,16 +39,31 @@ function findHostObstacle(): Obstacle | undefined {
   return accelerator === undefined ? { problem, remedy } : undefined;
 }
 
+/** Features of the CPU model that this host's KVM cannot give guests. */
+function featuresBeyond(accelerator: Accelerator, cpu: string): readonly string[] {
+  return accelerator.missingFeatures(createCpuModel(cpu, { tscFrequencyHz: accelerator.timeStampFrequencyHz(1e9), apicId: 0, processors: 1 }));
+}
+
+function cpuWithout(cpu: string, features: readonly string[]): string {
+  return [cpu, ...features.map((name) => `-${name}`)].join(",");
+}
+
+/** The CPU model of a machine: where nobody named one, the default without what the host's KVM has not got, if KVM runs it. */
+export function chosenCpu(wishes: AcceleratorWishes): string {
+  if (wishes.cpu !== undefined) return wishes.cpu;
+  const { accelerator, chosen } = chooseAccelerator(wishes);
+  return chosen.name === "kvm" ? cpuWithout(defaultCpuModelName, featuresBeyond(accelerator, defaultCpuModelName)) : defaultCpuModelName;
+}
+
 /** Why this machine cannot run under KVM; undefined when it can. */
-function findObstacle({ cpu = defaultCpuModelName, deterministic = false }: AcceleratorWishes): Obstacle | undefined {
+function findObstacle({ cpu, deterministic = false }: AcceleratorWishes): Obstacle | undefined {
   if (deterministic) return { problem: "deterministic machines count instructions, which KVM does not", remedy: "take away --deterministic" };
   const { accelerator } = kvmAvailability();
   if (accelerator === undefined) return findHostObstacle();
-  const model = createCpuModel(cpu, { tscFrequencyHz: accelerator.timeStampFrequencyHz(1e9), apicId: 0, processors: 1 });
-  const missing = accelerator.missingFeatures(model);
+  if (cpu === undefined) return undefined;
+  const missing = featuresBeyond(accelerator, cpu);
   if (missing.length === 0) return undefined;
-  const without = [cpu, ...missing.map((name) => `-${name}`)].join(",");
-  return { problem: `this host's KVM cannot give guests ${missing.join(", ")}, which the CPU model has`, remedy: `take them away: --cpu ${without}` };
+  return { problem: `this host's KVM cannot give guests ${missing.join(", ")}, which the CPU model has`, remedy: `take them away: --cpu ${cpuWithout(cpu, missing)}` };
 }
 
 function unavailable({ problem, remedy }: Obstacle): UserError {

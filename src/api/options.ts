@@ -49,7 +49,10 @@ export interface VmOptions {
   readonly cdrom?: string;
   /** Bytes, or text such as "512M". Default 512 MiB. */
   readonly memory?: number | string;
-  /** A model of `cpuModelNames`. Default "intel-v2". */
+  /**
+   * A model of `cpuModelNames`, with features added or removed: "intel-v2,-vme". Default "intel-v2"; where KVM runs the
+   * machine, without what the host's KVM cannot give.
+   */
   readonly cpu?: string;
   /** Default "auto". */
   readonly accel?: AcceleratorChoice;

@@ -11,6 +11,7 @@ import type { Snapshot } from "../host/node/snapshot/reader.ts";
 import { type ClockConfig, defaultDevices, type DiskConfig, type MachineConfig } from "../machine/config.ts";
 import { ExitAccount } from "../machine/exit-account.ts";
 import type { Machine, SavedMachine } from "../machine/machine.ts";
+import { chosenCpu } from "./accelerator.ts";
 import type { VmOptions } from "./options.ts";
 import type { AttachedDisk, Prepared, PreparedKernel } from "./prepare.ts";
 import { parseSize } from "./sizes.ts";
@@ -99,7 +100,7 @@ export function newParts(options: VmOptions, prepared: Prepared): VmParts {
     config: {
       ...config,
       memorySizeBytes: memoryBytes(options),
-      cpu: options.cpu ?? "intel-v2",
+      cpu: chosenCpu(options),
       ...(options.timeStampFrequencyHz === undefined ? {} : { timeStampFrequencyHz: options.timeStampFrequencyHz }),
       ...(options.accountExits === true ? { exits: hostExitAccount() } : {}),
       startEpochMs: isDeterministic ? deterministicEpochMs : Date.now(),

@@ -59,14 +59,16 @@ const madeByUs: ReadonlySet<string> = new Set([
 ]);
 const pkruLeaf = 0xd, pkruSubleaf = 9;
 
-/** Features of the model that this host's KVM cannot give its guests. */
-export function missingFeatures(model: CpuModel, supported: readonly CpuidRow[]): string[] {
+/** Features of the model that this host's KVM cannot give its guests; `deadlineExits`: writes of IA32_TSC_DEADLINE come to us. */
+export function missingFeatures(model: CpuModel, supported: readonly CpuidRow[], deadlineExits: () => boolean): string[] {
   const find = (leaf: number, subleaf: number): CpuidRow | undefined => supported.find((row) => row.leaf === leaf && row.subleaf === subleaf);
   const names = [...featureBits].filter(([name, { leaf, subleaf, register, bit }]) =>
     model.hasFeature(name) && !madeByUs.has(name) && ((find(leaf === kvmFeatureLeaf ? supportedKvmFeatureLeaf : leaf, subleaf)?.[register] ?? 0) & (1 << bit)) === 0).map(([name]) => name);
   // The area's layout is the host processor's.
   const isElsewhere = model.hasFeature("pku") && find(pkruLeaf, pkruSubleaf)?.ebx !== model.cpuid(pkruLeaf, pkruSubleaf).ebx;
-  return isElsewhere && !names.includes("pku") ? [...names, "pku"] : names;
+  if (isElsewhere && !names.includes("pku")) names.push("pku");
+  if (model.hasFeature("tsc_deadline") && !deadlineExits()) names.push("tsc_deadline");
+  return names;
 }
 
 /** Registers that KVM handles by itself, or lets the guest reach without an exit; all others are the model's and the machine's. */

@@ -21,6 +21,14 @@ const identityMapAddress = 0xfeff_c000;
 const taskStateAddress = 0xfeff_d000;
 const pkruSubleaf = 9;
 
+/** What KVM has no flag for: it is tried out when somebody needs to know. */
+export interface Abilities {
+  /** KVM stops a guest at breakpoints. */
+  breakpointsWork(): boolean;
+  /** Writes of IA32_TSC_DEADLINE come to us. */
+  deadlineExits(): boolean;
+}
+
 export class KvmInstance implements AcceleratorInstance {
   readonly storage: Uint8Array;
   readonly #device: KvmDevice;
@@ -35,15 +43,15 @@ export class KvmInstance implements AcceleratorInstance {
     write: (address, sizeBytes, value) => this.#writePhysical(address, sizeBytes, value),
   };
 
-  readonly #breakpointsWork: () => boolean;
+  readonly #abilities: Abilities;
 
-  constructor(device: KvmDevice, options: AcceleratorOptions, breakpointsWork: () => boolean) {
+  constructor(device: KvmDevice, options: AcceleratorOptions, abilities: Abilities) {
     this.#device = device;
-    this.#breakpointsWork = breakpointsWork;
+    this.#abilities = abilities;
     this.#calls = device.calls;
     this.#options = options;
     const { model, storageBytes } = options;
-    const missing = missingFeatures(model, device.supportedCpuid);
+    const missing = missingFeatures(model, device.supportedCpuid, abilities.deadlineExits);
     if (missing.length > 0) {
       throw new UserError("BAD_CONFIG", `This host's KVM cannot give guests ${missing.join(", ")}, which the CPU model ${model.name} has: take them away (--cpu ${model.name},${missing.map((name) => `-${name}`).join(",")}) or use --accel soft.`);
     }
@@ -113,7 +121,7 @@ export class KvmInstance implements AcceleratorInstance {
     if (this.#device.has(Capability.tscControl)) invariant(vcpu.call(Request.setTscKhz, khz) >= 0, "KVM takes the time stamp's frequency");
     const processor = new KvmProcessor({
       index, calls, descriptor, run: calls.mapShared(descriptor, this.#device.runBytes), interrupter: calls.createInterrupter(),
-      format: this.#format, model, bus, interrupts, mmio: this.#mmio, breakpointsWork: this.#breakpointsWork, hostCapabilities: this.#device.archCapabilities,
+      format: this.#format, model, bus, interrupts, mmio: this.#mmio, breakpointsWork: this.#abilities.breakpointsWork, hostCapabilities: this.#device.archCapabilities,
       exits: this.#options.exits,
       ...(model.hasFeature("kvmclock") ? { setClock: (ns: bigint) => this.#setClock(ns) } : {}),
       timeStampFrequencyHz: khz * 1000,

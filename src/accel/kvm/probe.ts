@@ -33,6 +33,9 @@ const pagingCode = Uint8Array.of(
 
 const breakpointAt = 1;
 
+/** mov ecx, 0x6e0 (IA32_TSC_DEADLINE); xor eax, eax; xor edx, edx; wrmsr; hlt */
+const deadlineCode = Uint8Array.of(0xb9, 0xe0, 0x06, 0, 0, 0x31, 0xc0, 0x31, 0xd2, 0x0f, 0x30, 0xf4);
+
 const idleBus: ProcessorBus = {
   portRead: () => 0, portWrite: () => {}, timeStampCounter: () => 0n, setTimeStampCounter: () => {}, readMsr: () => undefined,
   writeMsr: () => false, taskPriority: () => 0, setTaskPriority: () => {}, random64: () => 0n,
@@ -105,6 +108,15 @@ export function probeKvm(accelerator: Accelerator, nowNs: () => number): KvmProb
 /** Whether the figures are those of hardware. */
 export function isHardware({ loopMs, pages }: KvmProbe): boolean {
   return loopMs <= slowestHardwareMs && pages;
+}
+
+/**
+ * Whether KVM passes writes of IA32_TSC_DEADLINE on. Where it has Intel's preemption timer, it takes them for its own local
+ * APIC's before it looks at the filter, even where it has no local APIC, and they are lost.
+ */
+export function probeDeadline(accelerator: Accelerator, nowNs: () => number): boolean {
+  // The idle bus refuses the write, for which there is no handler: only where it was not asked, the guest comes to its end.
+  return withProcessor(accelerator, (instance, processor) => runProgram(instance, processor, deadlineCode, flatState(0, 0), nowNs) === undefined);
 }
 
 /** Whether KVM stops a guest at breakpoints: QEMU's translator, as a host, forgets them when it enters a guest. */

@@ -1,7 +1,7 @@
 /**
  * Real kvm-amd for hosts that have none: QEMU's translator runs Debian's kernel with KVM's modules on a processor with
  * AMD-V, and in there this checkout runs its guests. Everything comes from Debian's packages and node_modules.
- * Usage: npm run test:kvm-nested [-- [probe] [conformance] [crossings] [boot]] [-- --json] [-- --verbose]. The exit status is 1 when anything fails.
+ * Usage: npm run test:kvm-nested [-- [probe] [conformance] [tiny] [crossings] [boot]] [-- --json] [-- --verbose]. The exit status is 1 when anything fails.
  */
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";

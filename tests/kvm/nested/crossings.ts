@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { chosenCpu } from "../../../src/api/accelerator.ts";
 import { Vm, type AcceleratorChoice } from "../../../src/api/index.ts";
 import { kvmAvailability } from "../../../src/host/node/kvm/availability.ts";
 import { multibootKernel } from "../../cli/tiny-guest.ts";
@@ -17,14 +18,12 @@ const program = `
   b908000000 c1c004 89c5 240f 3c0a 7202 0427 0430 ee 89e8 49 75eb
   b000 baf4000000 ee ebfe`;
 
-/** QEMU has no virtual-8086 extensions. */
-const cpu = "intel-v2,-vme";
-
 function start(accel: AcceleratorChoice): Promise<Vm> {
   // What the host's processor can do, so that the machine can go there.
   const timeStampFrequencyHz = kvmAvailability().device?.timeStampFrequencyHz(1e9) ?? 1e9;
   const kernel = multibootKernel([...Buffer.from(program.replaceAll(/\s/gu, ""), "hex")]);
-  return Vm.create({ kernel, memory: "16M", accel, cpu, timeStampFrequencyHz });
+  // And what the host's KVM can give it.
+  return Vm.create({ kernel, memory: "16M", accel, cpu: chosenCpu({ accel: "kvm" }), timeStampFrequencyHz });
 }
 
 /** A machine's output, and how to wait for it. */

@@ -5,7 +5,7 @@
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test, vi } from "vitest";
 import { createAcpiFiles, layOutAcpiTables } from "../../src/boot/acpi/layout.ts";
 import type { AcpiBoard } from "../../src/boot/acpi/board.ts";
 import type { BootImage } from "../../src/boot/contract.ts";
@@ -19,6 +19,8 @@ import { hasQemu, runInQemu, runQemu } from "./qemu-board.ts";
 const guests = await findCachedGuests(["cloud-6.1", "memtest86+", "seabios", "ovmf", "disk-bios", "disk-efi"]);
 const { "cloud-6.1": cloud, "memtest86+": memtest, ovmf, "disk-bios": biosDisk, "disk-efi": efiDisk } = guests;
 const memoryMib = 256;
+/** Far more than a quiet host needs: a busy one may take its time. */
+const timeoutSeconds = 300;
 const memory = createMemoryMap(memoryMib * 0x10_0000);
 const board: AcpiBoard = { ...exampleBoard, processors: [{ apicId: 0 }], serialPorts: [{ port: 0x3f8, interrupt: 4 }] };
 const acpi = layOutAcpiTables(board);
@@ -38,6 +40,8 @@ function checkCommandOutput(output: string): void {
   expect(commandExitPattern.exec(text)?.groups?.["status"]).toBe("7");
 }
 
+vi.setConfig({ testTimeout: timeoutSeconds * 1000 + 10_000 });
+
 describe.skipIf(!hasGuests)("without firmware", () => {
   const boot = (protocol: ProtocolChoice): BootImage => {
     const kernel = readFileSync(cloud?.kernel ?? "");
@@ -46,7 +50,7 @@ describe.skipIf(!hasGuests)("without firmware", () => {
   };
 
   test.each<ProtocolChoice>(["linux", "pvh"])("Debian runs a command and powers off (%s)", async (protocol) => {
-    const run = await runInQemu(boot(protocol), { memoryMib, timeoutSeconds: 50, romWrites: [...acpi.writes, ...layOutSmbios(smbios)] });
+    const run = await runInQemu(boot(protocol), { memoryMib, timeoutSeconds, romWrites: [...acpi.writes, ...layOutSmbios(smbios)] });
     checkCommandOutput(run.output);
     expect(run.output).toContain("DMI: Ringmaster Virtual Machine");
     expect(run.status).toBe(0);
@@ -54,7 +58,7 @@ describe.skipIf(!hasGuests)("without firmware", () => {
 
   test.skipIf(memtest === undefined)("memtest86+ starts", async () => {
     const image = loadKernel({ kernel: readFileSync(memtest?.kernel ?? ""), commandLine: "console=ttyS0,115200", memory });
-    const run = await runInQemu(image, { memoryMib, timeoutSeconds: 55, romWrites: acpi.writes, until: /Memtest86\+ v/u });
+    const run = await runInQemu(image, { memoryMib, timeoutSeconds, romWrites: acpi.writes, until: /Memtest86\+ v/u });
     expect(run.output).toMatch(/Memtest86\+ v/u);
   });
 });
@@ -70,7 +74,7 @@ describe.skipIf(!hasGuests)("with firmware", () => {
   test("SeaBIOS takes our tables, and Debian runs a command from the kernel's command line", async () => {
     const append = `console=ttyS0 quiet ${commandKernelArgument(command)}`;
     const run = await runQemu(
-      [...boards[0][1], "-kernel", cloud?.kernel ?? "", "-initrd", cloud?.initramfs ?? "", "-append", append], { memoryMib, timeoutSeconds: 50 });
+      [...boards[0][1], "-kernel", cloud?.kernel ?? "", "-initrd", cloud?.initramfs ?? "", "-append", append], { memoryMib, timeoutSeconds });
     checkCommandOutput(run.output);
     expect(run.status).toBe(0);
   });
@@ -78,7 +82,7 @@ describe.skipIf(!hasGuests)("with firmware", () => {
   test.skipIf(biosDisk === undefined)("SeaBIOS starts GRUB, GRUB starts Debian from ext4", async () => {
     const disk = join(scratch, "bios.img");
     copyFileSync(biosDisk?.image ?? "", disk);
-    const run = await runQemu(["-vga", "none", "-drive", `file=${disk},if=virtio,format=raw`], { memoryMib, timeoutSeconds: 50, until: /\n\/ # /u });
+    const run = await runQemu(["-vga", "none", "-drive", `file=${disk},if=virtio,format=raw`], { memoryMib, timeoutSeconds, until: /\n\/ # /u });
     expect(run.output).toMatch(/EXT4-fs \(vda1\): mounted.*\n\/ # /su);
   });
 
@@ -90,7 +94,7 @@ describe.skipIf(!hasGuests)("with firmware", () => {
     const run = await runQemu([
       ...args, "-vga", "none", "-drive", `if=pflash,unit=0,format=raw,readonly=on,file=${ovmf?.code ?? ""}`,
       "-drive", `if=pflash,unit=1,format=raw,file=${variables}`, "-drive", `file=${disk},if=virtio,format=raw`,
-    ], { memoryMib, timeoutSeconds: 55, until: /\n\/ # /u });
+    ], { memoryMib, timeoutSeconds, until: /\n\/ # /u });
     expect(run.output).toMatch(/EXT4-fs \(vda2\): mounted.*\n\/ # /su);
     if (args.length > 0) expect(run.output).toMatch(/ACPI: (?:XSDT|RSDT) .*RINGMS/u);
   });

@@ -1,6 +1,6 @@
 /** A typed emitter of WebAssembly modules in the binary format: core specification 2.0, threads, tail calls, branch hints. */
 
-export { FunctionBuilder, type BranchHint, type Label } from "./function-builder.ts";
+export { FunctionBuilder, type BranchHint, type FunctionBody, type Label } from "./function-builder.ts";
 export type { InstructionGroup, MemoryArgument } from "./instructions.ts";
 export { ModuleBuilder, type ModuleOptions } from "./module-builder.ts";
 export { opcodes, type OpcodeName } from "./opcodes.ts";

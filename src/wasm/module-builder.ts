@@ -135,12 +135,20 @@ export class ModuleBuilder {
     return (this.#importedFunctionNames.length + this.#functions.push(definition) - 1) as FuncIndex;
   }
 
-  defineFunction(index: FuncIndex, write: (f: FunctionBuilder) => void): void {
+  /** @returns the body, for `defineFinished` elsewhere. */
+  defineFunction(index: FuncIndex, write: (f: FunctionBuilder) => void): FunctionBody {
     const definition = this.#functions[index - this.#importedFunctionNames.length];
     invariant(definition !== undefined && definition.body === undefined, `function ${index} is not waiting for its body`);
     const f = new FunctionBuilder(definition.functionType, (type) => this.type(type));
     write(f);
-    definition.body = f.finish();
+    return definition.body = f.finish();
+  }
+
+  /** Gives a declared function a body from another module, where functions and types had the same numbers. */
+  defineFinished(index: FuncIndex, body: FunctionBody): void {
+    const definition = this.#functions[index - this.#importedFunctionNames.length];
+    invariant(definition !== undefined && definition.body === undefined, `function ${index} is not waiting for its body`);
+    definition.body = body;
   }
 
   addFunction(name: string, type: FunctionType, write: (f: FunctionBuilder) => void): FuncIndex {

@@ -3,7 +3,7 @@
  * flag computes it. This file has what several places agree on, and the functions for when the operation is not known
  * while code is generated.
  */
-import type { FuncIndex, FunctionBuilder, Local, ModuleBuilder } from "../../wasm/index.ts";
+import type { FuncIndex, FunctionBuilder, Local } from "../../wasm/index.ts";
 
 /**
  * Operations. `explicit`: X and Y are `flagsResult` and `flagsAux` of the state. `logic`: X is the result. `sum`: X is the
@@ -17,8 +17,10 @@ export function widthLog2(width: number): number {
   return 31 - Math.clz32(width);
 }
 
-/** Types of the functions that `addFlagFunctions` exports. */
+/** Types of the functions for flags. */
 export const flagFunctions = {
+  /** (operation, X, Y) → `flagsAux` of that operation alone. */
+  single: { params: ["i32", "i64", "i64"], results: ["i32"] },
   /** (operation, X, Y, carry operation, carry X, carry Y) → `flagsAux`. Carry operation 0: as the first; else one more than it. */
   auxiliary: { params: ["i32", "i64", "i64", "i32", "i64", "i64"], results: ["i32"] },
   /** (operation, X, Y) → `flagsResult`. */
@@ -49,25 +51,21 @@ function pushDifference(f: FunctionBuilder, operation: Local<"i32">, x: Local<"i
   f.i64.shr_s();
 }
 
-/** Adds the functions to a module, and exports them. */
-export function addFlagFunctions(builder: ModuleBuilder): void {
-  const single = builder.addFunction("single", { params: ["i32", "i64", "i64"], results: ["i32"] }, (f) => singleAuxiliary(f));
-  builder.exportFunction("auxiliary", builder.addFunction("auxiliary", flagFunctions.auxiliary, (f) => combinedAuxiliary(f, single)));
-  builder.exportFunction("result", builder.addFunction("result", flagFunctions.result, (f) => {
-    const operation = f.param<"i32">(0), x = f.param<"i64">(1), y = f.param<"i64">(2);
-    f.local.get(operation);
-    f.i32.const(FlagOperation.difference);
-    f.i32.ge_u();
-    f.if("i64");
-    pushDifference(f, operation, x, y, f.addLocal("i64"));
-    f.else();
-    f.local.get(x);
-    f.end();
-  }));
+/** Writes `result`. */
+export function emitResult(f: FunctionBuilder): void {
+  const operation = f.param<"i32">(0), x = f.param<"i64">(1), y = f.param<"i64">(2);
+  f.local.get(operation);
+  f.i32.const(FlagOperation.difference);
+  f.i32.ge_u();
+  f.if("i64");
+  pushDifference(f, operation, x, y, f.addLocal("i64"));
+  f.else();
+  f.local.get(x);
+  f.end();
 }
 
-/** The auxiliary word of one operation: bits 31 and 30 the top carries, bit 3 carry 3. */
-function singleAuxiliary(f: FunctionBuilder): void {
+/** Writes `single`, the auxiliary word of one operation: bits 31 and 30 the top carries, bit 3 carry 3. */
+export function emitSingle(f: FunctionBuilder): void {
   const operation = f.param<"i32">(0), x = f.param<"i64">(1), y = f.param<"i64">(2);
   const shift = f.addLocal("i64"), other = f.addLocal("i64"), carries = f.addLocal("i64");
   f.local.get(operation);
@@ -117,7 +115,8 @@ function singleAuxiliary(f: FunctionBuilder): void {
   f.i32.or();
 }
 
-function combinedAuxiliary(f: FunctionBuilder, single: FuncIndex): void {
+/** Writes `auxiliary`. */
+export function emitAuxiliary(f: FunctionBuilder, single: FuncIndex): void {
   const [operation, x, y, carryOperation, carryX, carryY] =
     [f.param<"i32">(0), f.param<"i64">(1), f.param<"i64">(2), f.param<"i32">(3), f.param<"i64">(4), f.param<"i64">(5)];
   const main = f.addLocal("i32"), carry = f.addLocal("i32");

@@ -13,8 +13,7 @@ import { summaryOf } from "./handler-summary.ts";
 import { findX87Use, RegionCode } from "./region-code.ts";
 import { formRegion, type Region, type RegionLimits } from "./region.ts";
 import type { JitSettings } from "./settings.ts";
-import { importSupport, supportModule } from "./support.ts";
-import { addTranslate } from "./translate.ts";
+import { Support } from "./support.ts";
 
 /** How long a region waits for others to be compiled with: less than a millisecond. */
 const patienceInstructions = 100_000;
@@ -80,6 +79,7 @@ export class Jit {
   readonly #limits: RegionLimits;
   readonly #grownLimits: RegionLimits;
   readonly #imports: Record<string, Record<string, unknown>>;
+  readonly #support: Support;
   readonly #waiting: CompiledRegion[] = [];
   /** Oldest first. */
   readonly #modules = new Set<CompiledModule>();
@@ -113,15 +113,14 @@ export class Jit {
     };
     this.#grownLimits = { ...this.#limits, ...settings.growth, followsComputed: true };
     const hostImports = host.interpreter.hostImports;
-    const support = new wasm.Module(supportModule(host.state.base, this.#memoryPages));
+    this.#support = new Support(host.state.base);
     this.#imports = {
       host: {
-        ...hostImports,
+        ...hostImports, reachable: host.reachable,
         refused: (header: number) => this.#refused(header),
         regionEntered: () => void (this.#retiredAtEntry = host.retired()),
         regionLeft: (status: number) => this.#count(host.retired() - this.#retiredAtEntry, status),
       },
-      support: new wasm.Instance(support, { host: { memory: hostImports["memory"], reachable: host.reachable } }).exports,
     };
   }
 
@@ -192,7 +191,7 @@ export class Jit {
     builder.importMemory("host", "memory", { min: this.#memoryPages, max: this.#memoryPages, shared: true });
     const routine = builder.importFunction("host", "routine", { params: ["i32"], results: ["i32"] });
     const refused = builder.importFunction("host", "refused", { params: ["i32"], results: [] });
-    const support = importSupport(builder);
+    const reachable = builder.importFunction("host", "reachable", { params: ["i32", "i32"], results: ["i32"] });
     const counts = this.#settings.counts === true ? {
       entered: builder.importFunction("host", "regionEntered", { params: [], results: [] }),
       left: builder.importFunction("host", "regionLeft", { params: ["i32"], results: [] }),
@@ -204,7 +203,7 @@ export class Jit {
       }
     }
     const fastFunction = interpreter.fastRoutines.importInto(builder, routines);
-    const calls = { routine, refused, ...support, translate: addTranslate(builder, view.base, support.reach) };
+    const calls = { routine, refused, ...this.#support.addTo(builder, reachable) };
     regions.forEach(({ region, name }, index) => {
       const environment = { view, calls, fastFunction, routineNumber };
       const isPlain = this.#refusing.has(region.entry);

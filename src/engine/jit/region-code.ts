@@ -27,8 +27,6 @@ export interface RegionCalls extends SupportCalls {
   readonly routine: FuncIndex;
   /** (header): the region was generated for another state of the processor. */
   readonly refused: FuncIndex;
-  /** Of `addTranslate`. */
-  readonly translate: FuncIndex;
 }
 
 export interface RegionEnvironment {

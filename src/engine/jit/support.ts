@@ -1,54 +1,79 @@
-/** Functions that all compiled regions of a processor share, in one module. */
+/** Functions that every module of regions has: calls within a module are several times cheaper than to another one's. */
 import * as state from "../../isa/state.ts";
-import { ModuleBuilder, type FuncIndex, type FunctionBuilder } from "../../wasm/index.ts";
-import { addFlagFunctions, flagFunctions } from "./flag-code.ts";
+import type { FuncIndex, FunctionBody, FunctionBuilder, FunctionType, ModuleBuilder } from "../../wasm/index.ts";
+import { emitAuxiliary, emitResult, emitSingle, flagFunctions } from "./flag-code.ts";
+import { emitTranslate } from "./translate.ts";
 
-/** Types of the exported functions by name. */
-const supportFunctions = {
+type Name = keyof typeof flagFunctions | "reach" | "translate" | "isMapped";
+
+const types: Readonly<Record<Name, FunctionType>> = {
   ...flagFunctions,
   /** (linear address, access size × 2, +1 for writing) → 1 when the page is in the TLB now. */
   reach: { params: ["i64", "i32"], results: ["i32"] },
+  /** See `emitTranslate`. */
+  translate: { params: ["i64", "i32"], results: ["i32"] },
   /** (RIP, header) → 1 when the jump cache leads from there to the block with this header. */
   isMapped: { params: ["i64", "i32"], results: ["i32"] },
-} as const;
+};
 
-export interface SupportCalls {
-  readonly auxiliary: FuncIndex;
-  readonly result: FuncIndex;
-  readonly reach: FuncIndex;
-  readonly isMapped: FuncIndex;
+const names = Object.keys(types) as Name[];
+
+export type SupportCalls = Readonly<Record<Name, FuncIndex>>;
+
+export class Support {
+  /** Offset of the processor's area in linear memory. */
+  readonly #base: number;
+  /** By the number of the first one: they name each other by number. */
+  readonly #written = new Map<FuncIndex, readonly FunctionBody[]>();
+
+  constructor(base: number) {
+    this.#base = base;
+  }
+
+  /** To a module that has all of its imports, and `reachable` of `JitHost` among them at the same number as always. */
+  addTo(builder: ModuleBuilder, reachable: FuncIndex): SupportCalls {
+    const indices = names.map((name) => builder.declareFunction(name, types[name]));
+    const calls = Object.fromEntries(names.map((name, at) => [name, indices[at]])) as Record<Name, FuncIndex>;
+    let bodies = this.#written.get(indices[0]);
+    if (bodies === undefined) {
+      const write = this.#writers(calls, reachable);
+      bodies = names.map((name, at) => builder.defineFunction(indices[at], write[name]));
+      this.#written.set(indices[0], bodies);
+    } else {
+      indices.forEach((index, at) => builder.defineFinished(index, bodies![at]));
+    }
+    return calls;
+  }
+
+  #writers(calls: SupportCalls, reachable: FuncIndex): Record<Name, (f: FunctionBuilder) => void> {
+    const base = this.#base;
+    return {
+      single: emitSingle,
+      auxiliary: (f) => emitAuxiliary(f, calls.single),
+      result: emitResult,
+      reach: (f) => emitReach(f, base, reachable),
+      translate: (f) => emitTranslate(f, base, calls.reach),
+      isMapped: (f) => emitIsMapped(f, base),
+    };
+  }
 }
 
-/** `base`: offset of the processor's area in linear memory. */
-export function supportModule(base: number, memoryPages: number): Uint8Array<ArrayBuffer> {
-  const builder = new ModuleBuilder();
-  builder.importMemory("host", "memory", { min: memoryPages, max: memoryPages, shared: true });
-  const reachable = builder.importFunction("host", "reachable", { params: ["i32", "i32"], results: ["i32"] });
-  addFlagFunctions(builder);
-  builder.exportFunction("reach", builder.addFunction("reach", supportFunctions.reach, (f) => {
-    const access = f.param<"i32">(1);
-    f.i32.const(0);
-    f.local.get(f.param<"i64">(0));
-    f.i64.store(base + state.slowAddress.offset);
-    f.local.get(access);
-    f.i32.const(1);
-    f.i32.shr_u();
-    f.local.get(access);
-    f.i32.const(1);
-    f.i32.and();
-    f.call(reachable);
-  }));
-  builder.exportFunction("isMapped", builder.addFunction("isMapped", supportFunctions.isMapped, (f) => isMapped(f, base)));
-  return builder.build();
-}
-
-export function importSupport(builder: ModuleBuilder): SupportCalls {
-  const imported = (name: keyof SupportCalls): FuncIndex => builder.importFunction("support", name, supportFunctions[name]);
-  return { auxiliary: imported("auxiliary"), result: imported("result"), reach: imported("reach"), isMapped: imported("isMapped") };
+function emitReach(f: FunctionBuilder, base: number, reachable: FuncIndex): void {
+  const access = f.param<"i32">(1);
+  f.i32.const(0);
+  f.local.get(f.param<"i64">(0));
+  f.i64.store(base + state.slowAddress.offset);
+  f.local.get(access);
+  f.i32.const(1);
+  f.i32.shr_u();
+  f.local.get(access);
+  f.i32.const(1);
+  f.i32.and();
+  f.call(reachable);
 }
 
 /** The dispatch loop's own look into the jump cache. */
-function isMapped(f: FunctionBuilder, base: number): void {
+function emitIsMapped(f: FunctionBuilder, base: number): void {
   const linear = f.addLocal("i64"), entry = f.addLocal("i32");
   const cache = base + state.jumpCacheOffset;
   f.local.get(f.param<"i64">(0));

@@ -1,6 +1,6 @@
 /** The look into the TLB that compiled code makes, inline or in a function of its module. */
 import * as state from "../../isa/state.ts";
-import type { FuncIndex, FunctionBuilder, Local, ModuleBuilder } from "../../wasm/index.ts";
+import type { FuncIndex, FunctionBuilder, Local } from "../../wasm/index.ts";
 import { pageSizeBytes } from "../physical-memory.ts";
 
 /** Pushes where the entry for a page is, from the TLB's first on, and leaves it in `entry`. */
@@ -33,53 +33,51 @@ export function pushTlbMiss(
 }
 
 /**
- * Adds (linear address, access size × 2, +1 for writing) → where its page is in linear memory; 0 when compiled code cannot
+ * Writes (linear address, access size × 2, +1 for writing) → where its page is in linear memory; 0 when compiled code cannot
  * make the access.
  */
-export function addTranslate(builder: ModuleBuilder, base: number, reach: FuncIndex): FuncIndex {
-  return builder.addFunction("translate", { params: ["i64", "i32"], results: ["i32"] }, (f) => {
-    const linear = f.param<"i64">(0), access = f.param<"i32">(1);
-    const entry = f.addLocal("i32"), pageInTlb = f.addLocal("i64");
-    pushEntry(f, linear, entry);
-    f.local.get(access);
-    f.i32.const(1);
-    f.i32.and();
-    f.i32.const(3);
-    f.i32.shl();
-    f.i32.add();
-    f.i64.load(base + state.tlbOffset);
-    f.local.set(pageInTlb);
-    f.local.get(linear);
-    f.local.get(access);
-    f.i32.const(1);
-    f.i32.shr_u();
-    f.i32.const(1);
-    f.i32.sub();
-    f.i64.extend_i32_u();
-    f.i64.add();
-    f.i64.const(-pageSizeBytes);
-    f.i64.and();
-    f.i32.const(0);
-    f.i64.load(base + state.tlbContext.offset);
-    f.i64.or();
-    f.local.get(pageInTlb);
-    f.i64.ne();
-    f.if("void", "unlikely");
-    f.local.get(linear);
-    f.local.get(access);
-    f.call(reach);
-    f.i32.eqz();
-    f.if();
-    f.i32.const(0);
-    f.return();
-    f.end();
-    f.end();
-    f.local.get(linear);
-    f.i32.wrap_i64();
-    f.i32.const(-pageSizeBytes);
-    f.i32.and();
-    f.local.get(entry);
-    f.i32.load(base + state.tlbOffset + 16);
-    f.i32.add();
-  });
+export function emitTranslate(f: FunctionBuilder, base: number, reach: FuncIndex): void {
+  const linear = f.param<"i64">(0), access = f.param<"i32">(1);
+  const entry = f.addLocal("i32"), pageInTlb = f.addLocal("i64");
+  pushEntry(f, linear, entry);
+  f.local.get(access);
+  f.i32.const(1);
+  f.i32.and();
+  f.i32.const(3);
+  f.i32.shl();
+  f.i32.add();
+  f.i64.load(base + state.tlbOffset);
+  f.local.set(pageInTlb);
+  f.local.get(linear);
+  f.local.get(access);
+  f.i32.const(1);
+  f.i32.shr_u();
+  f.i32.const(1);
+  f.i32.sub();
+  f.i64.extend_i32_u();
+  f.i64.add();
+  f.i64.const(-pageSizeBytes);
+  f.i64.and();
+  f.i32.const(0);
+  f.i64.load(base + state.tlbContext.offset);
+  f.i64.or();
+  f.local.get(pageInTlb);
+  f.i64.ne();
+  f.if("void", "unlikely");
+  f.local.get(linear);
+  f.local.get(access);
+  f.call(reach);
+  f.i32.eqz();
+  f.if();
+  f.i32.const(0);
+  f.return();
+  f.end();
+  f.end();
+  f.local.get(linear);
+  f.i32.wrap_i64();
+  f.i32.const(-pageSizeBytes);
+  f.i32.and();
+  f.local.get(entry);
+  f.i32.load(base + state.tlbOffset + 16);
+  f.i32.add();
 }

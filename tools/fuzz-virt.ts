@@ -1,39 +1,62 @@
 /**
- * Enters random guests: `npm run fuzz:virt -- svm|vmx [--entries N] [--seed S]`. Stops at the first that makes the processor
- * throw, and says how to see it again.
+ * Enters random guests: `npm run fuzz:virt -- svm|vmx [--entries N] [--seed S] [--jit NAME | --compare]`. Stops at the
+ * first that makes the processor throw, and says how to see it again; with --compare also at the first of which interpreter
+ * and compiled code make two different things.
  */
+import assert from "node:assert/strict";
 import { parseArgs } from "node:util";
+import { readProcessorState } from "../src/accel/soft/processor-state.ts";
+import { jitSettingsNamed } from "../src/engine/jit/settings.ts";
 import { FuzzedGuest as FuzzedSvmGuest } from "../src/virt/svm/testing/fuzzed-guest.ts";
+import { fuzzEntries } from "../src/virt/testing/fuzz-entries.ts";
 import { FuzzedGuest as FuzzedVmxGuest } from "../src/virt/vmx/testing/fuzzed-guest.ts";
 
 const defaultEntries = "1000000";
 const reportEvery = 20_000;
 
 const { values, positionals } = parseArgs({
-  allowPositionals: true, options: { entries: { type: "string", default: defaultEntries }, seed: { type: "string", default: "1" } },
+  allowPositionals: true, options: { entries: { type: "string", default: defaultEntries }, seed: { type: "string", default: "1" }, jit: { type: "string", default: "on" }, compare: { type: "boolean", default: false } },
 });
 const [extension] = positionals;
 if (extension !== "svm" && extension !== "vmx") {
   console.error("say which: npm run fuzz:virt -- svm, or vmx");
   process.exit(2);
 }
-const entries = Number(values.entries), firstSeed = Number(values.seed);
-const guest = extension === "svm" ? new FuzzedSvmGuest() : new FuzzedVmxGuest();
-const ends = new Map<string, number>();
-const start = performance.now();
-for (let done = 0; done < entries; done++) {
-  const seed = firstSeed + done;
-  try {
-    const end = guest.run(seed);
-    ends.set(end, (ends.get(end) ?? 0) + 1);
-  } catch (error) {
-    console.error(`seed ${seed} failed; again: npm run fuzz:virt -- ${extension} --seed ${seed} --entries 1`);
-    throw error;
-  }
-  if ((done + 1) % reportEvery === 0) {
-    const perSecond = Math.round((done + 1) / ((performance.now() - start) / 1000));
-    process.stderr.write(`${done + 1} entries, ${perSecond} a second\n`);
-  }
+
+function create(jit: string): FuzzedSvmGuest | FuzzedVmxGuest {
+  const settings = jitSettingsNamed(jit);
+  return extension === "svm" ? new FuzzedSvmGuest(settings) : new FuzzedVmxGuest(settings);
 }
+
+/** Both ends, registers, memory and what devices saw must be the same. */
+function compareTiers(): { run(seed: number): string } {
+  const guests = [create("off"), create("forced")];
+  return {
+    run: (seed) => {
+      const [interpreted, compiled] = guests.map((guest) => {
+        const end = guest.run(seed);
+        const { processor, portWrites, deviceAccesses } = guest.machine;
+        // The number of instructions is counted from the beginning of the process.
+        const ports = portWrites.map(({ port, sizeBytes, value }) => ({ port, sizeBytes, value }));
+        return { end, state: readProcessorState(processor), ports, deviceAccesses };
+      });
+      assert.deepEqual(compiled, interpreted);
+      const [expected, actual] = guests.map(({ machine }) => machine.ram);
+      const isSame = Buffer.compare(Buffer.from(expected.buffer, expected.byteOffset, expected.length), Buffer.from(actual.buffer, actual.byteOffset, actual.length)) === 0;
+      assert.ok(isSame, `memory differs from ${expected.findIndex((byte, index) => byte !== actual[index]).toString(16)} on`);
+      return interpreted.end;
+    },
+  };
+}
+
+const guest = values.compare ? compareTiers() : create(values.jit);
+const entries = Number(values.entries), firstSeed = Number(values.seed);
+const start = performance.now();
+const ends = fuzzEntries(guest, {
+  extension, firstSeed, entries,
+  onProgress: (done) => {
+    if (done % reportEvery === 0) process.stderr.write(`${done} entries, ${Math.round(done / ((performance.now() - start) / 1000))} a second\n`);
+  },
+});
 const summary = [...ends].toSorted(([a], [b]) => a.localeCompare(b)).map(([end, count]) => `${end} ${count}`).join(", ");
 console.log(`${entries} entries from seed ${firstSeed}: ${summary}`);

@@ -11,7 +11,7 @@ const everyProgramAhead = {
 } as const;
 
 const nestedSvm = { vmmcall: 1, cpuid: 1, port: 1, "nested page fault": 1, "boot in KVM": 1 } as const;
-const nestedVmx = { "VMX: vmcall": 0.2, "VMX: cpuid": 0.2, "VMX: port": 0.2, "VMX: EPT violation": 0.2 } as const;
+const nestedVmx = { "VMX: vmcall": 0.2, "VMX: cpuid": 0.2, "VMX: port": 0.2, "VMX: EPT violation": 0.2, "VMX: boot in KVM": 0.2 } as const;
 
 const all: Readonly<Record<string, Readonly<Record<string, Targets>>>> = {
   guest: {

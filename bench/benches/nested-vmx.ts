@@ -1,26 +1,31 @@
 /**
- * What exits cost a hypervisor with VMX that runs in us: the way from its guest to it and back, on bare metal, against Bochs,
- * the only other one that has VMX without the host's.
+ * What a hypervisor with VMX costs that runs in us, against Bochs: the way from its guest to it and back, on bare metal, and a
+ * Debian kernel that boots in KVM.
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { PackageSource } from "../../src/host/node/guests/apt.ts";
-import { BuildTools, type BuildTool } from "../../src/host/node/guests/build-tools.ts";
-import { defaultCacheDirectory, withCacheLock } from "../../src/host/node/guests/cache.ts";
-import { Progress } from "../../src/host/node/guests/progress.ts";
+import { UserError } from "../../src/base/errors.ts";
+import type { BuildTool } from "../../src/host/node/guests/build-tools.ts";
+import { commandBeginMarker, ensureGuests } from "../../src/host/node/guests/index.ts";
 import type { BenchOptions, BenchRow, Launch } from "../contract.ts";
 import { GuestProcess } from "../guest-process.ts";
 import { interleave, type Side } from "../interleave.ts";
+import { CommandGuest } from "../guest-run.ts";
 import { median } from "../statistics.ts";
+import { bochsModel, findBochs, launchBochs, launchLinuxInBochs, type BochsTools } from "../subjects/bochs.ts";
+import { ours } from "../subjects/ours.ts";
+import { nestedBootCommand } from "./nested-boot.ts";
 
 const exitsPerKind = 50_000;
 /** In the order in which the guest comes to them. */
 export const vmxExitKinds = ["VMX: vmcall", "VMX: cpuid", "VMX: port", "VMX: EPT violation"] as const;
+export const vmxBootRow = "VMX: boot in KVM";
 const mark = "\u0001";
 const ourConsolePort = 0x402, bochsConsolePort = 0xe9;
 const defaultTimeoutSeconds = 120;
-const bochsModel = "corei7_skylake_x";
+const defaultBootTimeoutSeconds = 900;
+const ourModel = "xeon";
 const ourScript: string = new URL("../subjects/bare-metal-process.ts", import.meta.url).pathname;
 const guestDirectory: string = new URL("../guests/", import.meta.url).pathname;
 const libraries: readonly string[] = ["unit", "virt"].map((family) => new URL(`../../guests/${family}/lib/`, import.meta.url).pathname);
@@ -33,20 +38,11 @@ async function assemble(nasm: BuildTool, image: string, consolePort: number, cou
   ]);
 }
 
-/** How Bochs is started with a floppy disk that brings the guest where a multiboot loader would. */
-async function launchBochs(bochs: BuildTool, nasm: BuildTool, directory: string, image: string): Promise<Launch> {
-  const disk = `${image}.floppy`, configuration = join(directory, "bochsrc"), script = join(directory, "bochs-script");
-  await nasm.run(["-f", "bin", `-DGUEST='${image}'`, "-o", disk, join(guestDirectory, "disk-boot.asm")]);
-  const share = bochs.path.replace(/\/bin\/bochs$/u, "/share/bochs");
-  writeFileSync(configuration, [
-    "config_interface: textconfig", "display_library: rfb, options=\"timeout=0\"", `romimage: file=${share}/BIOS-bochs-latest`,
-    `vgaromimage: file=${share}/VGABIOS-lgpl-latest`, "megs: 64", `cpu: model=${bochsModel}, count=1, ips=50000000`, "clock: sync=none",
-    `floppya: type=1_44, 1_44=${disk}, status=inserted`, "boot: floppy", "port_e9_hack: enabled=1", `log: ${join(directory, "bochs.log")}`,
-    "sound: waveoutdrv=dummy", "panic: action=fatal", "error: action=ignore", "info: action=ignore", "",
-  ].join("\n"));
-  // Debian's asks what to do before it begins.
-  writeFileSync(script, "c\n");
-  return { program: bochs.path, args: ["-q", "-f", configuration, "-rc", script], environment: bochs.environment, isSampled: false };
+/** Bochs with a floppy disk that brings the guest where a multiboot loader would. */
+async function launchFloppy(tools: BochsTools, directory: string, image: string): Promise<Launch> {
+  const disk = `${image}.floppy`, memoryMib = 64;
+  await tools.nasm.run(["-f", "bin", `-DGUEST='${image}'`, "-o", disk, join(guestDirectory, "disk-boot.asm")]);
+  return launchBochs(tools, directory, memoryMib, [`floppya: type=1_44, 1_44=${disk}, status=inserted`, "boot: floppy", "port_e9_hack: enabled=1"]);
 }
 
 /** Seconds between the marks around each kind. */
@@ -61,37 +57,64 @@ async function measure(launch: Launch, kinds: number, options: BenchOptions): Pr
   return seconds;
 }
 
-async function findTools({ onProgress }: BenchOptions): Promise<readonly [nasm: BuildTool, bochs: BuildTool]> {
-  const progress = new Progress(onProgress);
-  const cacheDirectory = defaultCacheDirectory();
-  const tools = new BuildTools(cacheDirectory, new PackageSource(cacheDirectory, "release", progress));
-  return withCacheLock(cacheDirectory, () => progress.step("another process is working on the cache; waiting for it"), async () =>
-    [await tools.find("nasm"), await tools.find("bochs")] as const);
+async function exitRows(tools: BochsTools, directory: string, options: BenchOptions): Promise<BenchRow[]> {
+  const count = exitsPerKind * options.scale;
+  const images: Record<Side, string> = { ours: join(directory, "ours"), peer: join(directory, "peer") };
+  await assemble(tools.nasm, images.ours, ourConsolePort, count);
+  await assemble(tools.nasm, images.peer, bochsConsolePort, count);
+  const launches: Record<Side, Launch> = {
+    ours: { program: process.execPath, args: [ourScript, images.ours, ourModel], environment: {}, isSampled: false },
+    peer: await launchFloppy(tools, directory, images.peer),
+  };
+  const measured = await interleave(options.runs, async (side, run) => {
+    const seconds = (await measure(launches[side], vmxExitKinds.length, options)).map((time) => time / count);
+    const figures = seconds.map((each, kind) => `${vmxExitKinds[kind]} ${(each * 1e6).toFixed(2)} µs`);
+    options.log(`run ${run + 1}/${options.runs}: ${nameOf(side)} ${figures.join(", ")}`);
+    return seconds;
+  });
+  return vmxExitKinds.map((name, kind) => row(name, measured.ours.map((run) => run[kind]), measured.peer.map((run) => run[kind])));
 }
 
-export async function compareWithBochs(options: BenchOptions): Promise<{ readonly rows: BenchRow[]; readonly description: string }> {
+function nameOf(side: Side): string {
+  return side === "ours" ? "ours" : "bochs";
+}
+
+function row(name: string, ours: readonly number[], peer: readonly number[]): BenchRow {
+  const oursSeconds = median(ours), peerSeconds = median(peer);
+  return { name, oursSeconds, peerSeconds, ratio: oursSeconds / peerSeconds };
+}
+
+/** Once on each side: Bochs takes minutes. A side that is not there in time has no figure, and the row says why. */
+async function bootRow(tools: BochsTools, directory: string, options: BenchOptions): Promise<BenchRow> {
+  const { "nested-6.1": kernel } = await ensureGuests(["nested-6.1"], { onProgress: options.onProgress });
+  await using command = await CommandGuest.create(kernel, nestedBootCommand("kvm_intel"));
+  const sides = await ours.prepare(options.onProgress, "vmx");
+  const timeoutSeconds = options.timeoutSeconds ?? defaultBootTimeoutSeconds;
+  const secondsOf = async (side: Side, launch: Launch): Promise<number> => {
+    await using guest = new GuestProcess(launch);
+    const begin = await guest.waitFor(new RegExp(RegExp.escape(commandBeginMarker), "u"), timeoutSeconds, options.signal);
+    options.log(`${nameOf(side)}: the first kernel's userland after ${begin.seconds.toFixed(1)} s`);
+    const end = await guest.waitFor(/booted: \d/u, timeoutSeconds - begin.seconds, options.signal);
+    options.log(`${nameOf(side)}: booted a kernel in KVM in ${(end.seconds - begin.seconds).toFixed(1)} s`);
+    return end.seconds - begin.seconds;
+  };
+  const oursSeconds = await secondsOf("ours", sides.launch(command.job));
+  try {
+    return row(vmxBootRow, [oursSeconds], [await secondsOf("peer", await launchLinuxInBochs(tools, directory, command.job))]);
+  } catch (error) {
+    if (!(error instanceof UserError) || (error.code !== "TIMEOUT" && error.code !== "GUEST_FAILED")) throw error;
+    return { name: vmxBootRow, oursSeconds, peerSeconds: null, ratio: null, failure: `Bochs, within ${timeoutSeconds} s: ${error.message}` };
+  }
+}
+
+export async function compareWithBochs(options: BenchOptions, isWanted: (name: string) => boolean): Promise<{ readonly rows: BenchRow[]; readonly description: string }> {
   const directory = mkdtempSync(join(tmpdir(), "ringmaster-nested-"));
   try {
-    const [nasm, bochs] = await findTools(options);
-    const count = exitsPerKind * options.scale;
-    const images: Record<Side, string> = { ours: join(directory, "ours"), peer: join(directory, "peer") };
-    await assemble(nasm, images.ours, ourConsolePort, count);
-    await assemble(nasm, images.peer, bochsConsolePort, count);
-    const launches: Record<Side, Launch> = {
-      ours: { program: process.execPath, args: [ourScript, images.ours, "xeon"], environment: {}, isSampled: false },
-      peer: await launchBochs(bochs, nasm, directory, images.peer),
-    };
-    const measured = await interleave(options.runs, async (side, run) => {
-      const seconds = (await measure(launches[side], vmxExitKinds.length, options)).map((time) => time / count);
-      const figures = seconds.map((each, kind) => `${vmxExitKinds[kind]} ${(each * 1e6).toFixed(2)} µs`);
-      options.log(`run ${run + 1}/${options.runs}: ${side === "ours" ? "ours" : "bochs"} ${figures.join(", ")}`);
-      return seconds;
-    });
-    const rows = vmxExitKinds.map((name, kind): BenchRow => {
-      const oursSeconds = median(measured.ours.map((run) => run[kind])), peerSeconds = median(measured.peer.map((run) => run[kind]));
-      return { name, oursSeconds, peerSeconds, ratio: oursSeconds / peerSeconds };
-    });
-    return { rows, description: `VMX: our xeon against Debian's Bochs (${bochsModel}), ${count} exits of each kind with EPT and a VPID` };
+    const tools = await findBochs(options);
+    const exits = vmxExitKinds.some(isWanted) ? await exitRows(tools, directory, options) : [];
+    const boots = isWanted(vmxBootRow) ? [await bootRow(tools, directory, options)] : [];
+    const description = `VMX: our ${ourModel} against Debian's Bochs (${bochsModel}), ${exitsPerKind * options.scale} exits of each kind with EPT and a VPID`;
+    return { rows: [...exits, ...boots], description };
   } finally {
     rmSync(directory, { recursive: true });
   }

@@ -11,12 +11,16 @@ import { nestedExitKinds, nestedExitsGuest } from "../nested-guest.ts";
 import { formatSeconds } from "../report/format.ts";
 import { median } from "../statistics.ts";
 import { prepareSides } from "../subjects/index.ts";
-import { compareWithBochs, vmxExitKinds } from "./nested-vmx.ts";
+import { nestedBootCommand } from "./nested-boot.ts";
+import { compareWithBochs, vmxBootRow, vmxExitKinds } from "./nested-vmx.ts";
 
 const exitsPerKind = 200_000;
 const defaultTimeoutSeconds = 600;
-const innerMegabytes = 192;
 const bootRow = "boot in KVM";
+
+function isBoot(name: string): boolean {
+  return name === bootRow || name === vmxBootRow;
+}
 
 type Sides = Readonly<Record<Side, Subject>>;
 
@@ -58,19 +62,10 @@ function row(name: string, secondsOf: (side: Side) => readonly number[]): BenchR
   return { name, oursSeconds, peerSeconds, ratio: oursSeconds / peerSeconds };
 }
 
-/** Both kernels without mitigations, see `guest-run.ts`. */
-function bootCommand(): string {
-  const inner = Buffer.from("echo booted: $(uname -r)\nreboot -f\n").toString("base64");
-  return [
-    "for module in $(cat /lib/modules/kvm_amd.order); do insmod /lib/modules/$module.ko || exit 1; done",
-    `/virt/kvm-client boot /virt/vmlinuz /virt/initramfs.cpio ${innerMegabytes} "console=ttyS0 quiet reboot=t panic=-1 mitigations=off rm.command=${inner}"`,
-  ].join("\n");
-}
-
 /** From the first command of the outer userland to one of the inner userland. */
 async function bootRows(sides: Sides, options: BenchOptions): Promise<BenchRow[]> {
   const { "nested-6.1": kernel } = await ensureGuests(["nested-6.1"], { onProgress: options.onProgress });
-  await using command = await CommandGuest.create(kernel, bootCommand());
+  await using command = await CommandGuest.create(kernel, nestedBootCommand("kvm_amd"));
   const measured = await interleave(options.runs, async (side, run) => {
     await using guest = startGuest(sides[side], command);
     const begin = await guest.waitFor(new RegExp(RegExp.escape(commandBeginMarker), "u"), timeout(options), options.signal);
@@ -104,18 +99,19 @@ export const nested: Bench = {
     const isWanted = (name: string): boolean => options.only?.includes(name) ?? true;
     const comparisons: Comparison[] = [];
     if (peers.includes("qemu")) comparisons.push(await compareWithQemu(options, isWanted));
-    if (peers.includes("bochs") && vmxExitKinds.some(isWanted)) comparisons.push(await compareWithBochs(options));
+    if (peers.includes("bochs") && [...vmxExitKinds, vmxBootRow].some(isWanted)) comparisons.push(await compareWithBochs(options, isWanted));
     return {
       title: `hypervisors in the guest, ours against ${peers.join(" and ")}`,
       subtitle: comparisons.map(({ description }) => description).join("; "),
       rows: comparisons.flatMap(({ rows }) => rows).filter(({ name }) => isWanted(name)),
       columns: [
-        { title: "ours each", text: ({ oursSeconds, name }) => name === bootRow ? formatSeconds(oursSeconds) : microseconds(oursSeconds) },
-        { title: "peer each", text: ({ peerSeconds, name }) => name === bootRow ? formatSeconds(peerSeconds) : microseconds(peerSeconds) },
+        { title: "ours each", text: ({ oursSeconds, name }) => isBoot(name) ? formatSeconds(oursSeconds) : microseconds(oursSeconds) },
+        { title: "peer each", text: ({ peerSeconds, name }) => isBoot(name) ? formatSeconds(peerSeconds) : microseconds(peerSeconds) },
       ],
       notes: [
         `exits under SVM: from VMRUN into the guest, what leaves it, and back behind VMRUN; ${exitsPerKind * options.scale} of each kind with nested paging`,
         "exits under VMX: what leaves the guest, a hypervisor that reads the reason and goes on behind the instruction, and VMRESUME",
+        "boots: from the first command of the first kernel's userland to one of the second's; against Bochs once",
       ],
     };
   },

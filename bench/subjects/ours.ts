@@ -1,14 +1,16 @@
 /** Ourselves: a fresh process with a machine made through the API. */
 import { fileURLToPath } from "node:url";
-import type { GuestJob, SubjectSource } from "../contract.ts";
+import type { GuestJob, Subject, SubjectSource } from "../contract.ts";
 
 /** x86-64-v2, as the peers' Nehalem is. */
 const plainModel = "intel-v2";
-const models = { svm: "epyc" } as const;
+const models = { svm: "epyc", vmx: "xeon" } as const;
 
-export const ours: SubjectSource = {
+type Extension = keyof typeof models;
+
+export const ours: SubjectSource & { prepare(onProgress: unknown, extension?: Extension): Promise<Subject> } = {
   name: "ours",
-  prepare(_, extension) {
+  prepare(_: unknown, extension?: Extension) {
     const cpuModel = extension === undefined ? plainModel : models[extension];
     return Promise.resolve({
       name: "ours",

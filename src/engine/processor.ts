@@ -65,6 +65,14 @@ export interface WaitingEvents {
   readonly heldDebugConditions: number;
 }
 
+/** An instruction about to be executed while branches are recorded. */
+interface BranchCandidate {
+  readonly from: bigint;
+  /** Where it leads if it does not branch. */
+  readonly behind: bigint;
+  readonly isGuest: boolean;
+}
+
 export interface SoftProcessorOptions {
   readonly memory: WasmMemory;
   readonly physical: PhysicalMemory;
@@ -955,6 +963,7 @@ export class SoftProcessor implements Processor {
     const hadResume = (s.get32(state.systemFlags) & FlagMask.RF) !== 0;
     const wasSingle = this.#mode.single;
     const startRip = wasSingle ? s.get64(state.rip) : 0n;
+    const branch = this.virtualization?.branchRecord === undefined ? undefined : this.#aboutToBranch();
     this.jit.compileDue();
     this.#slice = Math.min(budget, 0x7fff_0000);
     s.set32(state.budget, this.#slice);
@@ -971,6 +980,7 @@ export class SoftProcessor implements Processor {
       return delivered;
     }
     s.set32(state.currentRecord, 0);
+    if (branch !== undefined) this.#recordBranch(branch);
     const isBetweenIterations = wasSingle && s.get64(state.rip) === startRip && this.#isRepeated();
     if (isBetweenIterations) s.set32(state.systemFlags, s.get32(state.systemFlags) | FlagMask.RF);
     else if (hadResume) s.set32(state.systemFlags, s.get32(state.systemFlags) & ~FlagMask.RF);
@@ -984,6 +994,25 @@ export class SoftProcessor implements Processor {
     if (conditions === 0) return true;
     raiseDebugStatus(this, conditions);
     return deliverRecordedException(this);
+  }
+
+  /** What tells whether the next instruction branches, for whoever records that; undefined when it cannot be fetched. */
+  #aboutToBranch(): BranchCandidate | undefined {
+    const s = this.state;
+    const rip = s.get64(state.rip);
+    const bytes = new Uint8Array(maximumInstructionBytes);
+    const fetched = this.memory.peekCode(BigInt.asUintN(this.#mode.code === 64 ? 64 : 32, rip + s.get64(state.fetchBase)), bytes);
+    const decoded = this.#decoder.decode(bytes.subarray(0, fetched), 0, this.#mode.code, this.#mode.isRealOrVirtual8086);
+    if (decoded.kind !== "instruction") return undefined;
+    return { from: rip, behind: BigInt.asUintN(this.#mode.code, rip + BigInt(decoded.length)), isGuest: this.virtualization?.isGuest === true };
+  }
+
+  /** Entering a guest is no branch; and repeated string instructions stay where they are without one. */
+  #recordBranch({ from, behind, isGuest }: BranchCandidate): void {
+    const { virtualization } = this;
+    const to = this.state.get64(state.rip);
+    if (to === behind || virtualization?.isGuest !== isGuest || (to === from && this.#isRepeated())) return;
+    virtualization.branchRecord?.note(from, to);
   }
 
   /**

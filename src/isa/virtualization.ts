@@ -120,6 +120,14 @@ export interface ControlBlock {
   readonly problems: readonly ControlBlockProblem[];
 }
 
+/** Where a processor that can do so records branches. */
+export interface BranchRecord {
+  /** A branch that was taken, by its address and its target's. */
+  note(from: bigint, to: bigint): void;
+  /** An event that was delivered, with the address of the instruction that it came to, and its handler's. */
+  noteEvent(event: ProcessorEvent, from: bigint, to: bigint): void;
+}
+
 /** The extension as those see it who watch what the guest's own hypervisor does. */
 export type ObservableVirtualization = Pick<Virtualization, "extension" | "isOn" | "controlBlock" | "observer">;
 
@@ -168,6 +176,8 @@ export interface Virtualization {
   takeEvent(pending: PendingEvents): BoundaryAction;
   /** The next instruction is to be executed alone, so that what follows from it comes right behind it. At any time. */
   readonly stepsAlone: boolean;
+  /** While branches are recorded, at any time; `stepsAlone` then. */
+  readonly branchRecord: BranchRecord | undefined;
   /** RESET or INIT has arrived, at any time: it takes effect, is kept pending, or has become an exit. */
   admitReset(kind: "reset" | "init"): "admitted" | "pending" | "taken";
   /** A start-up IPI has arrived, at any time; false: it has become an exit. */

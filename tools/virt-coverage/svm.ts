@@ -12,7 +12,6 @@ const noIommuDoorbells = "the local APIC of the machine keeps no pages of its ow
 const noShadowStacks = "there are no shadow stacks", noMachineChecks = "there are no machine checks", noSmm = "there is no system-management mode";
 
 const featuresLeftOut: Readonly<Record<number, readonly [name: string, reason: string]>> = {
-  1: ["LBR virtualization", "there are no last-branch records"],
   13: ["AVIC", noIommuDoorbells], 17: ["guest-mode execute trap", "no hypervisor of the inventory uses it"], 18: ["x2AVIC", noIommuDoorbells],
   19: ["supervisor shadow-stack restrictions", noShadowStacks], 20: ["SPEC_CTRL virtualization", "the processor does not speculate"],
   21: ["read-only guest page tables", "no hypervisor of the inventory uses it"], 23: ["host machine-check override", noMachineChecks],
@@ -33,10 +32,9 @@ const exceptionsLeftOut: Readonly<Record<number, string>> = {
 };
 const highestException = 30;
 
-const noAvic = "AVIC is not offered", noLastBranches = "there are no last-branch records";
+const noAvic = "AVIC is not offered";
 const fieldsLeftOut: Readonly<Record<string, string>> = {
   AVIC_APIC_BAR: noAvic, AVIC_BACKING_PAGE: noAvic, AVIC_LOGICAL_TABLE: noAvic, AVIC_PHYSICAL_TABLE: noAvic,
-  DBGCTL: noLastBranches, BR_FROM: noLastBranches, BR_TO: noLastBranches, LASTEXCPFROM: noLastBranches, LASTEXCPTO: noLastBranches,
 };
 
 const model = createCpuModel("epyc", { tscFrequencyHz: 1_000_000_000, apicId: 0, processors: 1 });

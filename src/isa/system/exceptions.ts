@@ -51,10 +51,12 @@ function deliverAdmitted(p: Processor, event: ProcessorEvent): boolean {
   let current = event;
   /** What went wrong so far, for the case that it ends in a shutdown. */
   const steps: string[] = [];
+  const from = p.virtualization?.branchRecord === undefined ? 0n : state.get64(layout.rip);
   for (;;) {
     state.set32(layout.exceptionVector, noException);
     if (deliver(p, current)) {
       finishDelivery(p, current);
+      p.virtualization?.branchRecord?.noteEvent(current, from, state.get64(layout.rip));
       return true;
     }
     if (state.get32(layout.exceptionVector) === exitVector) {

@@ -22,7 +22,8 @@ const twoPow32 = 0x1_0000_0000;
 
 interface SvmFeatures {
   readonly hasNestedPaging: boolean;
-  readonly hasVirtualLoadAndSave: boolean;
+  /** Bits of the VMCB's extensions. */
+  readonly extensionMask: number;
   readonly hasNextRip: boolean;
   readonly hasDecodeAssists: boolean;
 }
@@ -48,6 +49,8 @@ export class SvmContext {
   extensions = 0;
   /** Without nested paging, host and guest share one. */
   hostPat = 0n;
+  /** While the guest has last-branch records of its own. */
+  hostBranches: readonly bigint[] | undefined = undefined;
   /** The exit recorded last. */
   exit: Exit = eventExit(ExitCode.invalid);
   observer: ((transition: Transition) => void) | undefined = undefined;
@@ -66,7 +69,8 @@ export class SvmContext {
       this.exit = this.#nestedPageFault();
     });
     this.features = {
-      hasNestedPaging: model.hasFeature("npt"), hasVirtualLoadAndSave: model.hasFeature("v_vmsave_vmload"),
+      hasNestedPaging: model.hasFeature("npt"),
+      extensionMask: (model.hasFeature("v_vmsave_vmload") ? ExtensionMask.virtualLoadAndSave : 0) | (model.hasFeature("lbrv") ? ExtensionMask.lastBranchRecord : 0),
       hasNextRip: model.hasFeature("nrip_save"), hasDecodeAssists: model.hasFeature("decodeassists"),
     };
   }
@@ -91,6 +95,11 @@ export class SvmContext {
   /** The guest's VMLOAD and VMSAVE name guest-physical addresses. */
   get hasVirtualLoadAndSave(): boolean {
     return this.isGuest && this.hasNestedPaging && (this.extensions & ExtensionMask.virtualLoadAndSave) !== 0;
+  }
+
+  /** The guest has last-branch records of its own. */
+  get hasOwnBranches(): boolean {
+    return (this.extensions & ExtensionMask.lastBranchRecord) !== 0;
   }
 
   /** An instruction is being executed, and not fetched. */
@@ -129,7 +138,7 @@ export class SvmContext {
     this.interrupts.load(vmcb);
     this.pauseFilter.load(vmcb);
     this.tscOffset = vmcb.get64(Control.tscOffset);
-    this.extensions = this.features.hasVirtualLoadAndSave ? vmcb.get32(Control.extensions) : 0;
+    this.extensions = vmcb.get32(Control.extensions) & this.features.extensionMask;
     this.hasNestedPaging = this.features.hasNestedPaging && hasNestedPaging(vmcb);
     if (this.hasNestedPaging) this.#configureNestedPaging(vmcb);
   }

@@ -25,6 +25,11 @@ export function runGuest(context: SvmContext, vmcb: StateView): Status {
     context.hostPat = state.get64(layout.pat);
     state.copy64(layout.pat, Save.guestPat, vmcb);
   }
+  if (context.hasOwnBranches) {
+    context.hostBranches = context.registers.branches.values;
+    context.registers.branches.load(vmcb);
+    if (context.registers.branches.isRecording) p.attend();
+  }
   context.isGuest = true;
   context.gif = true;
   state.set32(layout.interception, context.interception.mask);

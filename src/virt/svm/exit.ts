@@ -40,6 +40,11 @@ export function leaveGuest(context: SvmContext, during: ProcessorEvent | undefin
     vmcb.copy64(Save.guestPat, layout.pat, state);
     state.set64(layout.pat, context.hostPat);
   }
+  if (context.hostBranches !== undefined) {
+    context.registers.branches.save(vmcb);
+    context.registers.branches.values = context.hostBranches;
+    context.hostBranches = undefined;
+  }
   context.observer?.({
     kind: "exit", reason: exitCodeName(exit.code), code: exit.code, space: vmcb.get32(Control.asid), controlBlock: context.vmcbAddress,
     rip: state.get64(layout.rip), information: [exit.info1, exit.info2],

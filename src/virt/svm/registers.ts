@@ -1,5 +1,6 @@
 /** Model-specific registers of SVM (AMD APM volume 2, "SVM Related MSRs"). */
 import type { CpuModel } from "../../isa/processor.ts";
+import { LastBranches } from "./last-branches.ts";
 
 const Msr = { TSC_RATIO: 0xc000_0104, VM_CR: 0xc001_0114, VM_HSAVE_PA: 0xc001_0117, SVM_KEY: 0xc001_0118 } as const;
 /** Bits of VM_CR: DPD, R_INIT and DIS_A20M may always be written. */
@@ -10,6 +11,7 @@ const ratioDefault = 1n << ratioFractionBits;
 
 export class SvmRegisters {
   readonly #model: CpuModel;
+  readonly branches: LastBranches = new LastBranches();
   #vmCr = 0n;
   #hostSave = 0n;
   /** Fixed point, 8.32 bits: how much faster a guest's time stamp counter runs. */
@@ -24,6 +26,7 @@ export class SvmRegisters {
     this.#vmCr = this.#initialVmCr;
     this.#hostSave = 0n;
     this.tscRatio = ratioDefault;
+    this.branches.reset();
   }
 
   get #initialVmCr(): bigint {
@@ -34,7 +37,7 @@ export class SvmRegisters {
   /** Those that are not as after a reset. */
   changed(): (readonly [index: number, value: bigint])[] {
     const all = [[Msr.VM_CR, this.#vmCr, this.#initialVmCr], [Msr.VM_HSAVE_PA, this.#hostSave, 0n], [Msr.TSC_RATIO, this.tscRatio, ratioDefault]] as const;
-    return all.flatMap(([index, value, initial]) => value === initial ? [] : [[index, value] as const]);
+    return [...all.flatMap(([index, value, initial]) => value === initial ? [] : [[index, value] as const]), ...this.branches.changed()];
   }
 
   /** Whatever software may write; false: not one of these. */
@@ -49,8 +52,12 @@ export class SvmRegisters {
       case Msr.TSC_RATIO:
         this.tscRatio = value & ~ratioReservedMask;
         return true;
-      default: return false;
+      default: return this.#hasBranches && this.branches.restore(index, value);
     }
+  }
+
+  get #hasBranches(): boolean {
+    return this.#model.hasFeature("lbrv");
   }
 
   /** VM_CR.SVMDIS: EFER.SVME must be zero. */
@@ -69,7 +76,7 @@ export class SvmRegisters {
       case Msr.VM_HSAVE_PA: return this.#hostSave;
       case Msr.SVM_KEY: return this.#model.hasFeature("svm_lock") ? 0n : undefined;
       case Msr.TSC_RATIO: return this.#model.hasFeature("tsc_scale") ? this.tscRatio : undefined;
-      default: return undefined;
+      default: return this.#hasBranches ? this.branches.read(index) : undefined;
     }
   }
 
@@ -88,7 +95,7 @@ export class SvmRegisters {
         if ((value & ratioReservedMask) !== 0n) return false;
         this.tscRatio = value;
         return true;
-      default: return "unknown";
+      default: return this.#hasBranches ? this.branches.write(index, value) : "unknown";
     }
   }
 

@@ -13,6 +13,8 @@ interface SvmGuestState {
   readonly interruptVector: number;
   readonly pauseCount: number;
   readonly hostPat: bigint;
+  /** The host's last-branch registers, by place, where the guest has its own. */
+  readonly hostBranches: Readonly<Record<string, bigint>> | undefined;
   /** The host's registers, by name. */
   readonly host: Readonly<Record<string, bigint>>;
 }
@@ -30,13 +32,15 @@ const maximumHostValues = 100;
 export const svmStateShape: Shape<SvmState> = object<SvmState>({
   gif: boolean,
   guest: optional(object<SvmGuestState>({
-    vmcb: uint64, interruptControl: uint32, interruptVector: uint8, pauseCount: uint16, hostPat: uint64, host: record(uint64, maximumHostValues),
+    vmcb: uint64, interruptControl: uint32, interruptVector: uint8, pauseCount: uint16, hostPat: uint64,
+    hostBranches: optional(record(uint64, maximumHostValues)), host: record(uint64, maximumHostValues),
   })),
 });
 
-export function saveContext({ isGuest, gif, host, hostPat, vmcbAddress, interrupts, pauseFilter }: SvmContext): SvmState {
+export function saveContext({ isGuest, gif, host, hostPat, hostBranches, vmcbAddress, interrupts, pauseFilter }: SvmContext): SvmState {
   const guest = isGuest ? {
     vmcb: BigInt(vmcbAddress), interruptControl: interrupts.control, interruptVector: interrupts.vector, pauseCount: pauseFilter.count, hostPat,
+    hostBranches: hostBranches === undefined ? undefined : Object.fromEntries(hostBranches.map((value, index) => [String(index), value])),
     host: host.getState(),
   } : undefined;
   return { gif, guest };
@@ -58,6 +62,7 @@ export function restoreContext(context: SvmContext, { gif, guest }: SvmState): v
   context.vmcbAddress = address;
   context.loadControls(context.view(at));
   context.hostPat = guest.hostPat;
+  context.hostBranches = guest.hostBranches === undefined ? undefined : Object.values(guest.hostBranches);
   interrupts.control = guest.interruptControl;
   interrupts.vector = guest.interruptVector;
   pauseFilter.count = guest.pauseCount;

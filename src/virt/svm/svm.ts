@@ -6,7 +6,7 @@ import * as layout from "../../isa/state.ts";
 import type { ProcessorEvent } from "../../isa/system/exceptions.ts";
 import { EferMask, isProtectedMode, isVirtual8086 } from "../../isa/system/mode.ts";
 import {
-  exitVector, type BoundaryAction, type ControlBlock, type Interceptable, type PendingEvents, type Transition, type Virtualization,
+  exitVector, type BoundaryAction, type BranchRecord, type ControlBlock, type Interceptable, type PendingEvents, type Transition, type Virtualization,
   type VirtualizationInstruction,
 } from "../../isa/virtualization.ts";
 import { SvmContext } from "./context.ts";
@@ -25,7 +25,6 @@ const rcx = layout.gpr[1];
 export class Svm implements Virtualization {
   readonly extension = "svm" as const;
   readonly writableCr4Mask: number = 0;
-  readonly stepsAlone: boolean = false;
   readonly #context: SvmContext;
 
   constructor(processor: SoftProcessor) {
@@ -76,7 +75,11 @@ export class Svm implements Virtualization {
   }
 
   writeMsr(index: number, value: bigint): boolean | "unknown" {
-    return this.#context.registers.write(index, value, this.#context.isEnabled);
+    const { registers, isEnabled, processor } = this.#context;
+    const isWritten = registers.write(index, value, isEnabled);
+    // From the next instruction on.
+    if (registers.branches.isRecording) processor.attend();
+    return isWritten;
   }
 
   changedRegisters(): readonly (readonly [index: number, value: bigint])[] {
@@ -94,6 +97,15 @@ export class Svm implements Virtualization {
   guestTaskPriority(): number | undefined {
     const { interrupts } = this.#context;
     return interrupts.isMasking ? interrupts.taskPriority & 0xf : undefined;
+  }
+
+  get stepsAlone(): boolean {
+    return this.#context.registers.branches.isRecording;
+  }
+
+  get branchRecord(): BranchRecord | undefined {
+    const { branches } = this.#context.registers;
+    return branches.isRecording ? branches : undefined;
   }
 
   setGuestTaskPriority(value: number): boolean {

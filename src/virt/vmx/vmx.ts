@@ -466,6 +466,9 @@ export class Vmx implements Virtualization, ExitSink {
     return this.context.isGuest;
   }
 
+  /** Intel's last branches are those of a model, and ours has none. */
+  readonly branchRecord: undefined = undefined;
+
   get stepsAlone(): boolean {
     return this.context.isGuest && (this.#soloBoundaries > 0 || this.context.has(Control.monitorTrapFlag));
   }

@@ -49,6 +49,6 @@ export async function launchLinuxInBochs(tools: BochsTools, directory: string, j
     `ata0-master: type=disk, path=${disk}, mode=flat, cylinders=${cylinders}, heads=${diskHeads}, spt=${diskSectorsPerTrack}`, "boot: disk",
     `com1: enabled=1, mode=file, dev=${line}`,
   ]);
-  // Bochs opens a file for its serial line, and our standard output, a socket, is none that can be opened.
-  return { ...launch, program: "/bin/sh", args: ["-c", "mkfifo \"$0\" && { cat \"$0\" & exec \"$@\"; }", line, launch.program, ...launch.args] };
+  // Bochs opens a file for its serial line, and our standard output, a socket, is none that can be opened; its own goes elsewhere.
+  return { ...launch, program: "/bin/sh", args: ["-c", "mkfifo \"$0\" && { cat \"$0\" & exec \"$@\" > \"$0.output\"; }", line, launch.program, ...launch.args] };
 }

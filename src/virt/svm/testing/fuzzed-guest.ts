@@ -9,7 +9,9 @@ import { Svm } from "../svm.ts";
 import { vmcbFields } from "../vmcb.ts";
 
 /** Guest-physical places beside those of `Place`. */
-export const FuzzPlace = { vmcb: 0x4_0000, iopm: 0x4_1000, msrpm: 0x4_4000, nested: GuestPlace.tables, guestCode: GuestPlace.code, guestStack: GuestPlace.stack } as const;
+export const FuzzPlace: Readonly<Record<"vmcb" | "iopm" | "msrpm" | "nested" | "guestCode" | "guestStack", number>> = {
+  vmcb: 0x4_0000, iopm: 0x4_1000, msrpm: 0x4_4000, nested: GuestPlace.tables, guestCode: GuestPlace.code, guestStack: GuestPlace.stack,
+};
 
 /** What the host does: VMRUN, then HLT. */
 const hostCode = "0f01d8 f4";

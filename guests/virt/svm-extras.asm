@@ -277,28 +277,3 @@ main:
     guest_exits EXIT_VMMCALL, mov rbx, rax
     check_eq rbx, 0x1357
     finish
-
-; The first 4 GiB in large pages, as nested tables.
-nested_identity:
-    mov edi, NESTED_TABLES
-    mov ecx, 0x7000 / 8
-    xor eax, eax
-    rep stosq
-    mov dword [NESTED_TABLES], (NESTED_TABLES + 0x1000) | PTE_P | PTE_W | PTE_U
-    mov eax, (NESTED_TABLES + 0x2000) | PTE_P | PTE_W | PTE_U
-    mov edi, NESTED_TABLES + 0x1000
-.pointers:
-    mov [rdi], eax
-    add eax, 0x1000
-    add edi, 8
-    cmp edi, NESTED_TABLES + 0x1020
-    jb .pointers
-    mov eax, PTE_P | PTE_W | PTE_U | PTE_PS
-    mov edi, NESTED_TABLES + 0x2000
-.directories:
-    mov [rdi], rax
-    add rax, 0x200000
-    add edi, 8
-    cmp edi, NESTED_TABLES + 0x6000
-    jb .directories
-    ret

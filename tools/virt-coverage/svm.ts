@@ -8,15 +8,15 @@ import { vmcbFields } from "../../src/virt/svm/vmcb.ts";
 import { leftOut, offered, registerRows, type Evidence, type Inventory, type InventoryRow } from "./inventory.ts";
 
 const featureLeaf = 0x8000_000a;
-const noIommuDoorbells = "the local APIC of the machine keeps no pages of its own for guests; KVM leaves it off by default";
+const noX2Avic = "AVIC's page is there, its x2APIC form is that of later processors than the model's";
 const noShadowStacks = "there are no shadow stacks", noMachineChecks = "there are no machine checks", noSmm = "there is no system-management mode";
 
 const featuresLeftOut: Readonly<Record<number, readonly [name: string, reason: string]>> = {
-  13: ["AVIC", noIommuDoorbells], 17: ["guest-mode execute trap", "no hypervisor of the inventory uses it"], 18: ["x2AVIC", noIommuDoorbells],
+  17: ["guest-mode execute trap", "no hypervisor of the inventory uses it"], 18: ["x2AVIC", noX2Avic],
   19: ["supervisor shadow-stack restrictions", noShadowStacks], 20: ["SPEC_CTRL virtualization", "the processor does not speculate"],
   21: ["read-only guest page tables", "no hypervisor of the inventory uses it"], 23: ["host machine-check override", noMachineChecks],
   24: ["INVLPGB and TLBSYNC", "the model does not have them"], 26: ["virtual instruction-based sampling", "there is no instruction-based sampling"],
-  27: ["extended LVT of AVIC", noIommuDoorbells], 28: ["check of VMCB addresses", "no hypervisor of the inventory needs it"],
+  27: ["extended LVT of AVIC", "the local APIC has no further entries"], 28: ["check of VMCB addresses", "no hypervisor of the inventory needs it"],
   29: ["bus-lock threshold", "the bus is never locked"], 30: ["idle HLT intercept", "later than the model"],
 };
 
@@ -31,11 +31,6 @@ const exceptionsLeftOut: Readonly<Record<number, string>> = {
   28: "there are no encrypted guests", 29: "there are no encrypted guests", 30: "there are no encrypted guests",
 };
 const highestException = 30;
-
-const noAvic = "AVIC is not offered";
-const fieldsLeftOut: Readonly<Record<string, string>> = {
-  AVIC_APIC_BAR: noAvic, AVIC_BACKING_PAGE: noAvic, AVIC_LOGICAL_TABLE: noAvic, AVIC_PHYSICAL_TABLE: noAvic,
-};
 
 const model = createCpuModel("epyc", { tscFrequencyHz: 1_000_000_000, apicId: 0, processors: 1 });
 const features = Object.fromEntries(
@@ -74,6 +69,8 @@ function exitRows(): InventoryRow[] {
     ...vectors.map((vector) => exitRow("exceptions", ExitCode.exception + vector, exceptionsLeftOut[vector], `delivered ${vector}`)),
     ...(Object.keys(Intercept) as (keyof typeof Intercept)[]).map((name) => interceptRow(name)),
     offered("others", "0x400", "NPF", `exit ${ExitCode.nestedPageFault}`, "covers SVM npt"),
+    offered("others", "0x401", exitCodeName(ExitCode.avicIncompleteIpi), `exit ${ExitCode.avicIncompleteIpi}`, "covers SVM avic"),
+    offered("others", "0x402", exitCodeName(ExitCode.avicUnaccelerated), `exit ${ExitCode.avicUnaccelerated}`, "covers SVM avic"),
     offered("others", "-1", "INVALID: a VMCB that fails a check", `exit ${ExitCode.invalid}`),
   ];
 }
@@ -108,7 +105,7 @@ async function fieldRows(): Promise<InventoryRow[]> {
   const names = await namesByOffset();
   return vmcbFields.map(({ name, offset }) => {
     const place = `0x${offset.toString(16)}`;
-    const reason = fieldsLeftOut[name] ?? (/^(?:GDTR|IDTR)\.(?:selector|attributes)$/u.test(name) ? "reserved: the processor has no such part" : undefined);
+    const reason = /^(?:GDTR|IDTR)\.(?:selector|attributes)$/u.test(name) ? "reserved: the processor has no such part" : undefined;
     return reason === undefined ? offered("VMCB", place, name, ...fieldEvidence(name, offset, names)) : leftOut("VMCB", place, name, reason);
   });
 }
@@ -118,7 +115,7 @@ export const svmInventory: Inventory = {
   guestPrefix: "svm-",
   rows: [
     ...registerRows("CPUID 8000_000A EDX", BigInt(model.cpuid(featureLeaf, 0).edx >>> 0), features, featuresLeftOut, (bit) => [`covers SVM ${features[bit]}`]),
-    ...["VM_CR", "VM_HSAVE_PA", "TSC_RATIO"].map((name) => offered("registers", "", name, `covers MSR ${name}`)),
+    ...["VM_CR", "VM_HSAVE_PA", "TSC_RATIO", "DOORBELL"].map((name) => offered("registers", "", name, `covers MSR ${name}`)),
     ...Object.keys(ownIntercepts).map((name) => offered("instructions", "", name.toUpperCase(), `instruction ${name}`)),
     leftOut("instructions", "", "SKINIT", noSecureLoader),
     ...await fieldRows(),

@@ -42,7 +42,7 @@ export const featureBits: ReadonlyMap<string, FeatureBit> = new Map([
   ...row(0x8000_0007, 0, "edx", { constant_tsc: 8 }),
   ...row(0x8000_000a, 0, "edx", {
     npt: 0, lbrv: 1, svm_lock: 2, nrip_save: 3, tsc_scale: 4, vmcb_clean: 5, flushbyasid: 6, decodeassists: 7, pausefilter: 10,
-    pfthreshold: 12, v_vmsave_vmload: 15, vgif: 16, vnmi: 25,
+    pfthreshold: 12, avic: 13, v_vmsave_vmload: 15, vgif: 16, vnmi: 25,
   }),
   ...row(notInCpuid, 0, "eax", {
     vmx_vnmi: 0, preemption_timer: 1, vtpr: 2, mtf: 3, vapic: 4, ept: 5, vpid: 6, unrestricted_guest: 7, vapic_reg: 8, vid: 9, posted_intr: 10,
@@ -59,7 +59,7 @@ export const featureRequirements: Readonly<Record<string, readonly string[]>> = 
   lm: ["pae", "msr", "fxsr", "sse2", "cmov", "cx8", "pge"], cx16: ["lm"], fsgsbase: ["lm"], pcid: ["lm"], la57: ["lm"],
   pdpe1gb: ["lm"], lahf_lm: ["lm"], nx: ["pae"], x2apic: ["apic"], tsc_deadline: ["apic", "tsc"], rdtscp: ["tsc"],
   npt: ["svm"], lbrv: ["svm"], svm_lock: ["svm"], nrip_save: ["svm"], tsc_scale: ["svm"], vmcb_clean: ["svm"], flushbyasid: ["svm"],
-  decodeassists: ["svm"], pausefilter: ["svm"], pfthreshold: ["pausefilter"], v_vmsave_vmload: ["npt"], vgif: ["svm"], vnmi: ["vgif"],
+  decodeassists: ["svm"], pausefilter: ["svm"], pfthreshold: ["pausefilter"], avic: ["npt"], v_vmsave_vmload: ["npt"], vgif: ["svm"], vnmi: ["vgif"],
   vmx_vnmi: ["vmx"], preemption_timer: ["vmx"], vtpr: ["vmx"], mtf: ["vmx"], vapic: ["vtpr"], ept: ["vmx"], vpid: ["vmx"],
   unrestricted_guest: ["ept"], vapic_reg: ["vapic"], vid: ["vapic_reg"], posted_intr: ["vid"], ple: ["vmx"], shadow_vmcs: ["vmx"],
   pml: ["ept"], ept_violation_ve: ["ept"], ept_mode_based_exec: ["ept"], tsc_scaling: ["vmx"], vmfunc: ["ept"],
@@ -83,5 +83,5 @@ export const virtualMachineExtensions: readonly string[] = [
 /** All of AMD's virtualization that there is. */
 export const secureVirtualMachineFeatures: readonly string[] = [
   "svm", "npt", "lbrv", "svm_lock", "nrip_save", "tsc_scale", "vmcb_clean", "flushbyasid", "decodeassists", "pausefilter",
-  "pfthreshold", "v_vmsave_vmload", "vgif", "vnmi",
+  "pfthreshold", "avic", "v_vmsave_vmload", "vgif", "vnmi",
 ];

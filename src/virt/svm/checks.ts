@@ -63,6 +63,12 @@ function isEventIllegal(vmcb: StateView): boolean {
   }
 }
 
+const avicPages: readonly VmcbField[] = [Control.avicBackingPage, Control.avicLogicalTable, Control.avicPhysicalTable];
+
+function hasAvic(vmcb: StateView, model: CheckContext["model"]): boolean {
+  return hasBits(vmcb, Control.interruptControl, InterruptControlMask.avicEnable) && model.hasFeature("avic");
+}
+
 /** In the order in which they are made. */
 export const consistencyChecks: readonly Check[] = [
   {
@@ -116,6 +122,14 @@ export const consistencyChecks: readonly Check[] = [
   },
   { problem: "the event to inject is illegal", fields: [Control.eventInjection], isViolated: isEventIllegal },
   {
+    problem: "AVIC is enabled without nested paging", fields: [Control.interruptControl, Control.nestedControl],
+    isViolated: (vmcb, { model }) => hasAvic(vmcb, model) && !hasNestedPaging(vmcb),
+  },
+  {
+    problem: "a page or table of AVIC lies beyond the physical address space", fields: avicPages,
+    isViolated: (vmcb, { model }) => hasAvic(vmcb, model) && avicPages.some((field) => vmcb.get64(field) >> BigInt(model.physicalAddressBits) !== 0n),
+  },
+  {
     problem: "nested paging is enabled while the host does not page", fields: [Control.nestedControl],
     isViolated: (vmcb, { hasHostPaging }) => hasNestedPaging(vmcb) && !hasHostPaging,
   },
@@ -133,18 +147,18 @@ export const consistencyChecks: readonly Check[] = [
 const checkedOffsets: readonly number[] = [
   Control.interceptMisc1, Control.interceptMisc2, Control.asid, Control.eventInjection, Control.nestedControl, SaveSegment.cs.selector,
 ].map(({ offset }) => offset).concat([
-  Save.efer, Save.cr0, Save.cr3, Save.cr4, Save.dr6, Save.dr7, Control.iopmBase, Control.msrpmBase, Control.nestedCr3, Save.guestPat,
+  Save.efer, Save.cr0, Save.cr3, Save.cr4, Save.dr6, Save.dr7, Control.iopmBase, Control.msrpmBase, Control.nestedCr3, Save.guestPat, ...avicPages,
 ].flatMap(({ offset }) => [offset, offset + 4]));
 
 /** Knows a VMCB again that has passed: a hypervisor changes little between two entries. */
 export class CheckMemory {
   readonly #words = new Uint32Array(checkedOffsets.length);
   #hasHostPaging: boolean | undefined;
-  #hasVirtualNmi = false;
+  #interruptBits = 0;
 
   /** Whether exactly this has passed the last time. */
   isKnown(vmcb: StateView, hasHostPaging: boolean): boolean {
-    if (this.#hasHostPaging !== hasHostPaging || this.#hasVirtualNmi !== hasVirtualNmi(vmcb)) return false;
+    if (this.#hasHostPaging !== hasHostPaging || this.#interruptBits !== checkedInterruptBits(vmcb)) return false;
     const first = vmcb.base >>> 2;
     for (let index = 0; index < checkedOffsets.length; index++) {
       if (vmcb.u32[first + (checkedOffsets[index] >>> 2)] !== this.#words[index]) return false;
@@ -154,7 +168,7 @@ export class CheckMemory {
 
   keep(vmcb: StateView, hasHostPaging: boolean): void {
     this.#hasHostPaging = hasHostPaging;
-    this.#hasVirtualNmi = hasVirtualNmi(vmcb);
+    this.#interruptBits = checkedInterruptBits(vmcb);
     const first = vmcb.base >>> 2;
     for (let index = 0; index < checkedOffsets.length; index++) this.#words[index] = vmcb.u32[first + (checkedOffsets[index] >>> 2)];
   }
@@ -162,6 +176,10 @@ export class CheckMemory {
   forget(): void {
     this.#hasHostPaging = undefined;
   }
+}
+
+function checkedInterruptBits(vmcb: StateView): number {
+  return vmcb.get32(Control.interruptControl) & (InterruptControlMask.virtualNmiEnable | InterruptControlMask.avicEnable);
 }
 
 function hasVirtualNmi(vmcb: StateView): boolean {

@@ -7,6 +7,7 @@ import * as layout from "../../isa/state.ts";
 import { StateView } from "../../isa/state-view.ts";
 import { Cr4Mask, EferMask } from "../../isa/system/mode.ts";
 import { exitVector, type Transition } from "../../isa/virtualization.ts";
+import { Avic } from "./avic.ts";
 import { CheckMemory, hasNestedPaging } from "./checks.ts";
 import { eventExit, ExitCode, type Exit } from "./exit-codes.ts";
 import { HostState } from "./host-state.ts";
@@ -25,6 +26,7 @@ interface SvmFeatures {
   /** Bits of the VMCB's extensions. */
   readonly extensionMask: number;
   readonly hasNextRip: boolean;
+  readonly hasAvic: boolean;
   readonly hasDecodeAssists: boolean;
 }
 
@@ -36,6 +38,9 @@ export class SvmContext {
   readonly interrupts: VirtualInterrupts = new VirtualInterrupts();
   readonly pauseFilter: PauseFilter = new PauseFilter();
   readonly nested: NestedPaging;
+  readonly avic: Avic;
+  /** Boundaries up to which the guest executes one instruction at a time. */
+  soloBoundaries = 0;
   readonly host: HostState = new HostState();
   readonly checked: CheckMemory = new CheckMemory();
   isGuest = false;
@@ -65,13 +70,21 @@ export class SvmContext {
     this.vmcb = processor.state;
     this.interception = new Interception(processor, physical);
     this.registers = new SvmRegisters(model);
+    const avicHost = {
+      record: (exit: Exit): void => void (this.exit = exit),
+      get isStepping(): boolean {
+        return processor.isStepping;
+      },
+    };
+    this.avic = new Avic(physical, avicHost);
+    processor.memory.virtualPage = this.avic;
     this.nested = new NestedPaging(physical, () => {
       this.exit = this.#nestedPageFault();
     });
     this.features = {
       hasNestedPaging: model.hasFeature("npt"),
       extensionMask: (model.hasFeature("v_vmsave_vmload") ? ExtensionMask.virtualLoadAndSave : 0) | (model.hasFeature("lbrv") ? ExtensionMask.lastBranchRecord : 0),
-      hasNextRip: model.hasFeature("nrip_save"), hasDecodeAssists: model.hasFeature("decodeassists"),
+      hasAvic: model.hasFeature("avic"), hasNextRip: model.hasFeature("nrip_save"), hasDecodeAssists: model.hasFeature("decodeassists"),
     };
   }
 
@@ -140,6 +153,9 @@ export class SvmContext {
     this.tscOffset = vmcb.get64(Control.tscOffset);
     this.extensions = vmcb.get32(Control.extensions) & this.features.extensionMask;
     this.hasNestedPaging = this.features.hasNestedPaging && hasNestedPaging(vmcb);
+    this.soloBoundaries = 0;
+    if (this.features.hasAvic) this.avic.load(vmcb);
+    this.nested.virtualPage = this.avic.guestPage;
     if (this.hasNestedPaging) this.#configureNestedPaging(vmcb);
   }
 

@@ -14,7 +14,7 @@ export const Intercept = {
 /** First exit codes of the groups that have a word of intercepts each. */
 export const ExitCode = {
   crRead: 0x00, crWrite: 0x10, drRead: 0x20, drWrite: 0x30, exception: 0x40, miscellaneous: 0x60,
-  nestedPageFault: 0x400, invalid: -1,
+  nestedPageFault: 0x400, avicIncompleteIpi: 0x401, avicUnaccelerated: 0x402, invalid: -1,
 } as const;
 
 /** Intercepts of instructions that need no further information. */
@@ -40,6 +40,8 @@ const interceptNames: ReadonlyMap<number, string> = new Map(Object.entries(Inter
 export function exitCodeName(code: number): string {
   if (code === ExitCode.invalid) return "INVALID";
   if (code === ExitCode.nestedPageFault) return "NPF";
+  if (code === ExitCode.avicIncompleteIpi) return "AVIC_INCOMPLETE_IPI";
+  if (code === ExitCode.avicUnaccelerated) return "AVIC_NOACCEL";
   if (code < ExitCode.crWrite) return `CR${code}_READ`;
   if (code < ExitCode.drRead) return `CR${code - ExitCode.crWrite}_WRITE`;
   if (code < ExitCode.drWrite) return `DR${code - ExitCode.drRead}_READ`;

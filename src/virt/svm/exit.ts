@@ -34,6 +34,10 @@ export function leaveGuest(context: SvmContext, during: ProcessorEvent | undefin
   saveInterruptedEvent(vmcb, during);
   vmcb.set32(Control.eventInjection, vmcb.get32(Control.eventInjection) & ~EventInfo.validMask);
   vmcb.set32(Control.interruptState, p.currentShadow() !== 0 ? 1 : 0);
+  if (context.avic.isEnabled) {
+    interrupts.taskPriority = context.avic.taskPriority;
+    context.avic.leave();
+  }
   interrupts.save(vmcb);
   saveGuest(state, vmcb);
   if (context.hasNestedPaging) {

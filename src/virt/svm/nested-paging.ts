@@ -1,7 +1,9 @@
 /** The second stage of translation by nested page tables (AMD APM volume 2, "Nested Paging"). */
 import { PageWalker, type AccessKind, type PagingState, type SecondStage } from "../../engine/page-walk.ts";
+import { virtualPageStart } from "../../engine/mmu.ts";
 import type { PhysicalMemory } from "../../engine/physical-memory.ts";
 
+const pageBytes = 0x1000;
 const twoPow32 = 0x1_0000_0000;
 /** Bits of EXITINFO1 beside those of a page fault's error code. */
 const FaultTarget = { final: 1n << 32n, table: 1n << 33n } as const;
@@ -21,6 +23,8 @@ export class NestedPaging implements SecondStage {
   /** EXITINFO1 and EXITINFO2 of the last violation. */
   faultInfo = 0n;
   faultAddress = 0;
+  /** The guest-physical page that AVIC answers for; -1: none. */
+  virtualPage = -1;
   readonly #walker: PageWalker;
   readonly #onViolation: () => void;
 
@@ -45,7 +49,10 @@ export class NestedPaging implements SecondStage {
     const walker = this.#walker;
     const access = target === "table" ? "write" : kind;
     if (this.#isWithinReach(address)) {
-      if (walker.translate(address >>> 0, Math.floor(address / twoPow32), access, this.paging, true, false)) return walker.physical;
+      if (walker.translate(address >>> 0, Math.floor(address / twoPow32), access, this.paging, true, false)) {
+        const isVirtual = target === "final" && kind !== "fetch" && address - (address % pageBytes) === this.virtualPage;
+        return isVirtual ? virtualPageStart + address % pageBytes : walker.physical;
+      }
       this.faultInfo = BigInt(walker.errorCode);
     } else {
       const writeMask = access === "write" ? 2n : 0n, fetchMask = access === "fetch" ? 16n : 0n, userMask = 4n;

@@ -2,7 +2,7 @@
 import type { CpuModel } from "../../isa/processor.ts";
 import { LastBranches } from "./last-branches.ts";
 
-const Msr = { TSC_RATIO: 0xc000_0104, VM_CR: 0xc001_0114, VM_HSAVE_PA: 0xc001_0117, SVM_KEY: 0xc001_0118 } as const;
+const Msr = { TSC_RATIO: 0xc000_0104, VM_CR: 0xc001_0114, VM_HSAVE_PA: 0xc001_0117, SVM_KEY: 0xc001_0118, DOORBELL: 0xc001_011b } as const;
 /** Bits of VM_CR: DPD, R_INIT and DIS_A20M may always be written. */
 const VmCr = { freeMask: 7n, lock: 8n, disable: 0x10n } as const;
 const ratioFractionBits = 32n;
@@ -90,6 +90,8 @@ export class SvmRegisters {
         return true;
       // There is no key that would unlock VM_CR: what is written is never it.
       case Msr.SVM_KEY: return this.#model.hasFeature("svm_lock") ? true : "unknown";
+      // AVIC's doorbell: a processor looks at its guest's page wherever it looks for interrupts, and needs no reminder.
+      case Msr.DOORBELL: return this.#model.hasFeature("avic") ? true : "unknown";
       case Msr.TSC_RATIO:
         if (!this.#model.hasFeature("tsc_scale")) return "unknown";
         if ((value & ratioReservedMask) !== 0n) return false;

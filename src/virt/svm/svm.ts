@@ -12,7 +12,7 @@ import {
 import { SvmContext } from "./context.ts";
 import { describeVmcb } from "./description.ts";
 import { runGuest } from "./entry.ts";
-import { admitInit, hasEvent, takeEvent } from "./events.ts";
+import { admitInit, hasEvent, retryAlone, takeEvent } from "./events.ts";
 import { eventExit, ExitCode, instructionExit, Intercept, ownIntercepts, type Exit, type SvmInstruction } from "./exit-codes.ts";
 import { leaveGuest } from "./exit.ts";
 import { loadAdditional, saveAdditional } from "./guest-state.ts";
@@ -95,12 +95,13 @@ export class Svm implements Virtualization {
   }
 
   guestTaskPriority(): number | undefined {
-    const { interrupts } = this.#context;
+    const { interrupts, avic } = this.#context;
+    if (avic.isEnabled) return avic.taskPriority;
     return interrupts.isMasking ? interrupts.taskPriority & 0xf : undefined;
   }
 
   get stepsAlone(): boolean {
-    return this.#context.registers.branches.isRecording;
+    return this.#context.registers.branches.isRecording || this.#context.soloBoundaries > 0;
   }
 
   get branchRecord(): BranchRecord | undefined {
@@ -110,9 +111,10 @@ export class Svm implements Virtualization {
 
   setGuestTaskPriority(value: number): boolean {
     // A guest's writes reach V_TPR in any case; without V_INTR_MASKING the local APIC's register, too.
-    const { interrupts } = this.#context;
+    const { interrupts, avic } = this.#context;
     interrupts.taskPriority = value;
-    return interrupts.isMasking;
+    if (avic.isEnabled) avic.taskPriority = value;
+    return interrupts.isMasking || avic.isEnabled;
   }
 
   conceals(): boolean {
@@ -238,6 +240,7 @@ export class Svm implements Virtualization {
   }
 
   exit(during: ProcessorEvent | undefined): void {
+    if (this.#context.avic.wantsAlone && retryAlone(this.#context, during)) return;
     leaveGuest(this.#context, during);
   }
 
@@ -252,6 +255,7 @@ export class Svm implements Virtualization {
   }
 
   takeEvent(pending: PendingEvents): BoundaryAction {
+    if (this.#context.soloBoundaries > 0) this.#context.soloBoundaries--;
     return takeEvent(this.#context, pending);
   }
 

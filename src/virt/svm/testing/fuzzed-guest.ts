@@ -6,20 +6,23 @@ import { EferMask } from "../../../isa/system/mode.ts";
 import { FuzzedGuest as AnyFuzzedGuest, GuestPlace, interestingValues, sensitiveInstructions } from "../../testing/fuzzed-guest.ts";
 import type { Random } from "../../testing/random.ts";
 import { Svm } from "../svm.ts";
-import { vmcbFields } from "../vmcb.ts";
+import { InterruptControlMask, vmcbFields } from "../vmcb.ts";
 
 /** Guest-physical places beside those of `Place`. */
-export const FuzzPlace: Readonly<Record<"vmcb" | "iopm" | "msrpm" | "nested" | "guestCode" | "guestStack", number>> = {
-  vmcb: 0x4_0000, iopm: 0x4_1000, msrpm: 0x4_4000, nested: GuestPlace.tables, guestCode: GuestPlace.code, guestStack: GuestPlace.stack,
+export const FuzzPlace: Readonly<Record<"vmcb" | "iopm" | "msrpm" | "apic" | "nested" | "guestCode" | "guestStack", number>> = {
+  vmcb: 0x4_0000, iopm: 0x4_1000, msrpm: 0x4_4000, apic: 0x4_8000, nested: GuestPlace.tables, guestCode: GuestPlace.code, guestStack: GuestPlace.stack,
 };
 
 /** What the host does: VMRUN, then HLT. */
 const hostCode = "0f01d8 f4";
 const refused = 0xffff_ffff;
+/** Task priority, end of interrupt, interrupt command, and one that is the hypervisor's. */
+const avicRegisters: readonly number[] = [0x80, 0xb0, 0x300, 0x310, 0x390];
+const pageBytes = 0x1000;
 
 export class FuzzedGuest extends AnyFuzzedGuest<"exit" | "invalid"> {
   readonly svm: Svm;
-  protected readonly interesting: readonly bigint[] = [...interestingValues, 0xa9bn, 0xc93n, 0x8000_0011n, 0x1500n, BigInt(FuzzPlace.vmcb)];
+  protected readonly interesting: readonly bigint[] = [...interestingValues, 0xa9bn, 0xc93n, 0x8000_0011n, 0x1500n, BigInt(FuzzPlace.vmcb), ...avicRegisters.map((offset) => BigInt(FuzzPlace.apic + offset))];
   protected readonly sensitive: readonly string[] = [
     ...sensitiveInstructions, "0f01d9", "0f01d8", "0f01da", "0f01db", "0f01dc", "0f01dd", "0f01df", "eb00",
   ];
@@ -52,10 +55,26 @@ export class FuzzedGuest extends AnyFuzzedGuest<"exit" | "invalid"> {
     this.writeTables(random);
     if (random.below(2) === 0) this.#set("NESTED_CTL", 1n);
     this.writeCode(random);
+    if (random.below(6) === 0) this.#enableAvic(random);
+    if (random.below(8) === 0) {
+      this.#set("VIRT_EXT", 1n);
+      this.#set("DBGCTL", 1n);
+    }
     for (let change = random.below(8); change > 0; change--) this.#changeField(random);
     if (random.below(3) === 0) this.#set("INTERCEPT_MISC1", BigInt(random.next()));
     if (random.below(3) === 0) this.#set("INTERCEPT_MISC2", BigInt(random.next() | 1));
     if (random.below(3) === 0) this.#set("INTERCEPT_EXCEPTIONS", BigInt(random.next()));
+  }
+
+  /** The page that the guest sees lies before those that AVIC works with. */
+  #enableAvic(random: Random): void {
+    const values = {
+      NESTED_CTL: 1n, VINTR_CONTROL: BigInt(InterruptControlMask.avicEnable), AVIC_APIC_BAR: BigInt(FuzzPlace.apic),
+      AVIC_BACKING_PAGE: BigInt(FuzzPlace.apic + pageBytes), AVIC_LOGICAL_TABLE: BigInt(FuzzPlace.apic + 2 * pageBytes),
+      AVIC_PHYSICAL_TABLE: BigInt(FuzzPlace.apic + 3 * pageBytes + random.below(256)),
+    };
+    for (const [name, value] of Object.entries(values)) this.#set(name, value);
+    for (let word = random.below(64); word > 0; word--) this.machine.view.setUint32(FuzzPlace.apic + pageBytes + random.below(0xc00) * 4, random.next(), true);
   }
 
   protected get isGuest(): boolean {

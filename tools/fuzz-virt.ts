@@ -1,10 +1,10 @@
 /**
  * Enters random guests: `npm run fuzz:virt -- svm|vmx [--entries N] [--seed S] [--jit NAME | --compare]`. Stops at the
  * first that makes the processor throw, and says how to see it again; with --compare also at the first of which interpreter
- * and compiled code make two different things.
+ * and compiled code make two different things, unless the guest has changed its tables without telling the processor.
  */
 import assert from "node:assert/strict";
-import { parseArgs } from "node:util";
+import { isDeepStrictEqual, parseArgs } from "node:util";
 import { readProcessorState } from "../src/accel/soft/processor-state.ts";
 import { jitSettingsNamed } from "../src/engine/jit/settings.ts";
 import { FuzzedGuest as FuzzedSvmGuest } from "../src/virt/svm/testing/fuzzed-guest.ts";
@@ -33,17 +33,21 @@ function compareTiers(): { run(seed: number): string } {
   const guests = [create("off"), create("forced")];
   return {
     run: (seed) => {
-      const [interpreted, compiled] = guests.map((guest) => {
+      const results = guests.map((guest) => {
         const end = guest.run(seed);
         const { processor, portWrites, deviceAccesses } = guest.machine;
         // The number of instructions is counted from the beginning of the process.
         const ports = portWrites.map(({ port, sizeBytes, value }) => ({ port, sizeBytes, value }));
         return { end, state: readProcessorState(processor), ports, deviceAccesses };
       });
-      assert.deepEqual(compiled, interpreted);
+      const [interpreted, compiled] = results;
       const [expected, actual] = guests.map(({ machine }) => machine.ram);
-      const isSame = Buffer.compare(Buffer.from(expected.buffer, expected.byteOffset, expected.length), Buffer.from(actual.buffer, actual.byteOffset, actual.length)) === 0;
-      assert.ok(isSame, `memory differs from ${expected.findIndex((byte, index) => byte !== actual[index]).toString(16)} on`);
+      const hasSameMemory = Buffer.compare(Buffer.from(expected.buffer, expected.byteOffset, expected.length), Buffer.from(actual.buffer, actual.byteOffset, actual.length)) === 0;
+      if (hasSameMemory && isDeepStrictEqual(compiled, interpreted)) return interpreted.end;
+      const place = expected.findIndex((byte, index) => byte !== actual[index]);
+      if (guests[0].hasChangedTables(seed)) return "tables changed";
+      assert.deepEqual(compiled, interpreted);
+      assert.equal(place, -1, `memory differs from ${place.toString(16)} on`);
       return interpreted.end;
     },
   };

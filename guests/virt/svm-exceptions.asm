@@ -86,7 +86,7 @@ main:
     or word [SAVE_SS + 2], 0x60
     or word [SAVE_CS + 2], 0x60
     mov qword [SAVE_RFLAGS], FLAG_AC | 2
-    exception V_AC, 0, mov eax, [guest_handler + 1]
+    exception V_AC, 0, mov eax, [SVM_FREE + 1]
     fresh_guest
     jmp .after_data
 .unmasked:

@@ -60,7 +60,7 @@ main:
     or word [SAVE_SS + 2], 0x60
     or word [SAVE_CS + 2], 0x60
     mov qword [SAVE_RFLAGS], FLAG_AC | 2
-    handled V_AC, mov eax, [guest_handler + 1]
+    handled V_AC, mov eax, [SVM_FREE + 1]
     jmp .over_data
 .unmasked:
     dd 0

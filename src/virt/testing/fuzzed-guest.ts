@@ -8,6 +8,7 @@ export const GuestPlace = { tables: 0x5_0000, code: 0x6_0000, stack: 0x7_0000 } 
 const ramBytes = 0x20_0000;
 const codeBytes = 256;
 const pageBytes = 0x1000;
+const tableBytes = 0x4000;
 /** How many instructions a guest may execute before it is given up. */
 const maximumInstructions = 3000;
 
@@ -85,6 +86,19 @@ export abstract class FuzzedGuest<End extends string> {
       if (register !== this.keptRegister) this.machine.setRegister(register, random.below(2) === 0 ? random.pick(this.interesting) : BigInt(random.next()));
     }
     if (random.below(4) === 0) this.machine.interrupts.push(random.below(256));
+  }
+
+  /** Entries of the guest's tables and of the second stage's, without accessed and dirty bits. */
+  #tables(): bigint[] {
+    return [Place.level4, GuestPlace.tables].flatMap((start) => Array.from({ length: tableBytes / 8 }, (_, index) =>
+      this.machine.view.getBigUint64(start + index * 8, true) & ~(PageBit.accessed | PageBit.dirty)));
+  }
+
+  /** Whether the guest has changed tables: what the processor then still knows of them is nobody's business. */
+  hasChangedTables(seed: number): boolean {
+    const after = this.#tables();
+    this.prepare(new Random(seed));
+    return this.#tables().some((entry, index) => entry !== after[index]);
   }
 
   /** Enters the guest of `seed`. Throws, or comes back when the processor has made something of it. */

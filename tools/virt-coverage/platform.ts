@@ -46,8 +46,9 @@ export const platformInventory: Inventory = {
       ["cloud kernel 6.1 and 6.12 to a shell", `test ${osTest}: cloud-6.1`, `test ${osTest}: cloud-6.12`], ["full kernel", `test ${osTest}: generic-6.1`],
       ["kvm_intel with its modules, in order", "test tools/test-nested.ts: kvm_intel"], ["kvm_amd with its modules, in order", "test tools/test-nested.ts: kvm_amd"],
       ["Xen with a dom0 of the full kernel, and a PVH guest", "test tools/test-nested.ts: xen"],
-      ["virtio_blk and virtio_net's transport", "test src/devices/virtio/blk/virtio-block.test.ts: negotiates and describes itself"],
+      ["virtio_pci and virtio_blk", "test src/devices/virtio/blk/virtio-block.test.ts: negotiates and describes itself"],
     ]),
+    leftOut("Debian's kernels", "", "virtio_net", "there is no network device"),
     ...section("CPUID and MSRs", [
       ["CPUID bits that 64-bit systems require", "covers CPUID required"], ["leaves read at boot", "covers CPUID leaves"], ["leaves of hypervisors, 4000_0000", "covers CPUID hypervisor"],
       ["MSRs touched up to a shell, of both vendors", "covers MSRs common"], ["Intel's: 34, 3A, CE, 140, 1A0", "covers MSRs of Intel"],
@@ -72,6 +73,7 @@ export const platformInventory: Inventory = {
       ["PVH by the ELF note", `test ${bootTest}: starts at the note's entry with the start information in EBX`], ["LZ4 in a bzImage", `test ${bootTest}: unpacks LZ4`],
       ["multiboot 1 with modules", `test ${bootTest}: loads ELF32 with modules, memory map, command line and loader name`], ["multiboot 2", `test ${bootTest}: loads ELF with every tag it tells`],
     ]),
+    leftOut("entry states", "", "gzip around a multiboot kernel", "loaders unpack it, and so does what prepares Xen for our catalog"),
     leftOut("entry states", "", "XZ in a bzImage", "such kernels are entered by the Linux protocol, and unpack themselves"),
     ...section("firmware", [
       ["SeaBIOS: fw_cfg, PAM, e820, table loader", `test ${osTest}: disk-bios`, `test ${acpiTest}: the linker script makes of the files what direct placement gives`],

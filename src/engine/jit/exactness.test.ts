@@ -2,11 +2,12 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Twins, warm } from "../../../tests/jit/twins.ts";
-import { PageBit, Place } from "../testing/engine-machine.ts";
+import * as state from "../../isa/state.ts";
+import { PageBit, Place, Select } from "../testing/engine-machine.ts";
 import type { JitSettings } from "./settings.ts";
 
 const all = PageBit.present | PageBit.writable | PageBit.user;
-const [rax, rcx, rsi, rdi] = [0, 1, 6, 7];
+const [rax, rcx, rdx, rbx, rbp, rsi, rdi] = [0, 1, 2, 3, 5, 6, 7];
 const settings: Readonly<Record<string, JitSettings>> = {
   "regions of one block": { ...warm, threshold: 1, maximumBlocks: 1 }, "regions of several": warm, "regions thrown away at random": { ...warm, evictionSeed: 3 },
 };
@@ -52,6 +53,30 @@ describe.each(Object.entries(settings))("%s", (_name, jit) => {
     expect(twins.compiled.portWrites).toEqual(twins.interpreted.portWrites);
     expect(twins.compiled.portWrites).toHaveLength(100);
     twins.expectCompiled(500);
+  });
+
+  test("segments that are flat while code is generated may be others when it runs", () => {
+    const twins = new Twins(jit);
+    const based = 0x58;
+    // Writable data from 0x1000 on.
+    twins.write(Place.gdt + based, "ffff00100093cf00");
+    twins.each((machine) => {
+      machine.processor.state.set64(state.efer, 0n);
+      machine.protectedMode();
+      machine.processor.state.set32(state.gdtrLimit, based + 7);
+    });
+    // L: test cl, 15; jnz over; xor edx, ebp; mov ds, dx; over: mov eax, [esi]; add ebx, eax; mov [edi], ebx; dec ecx; jnz L; hlt
+    twins.write(Place.code, "f6c10f 7504 31ea 8eda 8b06 01c3 891f 49 75ee f4");
+    twins.write(Place.data, "01000000");
+    twins.write(Place.data + 0x1000, "00010000");
+    const values = { [rcx]: 1000, [rdx]: Select.data0, [rbp]: Select.data0 ^ based, [rsi]: Place.data, [rdi]: Place.data + 8 };
+    twins.each((machine) => {
+      for (const [register, value] of Object.entries(values)) machine.setRegister(Number(register), BigInt(value));
+    });
+    twins.runToHalt(333);
+    // Flat for the first eight rounds and every other sixteen.
+    expect(twins.compiled.register(rbx)).toBe(504n + 496n * 0x100n);
+    twins.expectCompiled(1000);
   });
 
   test("what a device raises during an access of the region comes before the next instruction", () => {

@@ -1,5 +1,5 @@
 /** What a handler uses, found once: regions are made of the same handlers again and again. */
-import type { Node, Routine } from "../../ir/index.ts";
+import type { Node, Routine, SegmentReference } from "../../ir/index.ts";
 import * as state from "../../isa/state.ts";
 import { fastRoutinesOf } from "../fast-routines.ts";
 import { remembersTarget, type Handler } from "../handler.ts";
@@ -8,6 +8,7 @@ export interface MemoryAccess {
   readonly node: Node;
   /** What its address is made from: the memory operand, or a general register by number. */
   readonly base: "operand" | number | undefined;
+  readonly segment: SegmentReference;
   readonly sizeBytes: number;
   /** Demands the right to write. */
   readonly isWrite: boolean;
@@ -62,11 +63,11 @@ function baseOf(offset: Node): MemoryAccess["base"] {
 function accessOf(node: Node): MemoryAccess | undefined {
   switch (node.op) {
     case "load":
-      return { node, base: baseOf(node.args[0]), sizeBytes: node.width / 8, isWrite: node.intent === "readForWrite", isLoad: true };
+      return { node, segment: node.segment, base: baseOf(node.args[0]), sizeBytes: node.width / 8, isWrite: node.intent === "readForWrite", isLoad: true };
     case "store":
       if (node.prepared !== undefined) return undefined;
-      return { node, base: baseOf(node.args[0]), sizeBytes: node.args[1].width / 8, isWrite: true, isLoad: false };
-    case "checkWrite": return { node, base: baseOf(node.args[0]), sizeBytes: node.sizeBytes, isWrite: true, isLoad: false };
+      return { node, segment: node.segment, base: baseOf(node.args[0]), sizeBytes: node.args[1].width / 8, isWrite: true, isLoad: false };
+    case "checkWrite": return { node, segment: node.segment, base: baseOf(node.args[0]), sizeBytes: node.sizeBytes, isWrite: true, isLoad: false };
     default: return undefined;
   }
 }

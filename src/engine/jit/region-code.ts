@@ -22,6 +22,9 @@ import { Windows } from "./windows.ts";
 /** Of MXCSR: what arithmetic asks for. */
 const quietMask = 0xffe0, quiet = 0x1fa0;
 
+/** `readEnd` and `writeEnd` of a segment that is all of the address space. */
+const flatEnd = 0x1_0000_0000n;
+
 /** Functions that the code calls. */
 export interface RegionCalls extends SupportCalls {
   readonly routine: FuncIndex;
@@ -71,6 +74,8 @@ export class RegionCode {
   readonly context: Local<"i64">;
   /** SSE instructions may run: asked at the entry, and again after routines. */
   readonly assumesSimd: boolean;
+  /** Segments that begin at 0 and end with the address space, outside of 64-bit mode: asked at the same places. */
+  readonly assumesFlat: ReadonlySet<number>;
   /** Absent where nothing uses the x87 unit, or where fast paths are called. */
   readonly x87: RegionX87 | undefined;
   readonly #environment: RegionEnvironment;
@@ -130,6 +135,7 @@ export class RegionCode {
     if (this.#ordinary !== undefined) this.#isQuiet = f.addLocal("i64");
     this.x87 = x87 === undefined ? undefined : new RegionX87(f, environment.view, this.#firstRip, x87);
     this.assumesSimd = !isPlain && this.#use.usesSimd && environment.view.get32(state.simdFault) === 0;
+    this.assumesFlat = isPlain ? new Set() : findFlatSegments(environment.view, region);
     this.#enter();
     this.#exit = f.block();
     this.#emitTree(0);
@@ -200,13 +206,13 @@ export class RegionCode {
   /** Leaves if the processor's state is another than the code was generated for. */
   #refuseOtherState(): void {
     const f = this.#f;
-    if (this.assumesSimd) {
-      f.i32.const(0);
-      f.i32.load(this.place(state.simdFault));
-    }
-    this.x87?.pushMismatch();
-    if (this.assumesSimd && this.x87 !== undefined) f.i32.or();
-    if (this.assumesSimd || this.x87 !== undefined) {
+    const questions = this.#questions();
+    if (this.x87 !== undefined) questions.push(() => this.x87!.pushMismatch());
+    if (questions.length > 0) {
+      questions.forEach((push, index) => {
+        push();
+        if (index > 0) f.i32.or();
+      });
       f.if("void", "unlikely");
       this.storeRip(state.rip, 0);
       f.i32.const(this.#region.entry.record);
@@ -216,6 +222,35 @@ export class RegionCode {
       f.end();
     }
     this.x87?.load();
+  }
+
+  /** What routines may change of what the region assumes: each pushes 0 if that is as it was. */
+  #questions(): (() => void)[] {
+    const f = this.#f;
+    const questions: (() => void)[] = [];
+    if (this.assumesSimd) {
+      questions.push(() => {
+        f.i32.const(0);
+        f.i32.load(this.place(state.simdFault));
+      });
+    }
+    for (const number of this.assumesFlat) {
+      const { base, readEnd, writeEnd } = state.segments[number];
+      questions.push(() => {
+        f.i32.const(0);
+        f.i64.load(this.place(base));
+        for (const end of [readEnd, writeEnd]) {
+          f.i32.const(0);
+          f.i64.load(this.place(end));
+          f.i64.const(flatEnd);
+          f.i64.xor();
+          f.i64.or();
+        }
+        f.i64.const(0);
+        f.i64.ne();
+      });
+    }
+    return questions;
   }
 
   /** Outside of 64-bit mode instruction pointers wrap, which offsets do not. */
@@ -524,9 +559,8 @@ export class RegionCode {
     const f = this.#f;
     f.i32.const(0);
     f.i32.load(this.place(state.leaveRequested));
-    if (this.assumesSimd) {
-      f.i32.const(0);
-      f.i32.load(this.place(state.simdFault));
+    for (const push of this.#questions()) {
+      push();
       f.i32.or();
     }
     f.if("void", "unlikely");
@@ -631,6 +665,22 @@ function countEntries({ successors }: Region): number[] {
   const entries = successors.map(() => 0);
   for (const targets of successors) for (const target of targets) entries[target]++;
   return entries;
+}
+
+/** Segments that a region's accesses go through, as far as they are flat now. */
+function findFlatSegments(view: StateView, { blocks }: Region): Set<number> {
+  const flat = new Set<number>();
+  for (const { instructions } of blocks) {
+    for (const { handler, record } of instructions) {
+      if (handler.form.variant.long) return flat;
+      for (const { segment } of summaryOf(handler).accesses) {
+        const number = segment === "operand" ? view.u8[record + RecordField.segment] : segment;
+        const { base, readEnd, writeEnd } = state.segments[number];
+        if (view.get64(base) === 0n && view.get64(readEnd) === flatEnd && view.get64(writeEnd) === flatEnd) flat.add(number);
+      }
+    }
+  }
+  return flat;
 }
 
 function findUse(view: StateView, region: Region): RegisterUse {

@@ -308,7 +308,7 @@ export class RegionPlaces implements Places {
   }
 
   #segmentation(segment: SegmentReference): "flat" | "based" | "checked" {
-    if (!this.#instruction.handler.form.variant.long) return "checked";
+    if (!this.#instruction.handler.form.variant.long) return this.#code.assumesFlat.has(this.#segmentNumber(segment)) ? "flat" : "checked";
     return this.#segmentNumber(segment) >= 4 ? "based" : "flat";
   }
 

@@ -54,6 +54,20 @@ function run(program: string, words: readonly string[], environment: Readonly<Re
   });
 }
 
+/** What a program reported in JSON; undefined, and said so, when it ended without. */
+function reportOf<Report>(what: string, text: string): Report | undefined {
+  try {
+    return JSON.parse(text) as Report;
+  } catch {
+    console.log(`FAILED: ${what} ended without a report${text.trim() === "" ? "" : `: ${text.trim()}`}`);
+    return undefined;
+  }
+}
+
+function lost(what: string): Row {
+  return { what, cases: 0, compiled: 0, others: [], mismatches: 1 };
+}
+
 interface VitestReport {
   readonly numFailedTests: number;
   readonly testResults: readonly {
@@ -94,7 +108,8 @@ async function runSuite(jit: string, paths: readonly string[]): Promise<Row> {
 
 async function runDifferential(cases: number): Promise<Row | undefined> {
   const { status, output } = await run(node, ["tools/differential.ts", "--tiers", "compiled", "--cases", String(cases), "--json"]);
-  const report = JSON.parse(output) as DifferentialReport | { readonly skipped: string };
+  const report = reportOf<DifferentialReport | { readonly skipped: string }>("differential", output);
+  if (report === undefined) return lost("differential");
   if ("skipped" in report) {
     console.log(`skipped: differential: ${report.skipped}`);
     return undefined;
@@ -120,11 +135,13 @@ interface GuestReport {
 /** Cases are millions of instructions. */
 async function runGuests(jit: string, names: string | undefined): Promise<Row> {
   const { output } = await run(node, ["tools/test-guests.ts", "--json", "--jit", jit, ...names === undefined ? [] : ["--only", names]]);
-  const { guests } = JSON.parse(output) as GuestReport;
+  const what = `guests, ${jit} regions (millions of instructions)`, report = reportOf<GuestReport>(what, output);
+  if (report === undefined) return lost(what);
+  const { guests } = report;
   for (const { name, reason } of guests.filter(({ passed }) => !passed)) console.log(`FAILED with ${jit} regions: ${name}: ${reason}`);
   const millions = (counts: readonly number[]): number => Math.round(counts.reduce((sum, count) => sum + count, 0) / 1e6);
   return {
-    what: `guests, ${jit} regions (millions of instructions)`, cases: millions(guests.map(({ instructions }) => instructions)), compiled: millions(guests.map(({ compiled }) => compiled)),
+    what, cases: millions(guests.map(({ instructions }) => instructions)), compiled: millions(guests.map(({ compiled }) => compiled)),
     others: guests.map(({ name, passed, instructions, compiled }) => `${name} ${passed ? `${((100 * compiled) / instructions).toFixed(2)} %` : "failed"}`),
     mismatches: guests.filter(({ passed }) => !passed).length,
   };
@@ -157,7 +174,10 @@ const namesShown = 12;
 const rows: Row[] = [];
 for (const name of wanted) {
   console.error(`test:jit: ${name} …`);
-  rows.push(...(await steps[name]()).filter((row) => row !== undefined));
+  const more = (await steps[name]()).filter((row) => row !== undefined);
+  // The table comes when all is done, which takes long.
+  for (const { what, cases, compiled, mismatches } of more) console.error(`test:jit: ${what}: ${compiled} of ${cases} compiled, ${mismatches} mismatches`);
+  rows.push(...more);
 }
 for (const { what, others } of rows.filter((row) => row.others.length > 0)) {
   const more = others.length > namesShown ? ` and ${others.length - namesShown} more` : "";

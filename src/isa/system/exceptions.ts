@@ -64,8 +64,8 @@ function deliverAdmitted(p: Processor, event: ProcessorEvent): boolean {
       return true;
     }
     const fault = recordedException(p, current);
-    steps.push(describeEvent(p, current));
     if (leavesGuest(p, fault, current)) return true;
+    steps.push(describeEvent(p, current));
     if (fault.vector === Vector.PF) state.set64(layout.cr2, state.get64(layout.pageFaultAddress));
     const next = combine(fault, current);
     if (next === undefined) {

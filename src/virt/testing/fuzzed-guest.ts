@@ -1,5 +1,5 @@
 /** What fuzzers of both extensions share: a processor with a host about to enter a guest, of which much is random. */
-import { EngineMachine, PageBit, Place, type EngineMachineOptions } from "../../engine/testing/engine-machine.ts";
+import { bytesOf, EngineMachine, PageBit, Place, type EngineMachineOptions } from "../../engine/testing/engine-machine.ts";
 import { Random } from "./random.ts";
 
 /** Guest-physical places beside those of `Place`. */
@@ -25,10 +25,6 @@ export const sensitiveInstructions: readonly string[] = [
   "0f0138", "0f01f8", "cd80", "cc", "0f0b", "9c", "9d", "cf", "fa", "fb", "0f08", "0f09", "f390", "0f31", "0f0108", "0f0110", "0f0118",
   "0f00c8", "0f00d8", "8ed8", "8ed0", "ff28", "8b00", "8900", "c3", "cb", "50", "58",
 ];
-
-function bytesOf(digits: string): number[] {
-  return Array.from(digits.match(/../gu) ?? [], (byte) => Number.parseInt(byte, 16));
-}
 
 /** `End`: what can become of a guest, beside what either extension knows. */
 export abstract class FuzzedGuest<End extends string> {

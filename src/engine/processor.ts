@@ -961,8 +961,9 @@ export class SoftProcessor implements Processor {
       }
     }
     const hadResume = (s.get32(state.systemFlags) & FlagMask.RF) !== 0;
-    const wasSingle = this.#mode.single;
-    const startRip = wasSingle ? s.get64(state.rip) : 0n;
+    // Only where breakpoints and traps look: elsewhere RF would tell how budgets cut a string instruction.
+    const isWatched = this.#isTraced || this.#breakpointsArmed;
+    const startRip = isWatched ? s.get64(state.rip) : 0n;
     const branch = this.virtualization?.branchRecord === undefined ? undefined : this.#aboutToBranch();
     this.jit.compileDue();
     this.#slice = Math.min(budget, 0x7fff_0000);
@@ -981,7 +982,7 @@ export class SoftProcessor implements Processor {
     }
     s.set32(state.currentRecord, 0);
     if (branch !== undefined) this.#recordBranch(branch);
-    const isBetweenIterations = wasSingle && s.get64(state.rip) === startRip && this.#isRepeated();
+    const isBetweenIterations = isWatched && s.get64(state.rip) === startRip && this.#isRepeated();
     if (isBetweenIterations) s.set32(state.systemFlags, s.get32(state.systemFlags) | FlagMask.RF);
     else if (hadResume) s.set32(state.systemFlags, s.get32(state.systemFlags) & ~FlagMask.RF);
     const shadowedByThis = (s.get32(state.interruptShadow) & stackSegmentShadow) !== 0 && this.#shadowAt === this.#retired - 1;

@@ -1,6 +1,7 @@
 /** Runs of repeated MOVS and STOS against the same instruction one element at a time: registers, memory and counts. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { FlagMask } from "../isa/flags.ts";
 import * as state from "../isa/state.ts";
 import { bytesOf, EngineMachine, PageBit, Place, Select } from "./testing/engine-machine.ts";
 
@@ -119,6 +120,15 @@ test("interrupts come between two elements, in the middle of a page", () => {
   expect(machine.delivered()).toMatchObject({ vector: 0x40, rip: BigInt(Place.code + 1) });
   expect(machine.register(RCX)).toBe(512n - 99n);
   expect(machine.register(RDI)).toBe(BigInt(Place.data) + 99n * 8n);
+});
+
+test("where budgets cut a string instruction, RFLAGS does not tell", () => {
+  const machine = new EngineMachine();
+  setUp(machine, { code: "f348ab", count: 512n, source: 0n, target: 0n, budgets: [], bits: 64, paged: false, limit: 0 });
+  for (const budget of [1, 7, 100]) {
+    expect(machine.run(budget)).toBe("budget");
+    expect(machine.processor.state.get32(state.systemFlags) & FlagMask.RF).toBe(0);
+  }
 });
 
 test("pointers carry into their upper halves", () => {

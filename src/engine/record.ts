@@ -39,7 +39,11 @@ export const RecordField = {
 export const HeaderField = {
   /** u16: instructions of the block. */
   instructions: 8,
-  /** i32: entries until the block counts as hot. */
+  /** u32: how often `heat` has run out, see the JIT. */
+  steps: 12,
+  /** u32: instructions / 1024 that had retired when it last did. */
+  lastStep: 16,
+  /** i32: entries until the JIT looks at the block. */
   heat: 24,
   /** u32: place of the block's compiled code in the table of regions. */
   region: 28,

@@ -104,11 +104,12 @@ export class Jit {
     this.#settings = settings;
     this.#random = settings.evictionSeed ?? 0;
     const threshold = settings.threshold === 0 ? neverHot : settings.threshold;
-    host.code.hotThreshold = threshold;
-    if (settings.compilesSteps === true) host.code.stepThreshold = threshold;
+    const stepEntries = settings.threshold === 0 ? neverHot : Math.min(threshold, settings.burst.entries);
+    host.code.hotThreshold = stepEntries;
+    if (settings.compilesSteps === true) host.code.stepThreshold = stepEntries;
     this.#limits = {
       maximumBlocks: settings.maximumBlocks, maximumInstructions: settings.maximumInstructions,
-      minimumEntries: Math.floor(threshold / 16), hotThreshold: threshold,
+      minimumEntries: Math.floor(threshold / 16), stepEntries,
       followsComputed: settings.followsComputed,
     };
     this.#grownLimits = { ...this.#limits, ...settings.growth, followsComputed: true };
@@ -149,16 +150,35 @@ export class Jit {
     if (block === undefined) return;
     if (this.#waiting.some(({ region }) => region.sources.includes(block))) {
       // It will be compiled in a moment, as a part of that: what is entered from elsewhere afterwards gets hot again.
-      view.u32[(header + HeaderField.heat) >>> 2] = this.#limits.hotThreshold;
+      view.u32[(header + HeaderField.heat) >>> 2] = this.#limits.stepEntries;
       return;
     }
-    const linear = view.get64(state.ripBase) + view.get64(state.fetchBase);
     const isGrown = this.#published.has(header);
-    const region = formRegion(this.#host, isGrown ? this.#grownLimits : this.#limits, block, linear);
+    const entries = isGrown ? this.#settings.threshold : this.#entriesOfHot(header);
+    if (entries === undefined) return;
+    const linear = view.get64(state.ripBase) + view.get64(state.fetchBase);
+    const limits = { ...(isGrown ? this.#grownLimits : this.#limits), minimumEntries: Math.floor(entries / 16) };
+    const region = formRegion(this.#host, limits, block, linear);
     if (region === undefined) return;
     if (this.#waiting.length === 0) this.#waitingSince = this.#host.retired();
     this.#waiting.push(new CompiledRegion(region, `region ${BigInt.asUintN(64, linear).toString(16)}`, isGrown, (compiled) => this.#release(compiled)));
     if (this.#waiting.length >= this.#settings.batch) this.#compileWaiting();
+  }
+
+  /**
+   * Entries of a block that has used up another step, if that makes it hot: there were enough of them, or they come one after
+   * the other. What a whole boot executes now and then is not worth compiling; what a program has begun to repeat is.
+   */
+  #entriesOfHot(header: number): number | undefined {
+    const { u32 } = this.#host.state;
+    const { stepEntries } = this.#limits, { threshold, burst } = this.#settings;
+    const lastAt = (header + HeaderField.lastStep) >>> 2;
+    const entries = ++u32[(header + HeaderField.steps) >>> 2] * stepEntries;
+    const now = Math.floor(this.#host.retired() / 1024) >>> 0, elapsed = (now - u32[lastAt]) >>> 0;
+    u32[lastAt] = now;
+    if (entries >= threshold || (entries > stepEntries && elapsed * 1024 <= burst.withinInstructions)) return entries;
+    u32[(header + HeaderField.heat) >>> 2] = stepEntries;
+    return undefined;
   }
 
   /** Compiles what has waited long enough for company: between two slices. */
@@ -257,7 +277,8 @@ export class Jit {
     const header = compiled.region.entry.record;
     if (view.u16[header >>> 1] === SpecialHandler.Region) {
       view.u16[header >>> 1] = SpecialHandler.Enter;
-      view.u32[(header + HeaderField.heat) >>> 2] = this.#limits.hotThreshold;
+      view.u32[(header + HeaderField.heat) >>> 2] = this.#limits.stepEntries;
+      view.u32[(header + HeaderField.steps) >>> 2] = 0;
     }
     if (this.#published.get(header) === compiled) this.#published.delete(header);
     interpreter.regions.set(compiled.slot, null);

@@ -55,7 +55,8 @@ export interface RegionLimits {
   readonly maximumInstructions: number;
   /** Blocks entered less than this are left out. */
   readonly minimumEntries: number;
-  readonly hotThreshold: number;
+  /** What blocks count down from. */
+  readonly stepEntries: number;
   /** Whether regions follow jumps to where they went last. */
   readonly followsComputed: boolean;
 }
@@ -207,9 +208,11 @@ class Exploration {
     const found = near ?? this.#faraway(offset);
     if (found === undefined || found.second !== undefined || found.modeNumber !== this.#entry.modeNumber) return undefined;
     if (state.u16[found.record >>> 1] === SpecialHandler.Region) return found;
-    const entries = this.#limits.hotThreshold - (state.u32[(found.record + HeaderField.heat) >>> 2] | 0);
+    const steps = state.u32[(found.record + HeaderField.steps) >>> 2];
+    const entriesOfStep = this.#limits.stepEntries - (state.u32[(found.record + HeaderField.heat) >>> 2] | 0);
+    const entries = steps * this.#limits.stepEntries + entriesOfStep;
     // What has compiled code of its own counts from a higher number.
-    return entries < 0 || entries >= this.#limits.minimumEntries ? found : undefined;
+    return entriesOfStep < 0 || entries >= this.#limits.minimumEntries ? found : undefined;
   }
 
   /** Outside of 64-bit mode instruction pointers wrap, which offsets do not: a region with such a jump could never be entered. */

@@ -4,6 +4,8 @@ import { UserError } from "../../base/errors.ts";
 export interface JitSettings {
   /** Entries of a block until it is compiled; 0: never. */
   readonly threshold: number;
+  /** A block is compiled earlier when so many entries, not its first ones, come within so many instructions. */
+  readonly burst: { readonly entries: number; readonly withinInstructions: number };
   readonly maximumBlocks: number;
   readonly maximumInstructions: number;
   /** Follows jumps to where they went last already in regions that have not grown. */
@@ -26,7 +28,7 @@ export interface JitSettings {
 }
 
 export const standardJit: JitSettings = {
-  threshold: 10_000, maximumBlocks: 16, maximumInstructions: 300,
+  threshold: 10_000, burst: { entries: 2000, withinInstructions: 2_000_000 }, maximumBlocks: 16, maximumInstructions: 300,
   followsComputed: false, growth: { entries: 100_000, maximumBlocks: 32, maximumInstructions: 600 },
   batch: 8, maximumModules: 2000, maximumCodeBytes: 48 << 20,
 };

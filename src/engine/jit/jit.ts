@@ -208,6 +208,8 @@ export class Jit {
   #generate(regions: readonly CompiledRegion[]): Uint8Array<ArrayBuffer> {
     const builder = new ModuleBuilder({ names: this.#settings.names === true });
     const { interpreter, state: view } = this.#host;
+    const regionType = builder.type({ params: [], results: ["i32"] });
+    const table = builder.importTable("host", "regions", { element: "funcref", min: maximumRegions });
     builder.importMemory("host", "memory", { min: this.#memoryPages, max: this.#memoryPages, shared: true });
     const routine = builder.importFunction("host", "routine", { params: ["i32"], results: ["i32"] });
     const refused = builder.importFunction("host", "refused", { params: ["i32"], results: [] });
@@ -223,9 +225,10 @@ export class Jit {
       }
     }
     const fastFunction = interpreter.fastRoutines.importInto(builder, routines);
-    const calls = { routine, refused, ...this.#support.addTo(builder, reachable) };
+    const calls = { routine, refused, ...this.#support.addTo(builder, { reachable, regions: table, regionType }) };
     regions.forEach(({ region, name }, index) => {
-      const environment = { view, calls, fastFunction, routineNumber };
+      // What counts regions goes on to the next one itself, so that each is counted.
+      const environment = { view, calls, fastFunction, routineNumber, chains: counts === undefined };
       const isPlain = this.#refusing.has(region.entry);
       const assumptions = { isPlain, x87: isPlain ? undefined : findX87Use(environment, region) };
       const func = builder.addFunction(name, { params: [], results: ["i32"] }, (f) => void new RegionCode(environment, f, region, assumptions));
@@ -235,6 +238,11 @@ export class Jit {
         f.call(func);
         f.local.tee(status);
         f.call(counts.left);
+        f.local.get(status);
+        f.i32.eqz();
+        f.if();
+        f.returnCall(calls.chain);
+        f.end();
         f.local.get(status);
       }));
       this.counters.regions++;

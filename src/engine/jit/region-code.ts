@@ -38,6 +38,8 @@ export interface RegionEnvironment {
   routineNumber(routine: Routine): number;
   /** The function of a routine's fast path, if it has one. */
   fastFunction(routine: Routine): FuncIndex | undefined;
+  /** Regions go on to the next one by themselves. */
+  readonly chains: boolean;
 }
 
 /**
@@ -408,6 +410,12 @@ export class RegionCode {
     f.i32.sub();
     f.i32.store(this.place(state.budget));
     field(0, 1);
+    if (!this.#environment.chains) return;
+    f.if("i32");
+    f.i32.const(RegionExit.Interpret);
+    f.else();
+    f.returnCall(this.calls.chain);
+    f.end();
   }
 
   /** Leaves for an offset that is known here. All that the end of the function has to know is one number. */
@@ -499,6 +507,17 @@ export class RegionCode {
     f.if();
     this.storeRip(state.rip, nextOffset);
     f.end();
+    if (this.#environment.chains) {
+      f.local.get(status);
+      f.i32.const(Status.Branch);
+      f.i32.eq();
+      f.if();
+      f.returnCall(this.calls.chain);
+      f.end();
+      f.local.get(status);
+      f.return();
+      return;
+    }
     // Status and RegionExit differ in what a branch is called.
     f.i32.const(RegionExit.LookUp);
     f.local.get(status);

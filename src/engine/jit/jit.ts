@@ -11,7 +11,7 @@ import { HeaderField } from "../record.ts";
 import { wasm } from "../web-assembly.ts";
 import { summaryOf } from "./handler-summary.ts";
 import { findX87Use, RegionCode } from "./region-code.ts";
-import { formRegion, type Region, type RegionLimits } from "./region.ts";
+import { formRegion, type Region, type RegionLimits, type RegionSource } from "./region.ts";
 import type { JitSettings } from "./settings.ts";
 import { Support } from "./support.ts";
 
@@ -76,6 +76,7 @@ function isVoid({ regions }: CompiledModule): boolean {
 export class Jit {
   readonly #host: JitHost;
   readonly #settings: JitSettings;
+  readonly #source: RegionSource;
   readonly #limits: RegionLimits;
   readonly #grownLimits: RegionLimits;
   readonly #imports: Record<string, Record<string, unknown>>;
@@ -110,9 +111,10 @@ export class Jit {
     this.#limits = {
       maximumBlocks: settings.maximumBlocks, maximumInstructions: settings.maximumInstructions,
       minimumEntries: Math.floor(threshold / 16), stepEntries,
-      followsComputed: settings.followsComputed,
+      followsComputed: settings.followsComputed, joinedInstructions: settings.joinedInstructions,
     };
-    this.#grownLimits = { ...this.#limits, ...settings.growth, followsComputed: true };
+    this.#grownLimits = { ...this.#limits, ...settings.growth, followsComputed: true, joinedInstructions: Infinity };
+    this.#source = { ...host, compiledInstructions: (header) => this.#published.get(header)?.region.instructionCount ?? 0 };
     const hostImports = host.interpreter.hostImports;
     this.#support = new Support(host.state.base);
     this.#imports = {
@@ -158,7 +160,7 @@ export class Jit {
     if (entries === undefined) return;
     const linear = view.get64(state.ripBase) + view.get64(state.fetchBase);
     const limits = { ...(isGrown ? this.#grownLimits : this.#limits), minimumEntries: Math.floor(entries / 16) };
-    const region = formRegion(this.#host, limits, block, linear);
+    const region = formRegion(this.#source, limits, block, linear);
     if (region === undefined) return;
     if (this.#waiting.length === 0) this.#waitingSince = this.#host.retired();
     this.#waiting.push(new CompiledRegion(region, `region ${BigInt.asUintN(64, linear).toString(16)}`, isGrown, (compiled) => this.#release(compiled)));

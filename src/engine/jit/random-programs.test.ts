@@ -10,6 +10,7 @@ const settings: Readonly<Record<string, JitSettings>> = {
   "one block a region": tiny,
   "all that is known at the first entry": huge,
   "whole programs": { ...huge, threshold: 3 },
+  "bursts, and regions that go on to others": { ...huge, threshold: 40, burst: { entries: 2, withinInstructions: 100_000 }, joinedInstructions: 6 },
   "small regions, few modules": { ...huge, threshold: 2, maximumBlocks: 3, maximumModules: 3 },
 };
 

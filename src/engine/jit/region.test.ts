@@ -56,6 +56,40 @@ describe("regions", () => {
   });
 });
 
+describe("blocks become hot", () => {
+  /** Instructions that compiled code executes of a loop of three, executed so many times. */
+  function executedOf(rounds: number, withinInstructions: number): number {
+    const twins = new Twins({ ...warm, threshold: 3000, burst: { entries: 500, withinInstructions } });
+    twins.write(Place.code, "ffc0 ffc9 75fa f4"); // L: inc eax; dec ecx; jnz L; hlt
+    twins.start();
+    twins.each((machine) => machine.setRegister(rcx, BigInt(rounds)));
+    twins.runToHalt();
+    expect(twins.compiled.register(rax)).toBe(BigInt(rounds));
+    return twins.counters.executed;
+  }
+
+  test("at the second burst of entries", () => {
+    expect(executedOf(900, 3000)).toBe(0);
+    expect(executedOf(2000, 3000)).toBeGreaterThan(2000);
+  });
+
+  test("where entries come more slowly, when there were enough of them", () => {
+    expect(executedOf(2000, 1000)).toBe(0);
+    expect(executedOf(4000, 1000)).toBeGreaterThan(2000);
+  });
+});
+
+test("regions go on to others by themselves, until the budget ends", () => {
+  const twins = new Twins({ ...warm, maximumBlocks: 1, growth: { entries: 1_000_000, maximumBlocks: 1, maximumInstructions: 300 }, counts: false });
+  // L: inc eax; jmp A; A: inc edx; jmp B; B: dec ecx; jnz L; hlt
+  twins.write(Place.code, "ffc0 eb00 ffc2 eb00 ffc9 75f4 f4");
+  twins.start();
+  twins.each((machine) => machine.setRegister(rcx, 20_000n));
+  twins.runToHalt(777);
+  expect(twins.compiled.register(rax)).toBe(20_000n);
+  expect(twins.counters.regions).toBeGreaterThanOrEqual(3);
+});
+
 /** A loop over two pages: in the first `add eax, 1`, in the second `add eax, 16` and DEC ECX; JNZ to the first. */
 function loopOverTwoPages(rounds: number): Twins {
   const twins = new Twins(warm);

@@ -59,6 +59,8 @@ export interface RegionLimits {
   readonly stepEntries: number;
   /** Whether regions follow jumps to where they went last. */
   readonly followsComputed: boolean;
+  /** What is compiled already and has more instructions is entered rather than compiled once more. */
+  readonly joinedInstructions: number;
 }
 
 export interface RegionSource {
@@ -67,6 +69,8 @@ export interface RegionSource {
   readonly code: CodeCache;
   /** Header of the block that the jump cache knows at a linear address, or 0. */
   recordAt(linear: bigint): number;
+  /** Instructions of the region that begins with the block with this header. */
+  compiledInstructions(header: number): number;
 }
 
 /** A jump's target as far as it is known beforehand. */
@@ -207,7 +211,9 @@ class Exploration {
     const near = code.blockNear(source.block, offset - source.offset);
     const found = near ?? this.#faraway(offset);
     if (found === undefined || found.second !== undefined || found.modeNumber !== this.#entry.modeNumber) return undefined;
-    if (state.u16[found.record >>> 1] === SpecialHandler.Region) return found;
+    if (state.u16[found.record >>> 1] === SpecialHandler.Region) {
+      return found === this.#entry || this.#from.compiledInstructions(found.record) <= this.#limits.joinedInstructions ? found : undefined;
+    }
     const steps = state.u32[(found.record + HeaderField.steps) >>> 2];
     const entriesOfStep = this.#limits.stepEntries - (state.u32[(found.record + HeaderField.heat) >>> 2] | 0);
     const entries = steps * this.#limits.stepEntries + entriesOfStep;

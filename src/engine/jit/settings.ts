@@ -10,6 +10,8 @@ export interface JitSettings {
   readonly maximumInstructions: number;
   /** Follows jumps to where they went last already in regions that have not grown. */
   readonly followsComputed: boolean;
+  /** Regions of at most so many instructions become part of those that lead to them; larger ones are entered. */
+  readonly joinedInstructions: number;
   /** What is entered this often from outside is compiled once more, as a larger region. */
   readonly growth: { readonly entries: number; readonly maximumBlocks: number; readonly maximumInstructions: number };
   /** Regions that are compiled together. */
@@ -29,7 +31,7 @@ export interface JitSettings {
 
 export const standardJit: JitSettings = {
   threshold: 10_000, burst: { entries: 2000, withinInstructions: 2_000_000 }, maximumBlocks: 16, maximumInstructions: 300,
-  followsComputed: false, growth: { entries: 100_000, maximumBlocks: 32, maximumInstructions: 600 },
+  followsComputed: false, joinedInstructions: 60, growth: { entries: 100_000, maximumBlocks: 32, maximumInstructions: 600 },
   batch: 8, maximumModules: 2000, maximumCodeBytes: 48 << 20,
 };
 
@@ -47,7 +49,7 @@ const named: Readonly<Record<string, JitSettings>> = {
   /** Regions of one block. */
   tiny: { ...forced, maximumBlocks: 1, growth: { entries: 100, maximumBlocks: 1, maximumInstructions: 300 } },
   /** Regions as large as they get, some thrown away at random. */
-  huge: { ...forced, followsComputed: true, maximumBlocks: 256, maximumInstructions: 4000, evictionSeed: 1 },
+  huge: { ...forced, followsComputed: true, joinedInstructions: Infinity, maximumBlocks: 256, maximumInstructions: 4000, evictionSeed: 1 },
 };
 
 export const jitNames: readonly string[] = Object.keys(named);

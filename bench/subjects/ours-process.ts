@@ -1,5 +1,6 @@
 /** The process that `ours` starts: argv[2] is a guest as JSON. Console on standard output, samples on file descriptor 3. */
 import { createWriteStream } from "node:fs";
+import { flushCompileCache } from "node:module";
 import { Vm } from "../../src/api/index.ts";
 import type { EngineSample, GuestJob } from "../contract.ts";
 
@@ -17,6 +18,7 @@ vm.on("serial", ({ port, bytes }) => {
   process.stdout.write(bytes);
 });
 vm.run();
+flushCompileCache();
 const end = await vm.wait();
 samples.end();
 if (end.kind !== "poweroff") {

@@ -1,5 +1,6 @@
 /** The process that `v86` starts: argv[2] is a guest as JSON. The guest's console on standard output. */
 import { readFileSync } from "node:fs";
+import { flushCompileCache } from "node:module";
 import { V86 } from "v86";
 import type { V86Job } from "./v86.ts";
 
@@ -30,3 +31,4 @@ vm.add_listener("serial0-output-byte", (byte: number) => {
     pending = [];
   });
 });
+flushCompileCache();

@@ -1,7 +1,7 @@
 /** Ourselves: a fresh process with a machine made through the API. */
 import { fileURLToPath } from "node:url";
 import type { GuestJob, Subject, SubjectSource } from "../contract.ts";
-import { compileCacheEnvironment } from "./compile-cache.ts";
+import { compileCacheEnvironment, ownArguments } from "./node-start.ts";
 
 /** x86-64-v2, as the peers' Nehalem is. */
 const plainModel = "intel-v2";
@@ -19,7 +19,7 @@ export const ours: SubjectSource & { prepare(onProgress: unknown, extension?: Ex
       description: `Ringmaster (soft, ${cpuModel}) on Node ${process.version}`,
       launch: (job: GuestJob) => ({
         program: process.execPath,
-        args: [fileURLToPath(new URL("ours-process.ts", import.meta.url)), JSON.stringify({ ...job, cpuModel })],
+        args: [...ownArguments(), fileURLToPath(new URL("ours-process.ts", import.meta.url)), JSON.stringify({ ...job, cpuModel })],
         environment: compileCacheEnvironment(),
         isSampled: true,
       }),

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { UserError } from "../../src/base/errors.ts";
 import { ensureGuests } from "../../src/host/node/guests/index.ts";
 import type { GuestJob, SubjectSource } from "../contract.ts";
-import { compileCacheEnvironment } from "./compile-cache.ts";
+import { compileCacheEnvironment } from "./node-start.ts";
 
 /** What v86-process.ts gets: a guest, and the files that v86 itself needs. */
 export interface V86Job extends GuestJob {

@@ -30,8 +30,8 @@ export interface JitSettings {
 }
 
 export const standardJit: JitSettings = {
-  threshold: 10_000, burst: { entries: 2000, withinInstructions: 2_000_000 }, maximumBlocks: 16, maximumInstructions: 300,
-  followsComputed: false, joinedInstructions: 60, growth: { entries: 100_000, maximumBlocks: 32, maximumInstructions: 600 },
+  threshold: 4000, burst: { entries: 1300, withinInstructions: 2_000_000 }, maximumBlocks: 16, maximumInstructions: 300,
+  followsComputed: false, joinedInstructions: 100, growth: { entries: 200_000, maximumBlocks: 32, maximumInstructions: 600 },
   batch: 8, maximumModules: 2000, maximumCodeBytes: 48 << 20,
 };
 

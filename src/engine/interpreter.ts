@@ -314,6 +314,28 @@ export class Interpreter {
       leave(RunResult.Fault);
       f.end();
     };
+    const toNextRecord = (): void => {
+      f.local.get(record);
+      f.i32.const(recordSizeBytes);
+      f.i32.add();
+      f.local.set(record);
+    };
+    const countEntry = (again: Label): void => {
+      f.local.get(record);
+      f.local.get(record);
+      f.i32.load(HeaderField.heat);
+      f.i32.const(1);
+      f.i32.sub();
+      f.local.tee(status);
+      f.i32.store(HeaderField.heat);
+      f.local.get(status);
+      f.i32.eqz();
+      f.if("void", "unlikely");
+      f.local.get(record);
+      calls.blockIsHot(f);
+      f.br(again);
+      f.end();
+    };
     checkBudget();
     emitLookUp(f, cpu, record, find);
     f.local.get(passesHeader);
@@ -321,18 +343,23 @@ export class Interpreter {
     f.i32.const(0);
     f.local.set(passesHeader);
     checkBlockBudget();
+    toNextRecord();
+    f.end();
+    const atBlock = f.loop();
+    // Most blocks begin with a header that only counts: without a turn of its own for it.
     f.local.get(record);
-    f.i32.const(recordSizeBytes);
-    f.i32.add();
-    f.local.set(record);
+    f.i32.load16_u(RecordField.handler);
+    f.i32.const(SpecialHandler.Enter);
+    f.i32.eq();
+    f.if("void", "likely");
+    checkBlockBudget();
+    countEntry(atBlock);
+    toNextRecord();
     f.end();
     const next = f.loop();
     const [faultLabel, exitLabel, jumpLabel, targetLabel] = [f.block(), f.block(), f.block(), f.block()];
     const advance = (): void => {
-      f.local.get(record);
-      f.i32.const(recordSizeBytes);
-      f.i32.add();
-      f.local.set(record);
+      toNextRecord();
       f.br(next);
     };
     const outOfLine = f.block();
@@ -353,31 +380,13 @@ export class Interpreter {
     checkBudget();
     find();
     emitBlockStart(f, cpu);
-    f.br(next);
+    f.br(atBlock);
     f.end(end);
-    emitEnd(f, cpu, record, next, lookUp);
-    const countEntry = (): void => {
-      f.local.get(record);
-      f.local.get(record);
-      f.i32.load(HeaderField.heat);
-      f.i32.const(1);
-      f.i32.sub();
-      f.local.tee(status);
-      f.i32.store(HeaderField.heat);
-      f.local.get(status);
-      f.i32.eqz();
-      f.if("void", "unlikely");
-      f.local.get(record);
-      calls.blockIsHot(f);
-      f.br(next);
-      f.end();
-    };
+    emitEnd(f, cpu, record, atBlock, lookUp);
     f.end(enter);
-    checkBlockBudget();
-    countEntry();
-    advance();
+    f.br(atBlock);
     f.end(region);
-    countEntry();
+    countEntry(atBlock);
     f.local.get(record);
     f.i32.load(HeaderField.region);
     calls.region(f);
@@ -441,7 +450,7 @@ export class Interpreter {
     f.local.get(record);
     f.i32.load(RecordField.link);
     f.local.set(record);
-    f.br(next);
+    f.br(atBlock);
     f.end();
     f.local.get(cpu);
     f.local.get(target);
@@ -456,6 +465,7 @@ export class Interpreter {
     emitCharge(f, cpu, record, -1);
     leave(RunResult.Fault);
     f.end(next);
+    f.end(atBlock);
     f.end(lookUp);
     f.end(exit);
     f.local.get(status);
@@ -524,7 +534,7 @@ function emitLeaveBefore(f: FunctionBuilder, cpu: CpuLocal, record: CpuLocal): v
 }
 
 /** End of a block: on to the linked one, or a look-up. */
-function emitEnd(f: FunctionBuilder, cpu: CpuLocal, record: CpuLocal, next: Label, lookUp: Label): void {
+function emitEnd(f: FunctionBuilder, cpu: CpuLocal, record: CpuLocal, atBlock: Label, lookUp: Label): void {
   emitLeaveBefore(f, cpu, record);
   f.local.get(record);
   f.i32.load(RecordField.link);
@@ -537,7 +547,7 @@ function emitEnd(f: FunctionBuilder, cpu: CpuLocal, record: CpuLocal, next: Labe
   f.local.get(record);
   f.i32.load(RecordField.link);
   f.local.set(record as never);
-  f.br(next);
+  f.br(atBlock);
 }
 
 /** record = the block at rip, from the jump cache or by `miss`; ripBase = rip. */

@@ -86,14 +86,18 @@ export class PhysicalMemory {
   }
 
   #findRam(codePages: number): PlainRam {
-    const ramAt = (page: number): number => this.#readMap[page] === this.#writeMap[page] ? this.#readMap[page] : 0;
+    const read = this.#readMap, write = this.#writeMap;
     let best = { first: 0, sizeBytes: 0, addend: 0, codePages };
-    for (let first = 0; first < this.#readMap.length;) {
-      const at = ramAt(first);
+    for (let first = 0; first < read.length;) {
+      const at = read[first];
       let page = first + 1;
-      if (at !== 0) while (page < this.#readMap.length && ramAt(page) === at + (page - first) * pageSizeBytes) page++;
+      if (at === 0 || write[first] !== at) {
+        first = page;
+        continue;
+      }
+      for (let next = at + pageSizeBytes; read[page] === next && write[page] === next; next += pageSizeBytes) page++;
       const sizeBytes = (page - first) * pageSizeBytes;
-      if (at !== 0 && sizeBytes > best.sizeBytes) best = { ...best, first: first * pageSizeBytes, sizeBytes, addend: at - first * pageSizeBytes };
+      if (sizeBytes > best.sizeBytes) best = { ...best, first: first * pageSizeBytes, sizeBytes, addend: at - first * pageSizeBytes };
       first = page;
     }
     return best;

@@ -102,6 +102,8 @@ const stackSegmentShadow = state.ShadowMask.stackSegment;
 const counterBytes = maximumHandlers * 4;
 const noException = 0xffff_ffff;
 const trapFlag: number = FlagMask.TF;
+/** Attributes of CS that modes depend on. */
+const codeSizeMask: number = SegmentAttribute.big | SegmentAttribute.long;
 /** Flags that modes depend on. */
 const modeFlagsMask: number = FlagMask.TF | FlagMask.AC | FlagMask.VM;
 /** No code key: of the modes, none has all bits set. */
@@ -190,7 +192,7 @@ export class SoftProcessor implements Processor {
   /** By a hash of page numbers: 0 where the jump cache has no code of such pages. Most pages that a guest invalidates hold data. */
   readonly #mayHoldBlocks = new Uint8Array(pageHashes);
   /** What the present mode follows from: see `#noteModeInputs`. */
-  readonly #modeInputs = new Uint32Array(9);
+  readonly #modeInputs = new Uint32Array(11);
   /** What intercepted instructions decode to, by their records, since code was flushed this many times. */
   readonly #decoded = new Map<number, DecodedInstruction<InstructionDefinition>>();
   #decodedFlush = 0;
@@ -409,19 +411,22 @@ export class SoftProcessor implements Processor {
     else this.#recomputeMode();
   }
 
-  /** Whether what modes follow from is as it was, but for CPL: exceptions and interrupts in 64-bit mode, mostly. */
+  /** Whether what modes follow from is as it was, but for CPL: exceptions, interrupts and their ends, mostly. */
   #isOnlyLevelNews(): boolean {
-    const s = this.state, known = this.#modeInputs;
-    const isKnown = known[0] === s.get32(state.segments[Segment.CS].attributes) && known[1] === s.get32(state.cr0) &&
+    const s = this.state, known = this.#modeInputs, { code, single } = this.#mode;
+    if (code === 16 || single || this.#isAlone || this.virtualization !== undefined) return false;
+    const { CS, SS } = Segment;
+    const isSegmentation = known[0] === (s.get32(state.segments[CS].attributes) & codeSizeMask) && (code === 64 ||
+      (known[9] === (s.get32(state.segments[SS].attributes) & SegmentAttribute.big) && known[10] === s.get32(state.segments[CS].base)));
+    return isSegmentation && known[1] === s.get32(state.cr0) &&
       known[2] === s.get32(state.cr3) && known[3] === s.getHigh32(state.cr3) && known[4] === s.get32(state.cr4) &&
       known[5] === s.get32(state.efer) && known[6] === (s.get32(state.systemFlags) & modeFlagsMask) && known[7] === s.get32(state.dr[7]) &&
       known[8] === s.get32(state.pkru);
-    return isKnown && this.#mode.code === 64 && !this.#mode.single && !this.#isAlone && this.virtualization === undefined;
   }
 
   #noteModeInputs(): void {
     const s = this.state, known = this.#modeInputs;
-    known[0] = s.get32(state.segments[Segment.CS].attributes);
+    known[0] = s.get32(state.segments[Segment.CS].attributes) & codeSizeMask;
     known[1] = s.get32(state.cr0);
     known[2] = s.get32(state.cr3);
     known[3] = s.getHigh32(state.cr3);
@@ -430,6 +435,8 @@ export class SoftProcessor implements Processor {
     known[6] = s.get32(state.systemFlags) & modeFlagsMask;
     known[7] = s.get32(state.dr[7]);
     known[8] = s.get32(state.pkru);
+    known[9] = s.get32(state.segments[Segment.SS].attributes) & SegmentAttribute.big;
+    known[10] = s.get32(state.segments[Segment.CS].base);
   }
 
   #levelChanged(): void {

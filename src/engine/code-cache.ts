@@ -118,7 +118,7 @@ export class CodeCache {
   readonly #onFlush: () => void;
   /** The block found last has code outside of memory, which may read differently the next time: not to be kept. */
   isVolatile = false;
-  /** Entries of a block after which it is hot. */
+  /** Entries of a block after which the JIT looks at it. */
   hotThreshold: number = neverHot;
   /** The same while instructions are executed one by one. */
   stepThreshold: number = neverHot;

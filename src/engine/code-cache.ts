@@ -119,9 +119,9 @@ export class CodeCache {
   /** The block found last has code outside of memory, which may read differently the next time: not to be kept. */
   isVolatile = false;
   /** Entries of a block after which the JIT looks at it. */
-  hotThreshold: number = neverHot;
+  startingHeat: number = neverHot;
   /** The same while instructions are executed one by one. */
-  stepThreshold: number = neverHot;
+  startingHeatOfSteps: number = neverHot;
   /** Machine code of one instruction per handler, kept while somebody profiles. */
   examples: Map<number, Uint8Array> | undefined = undefined;
   readonly counters = { blocks: 0, instructions: 0, invalidations: 0, flushes: 0 };
@@ -405,7 +405,7 @@ export class CodeCache {
   #writeHeader(mode: CodeMode): number {
     const at = this.#allocate(SpecialHandler.Enter, 0, 1, 0);
     this.#halves[(at + HeaderField.instructions) >>> 1] = 1;
-    this.#words[(at + HeaderField.heat) >>> 2] = mode.single ? this.stepThreshold : this.hotThreshold;
+    this.#words[(at + HeaderField.heat) >>> 2] = mode.single ? this.startingHeatOfSteps : this.startingHeat;
     return at;
   }
 

@@ -384,6 +384,7 @@ export class Interpreter {
     f.end(end);
     emitEnd(f, cpu, record, atBlock, lookUp);
     f.end(enter);
+    // No header comes here; the table has a place for its number.
     f.br(atBlock);
     f.end(region);
     countEntry(atBlock);

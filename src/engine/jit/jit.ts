@@ -73,12 +73,15 @@ function isVoid({ regions }: CompiledModule): boolean {
   return regions.every((compiled) => compiled.isVoid);
 }
 
+/** What is the same for all regions. */
+type StandingLimits = Omit<RegionLimits, "minimumEntries">;
+
 export class Jit {
   readonly #host: JitHost;
   readonly #settings: JitSettings;
   readonly #source: RegionSource;
-  readonly #limits: RegionLimits;
-  readonly #grownLimits: RegionLimits;
+  readonly #limits: StandingLimits;
+  readonly #grownLimits: StandingLimits;
   readonly #imports: Record<string, Record<string, unknown>>;
   readonly #support: Support;
   readonly #waiting: CompiledRegion[] = [];
@@ -106,12 +109,11 @@ export class Jit {
     this.#random = settings.evictionSeed ?? 0;
     const threshold = settings.threshold === 0 ? neverHot : settings.threshold;
     const stepEntries = settings.threshold === 0 ? neverHot : Math.min(threshold, settings.burst.entries);
-    host.code.hotThreshold = stepEntries;
-    if (settings.compilesSteps === true) host.code.stepThreshold = stepEntries;
+    host.code.startingHeat = stepEntries;
+    if (settings.compilesSteps === true) host.code.startingHeatOfSteps = stepEntries;
     this.#limits = {
       maximumBlocks: settings.maximumBlocks, maximumInstructions: settings.maximumInstructions,
-      minimumEntries: Math.floor(threshold / 16), stepEntries,
-      followsComputed: settings.followsComputed, joinedInstructions: settings.joinedInstructions,
+      stepEntries, followsComputed: settings.followsComputed, joinedInstructions: settings.joinedInstructions,
     };
     this.#grownLimits = { ...this.#limits, ...settings.growth, followsComputed: true, joinedInstructions: Infinity };
     this.#source = { ...host, compiledInstructions: (header) => this.#published.get(header)?.region.instructionCount ?? 0 };

@@ -79,7 +79,7 @@ describe("blocks become hot", () => {
   });
 });
 
-test("regions go on to others by themselves, until the budget ends", () => {
+test("regions that lead to each other end with the budget", () => {
   const twins = new Twins({ ...warm, maximumBlocks: 1, growth: { entries: 1_000_000, maximumBlocks: 1, maximumInstructions: 300 }, counts: false });
   // L: inc eax; jmp A; A: inc edx; jmp B; B: dec ecx; jnz L; hlt
   twins.write(Place.code, "ffc0 eb00 ffc2 eb00 ffc9 75f4 f4");

@@ -1,5 +1,6 @@
 /** Decoded blocks: guest code as records in linear memory, found by physical address and mode, void when the code changes. */
 import { instruction, Register, Segment, Vector, type InstructionDefinition, type OperandForm, type Variant } from "../isa/definition.ts";
+import { maximumInstructionBytes } from "../isa/byte-cursor.ts";
 import type { Decoder } from "../isa/decode.ts";
 import type { ParsedEncoding } from "../isa/encoding.ts";
 import type { DecodedInstruction, MemoryOperand, Operand } from "../isa/operand.ts";
@@ -10,6 +11,7 @@ import type { HandlerForm } from "./handler.ts";
 import type { RegisteredHandler } from "./handler-registry.ts";
 import { SpecialHandler, type Interpreter } from "./interpreter.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
+import { PatternFlag, RecordPatterns } from "./record-patterns.ts";
 import { HeaderField, operandFields, RecordField, recordSizeBytes } from "./record.ts";
 
 /** What of the processor's mode decoded code depends on. */
@@ -114,6 +116,7 @@ export class CodeCache {
   /** Blocks by page of linear memory. */
   readonly #byPage = new Map<number, Set<Block>>();
   readonly #handlers = new Map<ParsedEncoding, Map<number, RegisteredHandler>>();
+  readonly #patterns = new RecordPatterns();
   readonly #onProtect: (offset: number) => void;
   readonly #onFlush: () => void;
   /** The block found last has code outside of memory, which may read differently the next time: not to be kept. */
@@ -221,6 +224,7 @@ export class CodeCache {
     this.#byRecord.clear();
     this.#found.fill(0);
     this.#byPage.clear();
+    this.#patterns.forget();
     this.#next = this.#arenaStart;
     this.#onFlush();
   }
@@ -323,36 +327,46 @@ export class CodeCache {
 
   #decode(source: CodeSource, mode: CodeMode, modeNumber: number): Block | undefined {
     const at = this.#memory.readable(source.physical);
-    const inPage = pageSizeBytes - (source.physical % pageSizeBytes);
+    const start = offsetInPage(source.physical), inPage = pageSizeBytes - start;
     const available = Math.min(inPage, source.bytesToLimit);
-    const bytes = at !== 0 ? this.#bytes.subarray(at, at + available) : this.#fetch(source.physical, Math.min(available, 15));
+    const isFetched = at === 0;
+    const bytes = isFetched ? this.#fetch(source.physical, Math.min(available, maximumInstructionBytes)) : this.#bytes;
+    const from = at, end = isFetched ? bytes.length : at + available;
     const record = this.#writeHeader(mode);
     // Links stay within a page. Only 64-bit code goes on without a look at the segment limit.
-    const page = at === 0 || mode.single || mode.code !== 64 ? undefined : this.#pageOf(source.physical, modeNumber);
+    const page = isFetched || mode.single || mode.code !== 64 ? undefined : this.#pageOf(source.physical, modeNumber);
     let offset = 0, count = 0, ended = false;
-    const limit = mode.single || at === 0 ? 1 : maximumBlockInstructions;
-    while (count < limit && offset < bytes.length) {
-      const decoded = this.#decoder.decode(bytes, offset, mode.code, mode.isRealOrVirtual8086);
-      if (decoded.kind === "truncated") {
-        if (count > 0) break;
-        this.#next = record;
-        return this.#decodeAcross(source, mode, modeNumber, bytes);
+    const limit = mode.single || isFetched ? 1 : maximumBlockInstructions;
+    while (count < limit && !ended && from + offset < end) {
+      const at = this.#next, begin = from + offset;
+      const pattern = this.#patterns.find(bytes, begin, end, modeNumber);
+      if (pattern >= 0) {
+        ended = this.#writeKnown(pattern, bytes, begin, offset, ++count, page, start);
+        offset += this.#patterns.lengthBytesOf(pattern);
+      } else {
+        const rest = bytes.subarray(begin, Math.min(begin + maximumInstructionBytes, end));
+        const decoded = this.#decoder.decode(rest, 0, mode.code, mode.isRealOrVirtual8086);
+        if (decoded.kind === "truncated") {
+          if (count > 0) break;
+          this.#next = record;
+          return this.#decodeAcross(source, mode, modeNumber, rest);
+        }
+        count++;
+        if (decoded.kind !== "instruction") {
+          this.#writeInvalid(decoded.kind, mode, offset, count);
+          offset++;
+          ended = true;
+          break;
+        }
+        ended = this.#writeRecord(decoded, mode, offset, count, page, start);
+        this.#patterns.learn(decoded, rest, this.#words.subarray(at >>> 2, this.#next >>> 2), modeNumber, ended);
+        offset += decoded.length;
       }
-      count++;
-      if (decoded.kind !== "instruction") {
-        this.#writeInvalid(decoded.kind, mode, offset, count);
-        offset++;
-        ended = true;
-        break;
-      }
-      this.examples?.set(this.#interpreter.handler(handlerFormOf(decoded, mode)).number, bytes.slice(offset, offset + decoded.length));
-      ended = this.#writeRecord(decoded, mode, offset, count, page, offsetInPage(source.physical));
-      offset += decoded.length;
-      if (ended) break;
+      this.examples?.set(this.#halves[(at + RecordField.handler) >>> 1], bytes.slice(begin, from + offset));
     }
-    this.#writeEnd(offset, count, !ended && offset < inPage ? page : undefined, offsetInPage(source.physical));
+    this.#writeEnd(offset, count, !ended && offset < inPage ? page : undefined, start);
     this.#halves[(record + HeaderField.instructions) >>> 1] = count;
-    return { record, instructions: count, lengthBytes: offset, start: at, end: at === 0 ? 0 : at + offset, second: undefined, physical: source.physical, modeNumber, links: undefined, dependents: undefined };
+    return { record, instructions: count, lengthBytes: offset, start: at, end: isFetched ? 0 : at + offset, second: undefined, physical: source.physical, modeNumber, links: undefined, dependents: undefined };
   }
 
   /** One instruction that continues in the following page, or runs into the segment limit. */
@@ -383,6 +397,15 @@ export class CodeCache {
       record, instructions: 1, lengthBytes: Math.min(length, source.bytesToLimit), start: at, end: at === 0 ? 0 : at + first.length, physical: source.physical, modeNumber, links: undefined, dependents: undefined,
       second: { start: secondStart, end: secondStart + Math.max(length - first.length, 1) },
     };
+  }
+
+  /** The same as `#writeRecord`, of an instruction whose bytes are known, at `begin`. */
+  #writeKnown(pattern: number, bytes: Uint8Array, begin: number, offset: number, count: number, page: CodePage | undefined, start: number): boolean {
+    const at = this.#next, flags = this.#patterns.flagsOf(pattern);
+    this.#next += recordSizeBytes;
+    this.#patterns.write(pattern, this.#words, at >>> 2, bytes, begin, offset, count);
+    if ((flags & PatternFlag.isRelative) !== 0) this.#linkTarget(at, page, start);
+    return (flags & PatternFlag.endsBlock) !== 0;
   }
 
   #fetch(physical: number, sizeBytes: number): Uint8Array {
@@ -426,6 +449,12 @@ export class CodeCache {
     this.#allocate(number, offset, count, 1);
   }
 
+  /** `page`: where the block of the branch begins at `start`, if branches there are linked. */
+  #linkTarget(record: number, page: CodePage | undefined, start: number): void {
+    const target = start + (this.#words[(record + RecordField.immediate) >>> 2] | 0);
+    if (page !== undefined && target >= 0 && target < pageSizeBytes) this.#link(record, page, target);
+  }
+
   #link(record: number, page: CodePage, offset: number): void {
     const known = page.blocks.get(offset);
     if (known !== undefined) {
@@ -464,7 +493,7 @@ export class CodeCache {
     const at = this.#allocate(number, offset, count, decoded.length);
     const next = offset + decoded.length;
     let low = x87InstructionWord(decoded) ?? 0, high = 0, immediateBits = 0;
-    let target: number | undefined;
+    let isRelative = false;
     this.#bytes[at + RecordField.segment] = operandSegmentOf(decoded, memory);
     for (let slot = 0; slot < decoded.operands.length; slot++) {
       const operand = decoded.operands[slot];
@@ -484,8 +513,8 @@ export class CodeCache {
           immediateBits += operand.widthBits;
           break;
         case "relative":
-          target = next + operand.displacement;
-          low = target;
+          isRelative = true;
+          low = next + operand.displacement;
           break;
         case "far":
           [low, high] = [operand.offset, operand.selector];
@@ -493,7 +522,7 @@ export class CodeCache {
     }
     this.#words[(at + RecordField.immediate) >>> 2] = low;
     this.#words[(at + RecordField.immediate + 4) >>> 2] = high;
-    if (target !== undefined && page !== undefined && start + target >= 0 && start + target < pageSizeBytes) this.#link(at, page, start + target);
+    if (isRelative) this.#linkTarget(at, page, start);
     return handler.endsBlock;
   }
 

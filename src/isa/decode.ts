@@ -7,7 +7,7 @@ import { decodeTable, cellIndex, PrefixSlot } from "./decode-table.ts";
 import type { DecodeTable, EncodedInstruction, OpcodeRow, TableEntry } from "./decode-table.ts";
 import { ConditionBit, OpcodeMap } from "./encoding.ts";
 import type { ParsedEncoding } from "./encoding.ts";
-import { memoryOperand, readMemoryOperand, RexBit } from "./memory-address.ts";
+import { hasSib, memoryOperand, readMemoryOperand, RexBit } from "./memory-address.ts";
 import { widthIndex } from "./operand-template.ts";
 import type { OperandTemplate } from "./operand-template.ts";
 import type {
@@ -218,12 +218,15 @@ export class Decoder<I extends EncodedInstruction> {
     const operandSize = this.operandSizeOf(encoding);
     const width = widthIndex(operandSize, mode === 64);
     let memory: MemoryOperand | undefined;
+    let addressStart = cursor.length;
     if (encoding.hasModrm && this.modrm < 0xc0 && !encoding.ignoresMod) {
       const memoryWidth = encoding.hasFarPointer && this.isAmd ? widthIndex(operandSize === 64 ? 32 : operandSize, mode === 64) : width;
       const widthBits = encoding.rmOperand === undefined ? 0 : encoding.rmOperand.memoryWidths[memoryWidth];
       const { modrm, rex, addressSize, segmentOverride } = this;
+      if (hasSib(modrm, addressSize)) addressStart++;
       memory = readMemoryOperand(cursor, modrm, rex, mode, addressSize, widthBits, segmentOverride);
     }
+    const addressEnd = cursor.length;
     const operands = encoding.operands.length === 0 ? noOperands : this.readOperands(encoding, opcode, width, memory);
     if (cursor.hasOverrun) return this.overrun();
     if (operands === undefined) return invalid;
@@ -234,6 +237,8 @@ export class Decoder<I extends EncodedInstruction> {
       instruction,
       encoding,
       length: cursor.length,
+      displacementBytes: addressEnd - addressStart,
+      immediateBytes: cursor.length - addressEnd,
       modrm: encoding.hasModrm ? this.modrm : -1,
       mode,
       operandSize,

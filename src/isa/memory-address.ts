@@ -25,6 +25,11 @@ export function memoryOperand(
   return { kind: "memory", widthBits, segment, base, index, scaleLog2, displacement };
 }
 
+/** Whether an SIB byte follows `modrm` (mod not 3). */
+export function hasSib(modrm: number, addressSize: Size): boolean {
+  return addressSize !== 16 && (modrm & 7) === 4;
+}
+
 /** Reads the rest of the address that `modrm` (mod not 3) starts. */
 export function readMemoryOperand(
   cursor: ByteCursor,
@@ -48,7 +53,7 @@ export function readMemoryOperand(
   let index: number | undefined;
   let scaleLog2 = 0;
   let hasNoBase = mod === 0 && rm === 5;
-  if (rm === 4) {
+  if (hasSib(modrm, addressSize)) {
     const sib = cursor.unsigned8();
     base = (sib & 7) | ((rex & RexBit.b) << 3);
     hasNoBase = mod === 0 && (sib & 7) === 5;

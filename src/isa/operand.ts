@@ -63,6 +63,10 @@ export interface DecodedInstruction<I extends EncodedInstruction> {
   readonly encoding: ParsedEncoding;
   /** In bytes, prefixes included. */
   readonly length: number;
+  /** Of the address that ModRM names. */
+  readonly displacementBytes: number;
+  /** What follows that address: immediates, relative displacements, far pointers, offsets. */
+  readonly immediateBytes: number;
   /** The ModRM byte, -1 where there is none. */
   readonly modrm: number;
   readonly mode: Size;

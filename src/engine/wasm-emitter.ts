@@ -28,6 +28,7 @@ function isRare(block: readonly Node[]): boolean {
 
 function countUses(block: readonly Node[], uses: number[]): number[] {
   for (const node of block) {
+    uses[node.id] ??= 0;
     for (const argument of node.args) uses[argument.id] = (uses[argument.id] ?? 0) + 1;
     if (node.op === "if") {
       countUses(node.then, uses);
@@ -35,6 +36,11 @@ function countUses(block: readonly Node[], uses: number[]): number[] {
     }
   }
   return uses;
+}
+
+function areKnown(nodes: readonly Node[], constants: readonly (bigint | undefined)[]): boolean {
+  for (const { id } of nodes) if (constants[id] === undefined) return false;
+  return true;
 }
 
 const knownUses = new WeakMap<readonly Node[], number[]>();
@@ -49,23 +55,27 @@ function usesIn(body: readonly Node[]): number[] {
   return uses;
 }
 
-/** Emits one handler's body. Locals are the builder's and are freed at the end. */
+/** Emits handlers' bodies, one after the other. Locals are the builder's and are freed at the end of each. */
 export class HandlerEmitter {
   readonly #core: EmitterCore;
   readonly #places: Places;
   readonly #values: ValueEmitter;
-  readonly #uses: readonly number[];
+  #uses: readonly number[] = [];
   #effectiveAddress: Local<"i64"> | undefined;
   #depth = 0;
 
-  constructor(core: EmitterCore, places: Places, body: readonly Node[]) {
+  constructor(core: EmitterCore, places: Places) {
     this.#core = core;
     this.#places = places;
     this.#values = new ValueEmitter(core, places);
     core.computeValue = (node) => this.#values.compute(node, undefined);
+  }
+
+  emit(body: readonly Node[]): void {
     this.#uses = usesIn(body);
+    this.#effectiveAddress = undefined;
     this.#block(body);
-    core.release();
+    this.#core.release(this.#uses.length);
   }
 
   #block(block: readonly Node[]): void {
@@ -92,7 +102,7 @@ export class HandlerEmitter {
       case "writeStateRow": case "writeMemory": case "note": case "answer": return this.#places.fastPath!(node);
       default: {
         if (this.#fold(node) || repeatable.has(node.op)) return;
-        const uses = this.#uses[node.id] ?? 0;
+        const uses = this.#uses[node.id];
         // A load is kept even when nobody wants the value: it may fault.
         if (uses === 0 && node.op !== "load") return;
         if (uses <= 1 && !impure.has(node.op)) return;
@@ -114,9 +124,8 @@ export class HandlerEmitter {
     const { constants } = this.#core;
     let value: bigint | undefined;
     if (perhapsKnown.has(node.op)) value = this.#places.constant(node as ReadNode | FastPathNode);
-    else if (node.args.every((argument) => constants[argument.id] !== undefined)) {
-      value = foldConstants(node, node.args.map((argument) => constants[argument.id]!));
-    } else if ((node.op === "and" || node.op === "mul") && node.args.some((argument) => constants[argument.id] === 0n)) value = 0n;
+    else if (areKnown(node.args, constants)) value = foldConstants(node, node.args.map((argument) => constants[argument.id]!));
+    else if ((node.op === "and" || node.op === "mul") && node.args.some((argument) => constants[argument.id] === 0n)) value = 0n;
     if (value === undefined) return false;
     constants[node.id] = value;
     return true;
@@ -149,11 +158,11 @@ export class HandlerEmitter {
 /** Code of a handler for the interpreter, operand numbers read from the record. */
 export function emitForInterpreter(environment: EmitterEnvironment, { form, body }: Handler): void {
   const core = new RecordCore(environment, form);
-  new HandlerEmitter(core, new RecordPlaces(core), body);
+  new HandlerEmitter(core, new RecordPlaces(core)).emit(body);
 }
 
 /** The function of a fast path: its parameters are the base of the state area and the routine's arguments. */
 export function emitFastPath(f: FunctionBuilder, path: FastPath): void {
   const core = new EmitterCore(f);
-  new HandlerEmitter(core, new FastPathPlaces(core), path.body);
+  new HandlerEmitter(core, new FastPathPlaces(core)).emit(path.body);
 }

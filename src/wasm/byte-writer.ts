@@ -1,5 +1,10 @@
 /** A growing byte buffer with the primitive encodings of WebAssembly Core Specification, "Binary Format: Values". */
 
+/** Writers whose content has been taken: making a buffer costs more than filling most of them. */
+const spare: ByteWriter[] = [];
+const maximumSpare = 16;
+const maximumSpareBytes = 1 << 18;
+
 const scratch = new DataView(new ArrayBuffer(8));
 
 export class ByteWriter {
@@ -12,6 +17,16 @@ export class ByteWriter {
   constructor(capacityBytes = 1024) {
     this.bytes = new Uint8Array(capacityBytes);
     this.#capacityBytes = capacityBytes;
+  }
+
+  /** An empty writer, for `giveBack` when its content has been taken. */
+  static take(): ByteWriter {
+    return spare.pop() ?? new ByteWriter(8192);
+  }
+
+  giveBack(): void {
+    this.length = 0;
+    if (spare.length < maximumSpare && this.#capacityBytes <= maximumSpareBytes) spare.push(this);
   }
 
   byte(value: number): void {

@@ -74,7 +74,7 @@ const selectTypedCode = opcodes.select_t[0];
 const emptyBlockCode = 0x40;
 
 export class FunctionBuilder {
-  readonly #writer = new ByteWriter(4096);
+  readonly #writer = ByteWriter.take();
 
   readonly i32: InstructionGroup<"i32"> = new I32(this.#writer);
   readonly i64: InstructionGroup<"i64"> = new I64(this.#writer);
@@ -239,12 +239,15 @@ export class FunctionBuilder {
     invariant(this.#open.length === 1, `${this.#open.length - 1} blocks are still open`);
     this.#writer.byte(endCode);
     this.#open.pop();
-    const body = new ByteWriter(this.#writer.length + 16);
+    const body = ByteWriter.take();
     this.#writeLocals(body);
     const codeStart = body.length;
     body.append(this.#writer);
     const hints = this.#hints.map((value, i) => (i % 2 === 0 ? value + codeStart : value));
-    return { bytes: body.toBytes(), hints };
+    const bytes = body.toBytes();
+    body.giveBack();
+    this.#writer.giveBack();
+    return { bytes, hints };
   }
 
   /** Neighbours of the same type share one declaration. */

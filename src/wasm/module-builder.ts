@@ -56,8 +56,12 @@ const elementKindFunction = 0;
 
 /** The entries of one section. */
 class Section {
-  readonly writer: ByteWriter = new ByteWriter(64);
+  #writer: ByteWriter | undefined;
   count = 0;
+
+  get writer(): ByteWriter {
+    return this.#writer ??= new ByteWriter(256);
+  }
 
   /** Where to write the next entry. */
   entry(): ByteWriter {
@@ -237,7 +241,7 @@ export class ModuleBuilder {
   }
 
   build(): Uint8Array<ArrayBuffer> {
-    const module = new ByteWriter(4096);
+    const module = ByteWriter.take();
     module.raw(Uint8Array.of(0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00));
     appendEntries(module, sectionId.type, this.#types);
     appendEntries(module, sectionId.import, this.#imports);
@@ -261,7 +265,9 @@ export class ModuleBuilder {
     this.#appendCode(module);
     appendEntries(module, sectionId.data, this.#data);
     if (this.#hasNames) this.#appendNames(module);
-    return module.toBytes();
+    const bytes = module.toBytes();
+    module.giveBack();
+    return bytes;
   }
 
   #import(module: string, name: string, kind: number): ByteWriter {
@@ -298,14 +304,15 @@ export class ModuleBuilder {
   }
 
   #appendCode(module: ByteWriter): void {
-    const section = new Section();
+    const section = ByteWriter.take();
+    section.unsigned(this.#functions.length);
     for (const { name, body } of this.#functions) {
       invariant(body !== undefined, `function ${name} was declared but never defined`);
-      const entry = section.entry();
-      entry.unsigned(body.bytes.length);
-      entry.raw(body.bytes);
+      section.unsigned(body.bytes.length);
+      section.raw(body.bytes);
     }
-    appendEntries(module, sectionId.code, section);
+    if (this.#functions.length > 0) appendSection(module, sectionId.code, section);
+    section.giveBack();
   }
 
   /** Proposal "Branch Hinting": engines want the section before the code it speaks of. */

@@ -22,9 +22,12 @@ export class EmitterCore {
     this.f = f;
   }
 
-  /** Gives all locals back. */
-  release(): void {
+  /** Gives all locals back and forgets the values of nodes with numbers below `nodeCount`: another body's nodes have the same. */
+  release(nodeCount: number): void {
     for (const local of this.#owned) this.f.freeLocal(local);
+    this.#owned.length = 0;
+    this.values.fill(undefined, 0, nodeCount);
+    this.constants.fill(undefined, 0, nodeCount);
   }
 
   local<T extends ValType>(type: T): Local<T> {

@@ -184,16 +184,17 @@ export interface StructuredGraph {
 /** Loops within loops that are all entered at several places, beyond this depth, are cut. */
 const maximumDispatches = 6;
 
-function jumpKey(from: number, to: number): string {
-  return `${from}>${to}`;
+/** A jump as a number: regions have less than 2^16 blocks. */
+function jumpKey(from: number, to: number): number {
+  return from * 0x1_0000 + to;
 }
 
 /** Makes every loop's entry unique and nests what results. All blocks must be reachable; what a cut isolates is left out of the order. */
 export function structure(blocks: Graph): StructuredGraph {
   let graph: number[][] = blocks.map((successors) => [...new Set(successors)]);
   const dispatches: Dispatch[] = [];
-  const routes = new Map<string, Dispatch>();
-  const cuts = new Set<string>();
+  const routes = new Map<number, Dispatch>();
+  const cuts = new Set<number>();
   for (;;) {
     const result = tryStructure(graph);
     if ("order" in result) {
@@ -212,7 +213,7 @@ export function structure(blocks: Graph): StructuredGraph {
   }
 }
 
-function addDispatch(graph: readonly (readonly number[])[], inside: number, dispatches: Dispatch[], routes: Map<string, Dispatch>): number[][] {
+function addDispatch(graph: readonly (readonly number[])[], inside: number, dispatches: Dispatch[], routes: Map<number, Dispatch>): number[][] {
   const entries = entriesOf(graph, inside);
   const dispatch: Dispatch = { block: graph.length, targets: entries };
   const isEntry = new Set(entries);

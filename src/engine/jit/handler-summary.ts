@@ -3,6 +3,7 @@ import type { Node, Routine, SegmentReference } from "../../ir/index.ts";
 import * as state from "../../isa/state.ts";
 import { fastRoutinesOf } from "../fast-routines.ts";
 import { remembersTarget, type Handler } from "../handler.ts";
+import { routineCalls, type RoutineCalls } from "./rare-routines.ts";
 
 export interface MemoryAccess {
   readonly node: Node;
@@ -28,6 +29,9 @@ export interface HandlerSummary {
   readonly fastRoutines: readonly Routine[];
   /** Its records remember where it jumped to. */
   readonly remembersTarget: boolean;
+  /** Asks whether operands of arithmetic are denormal. */
+  readonly isArithmetic: boolean;
+  readonly calls: RoutineCalls;
   /** All but stores to where a load has looked already. */
   readonly accesses: readonly MemoryAccess[];
 }
@@ -72,7 +76,8 @@ function accessOf(node: Node): MemoryAccess | undefined {
   }
 }
 
-function summarize({ form, body }: Handler): HandlerSummary {
+function summarize(handler: Handler): HandlerSummary {
+  const { form, body } = handler;
   const slots = { read: new Set<number>(), written: new Set<number>() };
   const offsets = { read: new Set<number>(), written: new Set<number>() };
   const accesses: MemoryAccess[] = [];
@@ -108,6 +113,6 @@ function summarize({ form, body }: Handler): HandlerSummary {
   visit(body);
   return {
     readSlots: [...slots.read], writtenSlots: [...slots.written], readOffsets: [...offsets.read], writtenOffsets: [...offsets.written],
-    usesAddress, usesFlags, keepsCarry, fastRoutines: [...fastRoutinesOf(body)], remembersTarget: remembers, accesses,
+    usesAddress, usesFlags, keepsCarry, fastRoutines: [...fastRoutinesOf(body)], remembersTarget: remembers, isArithmetic: body.some(({ op }) => op === "isModerate"), calls: routineCalls(handler), accesses,
   };
 }

@@ -42,7 +42,7 @@ export class InlinedFastPath implements Places {
       return local;
     });
     this.#caller = caller;
-    new HandlerEmitter(this.#core, this, body);
+    new HandlerEmitter(this.#core, this).emit(body);
   }
 
   /** Results outlive the fast path's own locals. */

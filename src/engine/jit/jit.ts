@@ -9,7 +9,6 @@ import { routineNumber } from "../handler-registry.ts";
 import { maximumRegions, RegionExit, SpecialHandler, type Interpreter } from "../interpreter.ts";
 import { HeaderField } from "../record.ts";
 import { wasm } from "../web-assembly.ts";
-import { summaryOf } from "./handler-summary.ts";
 import { findX87Use, RegionCode } from "./region-code.ts";
 import { formRegion, type Region, type RegionLimits, type RegionSource } from "./region.ts";
 import type { JitSettings } from "./settings.ts";
@@ -225,7 +224,7 @@ export class Jit {
     const routines = new Set<Routine>();
     for (const { region } of regions) {
       for (const { instructions } of region.blocks) {
-        for (const { handler } of instructions) for (const routine of summaryOf(handler).fastRoutines) routines.add(routine);
+        for (const { summary } of instructions) for (const routine of summary.fastRoutines) routines.add(routine);
       }
     }
     const fastFunction = interpreter.fastRoutines.importInto(builder, routines);

@@ -8,7 +8,6 @@ import * as state from "../../isa/state.ts";
 import type { NodeOf } from "../emit/places.ts";
 import { operandFields } from "../record.ts";
 import { cachedPlace } from "./cached-place.ts";
-import { routineCalls } from "./rare-routines.ts";
 import type { Region, RegionInstruction } from "./region.ts";
 
 /** By register: bits 0 and 1 for its doubles, 2 to 5 for its singles. */
@@ -91,8 +90,7 @@ function knownOf(view: StateView, known: OrdinaryVectors, instruction: RegionIns
 
 /** What is known after an instruction, of which `known` was before it. */
 export function afterInstruction(view: StateView, known: OrdinaryVectors, instruction: RegionInstruction): OrdinaryVectors {
-  const { handler } = instruction;
-  const { body } = handler;
+  const { handler: { body }, summary } = instruction;
   const after = [...known];
   const results = new Map<Node, 32 | 64>();
   for (const node of body) {
@@ -110,7 +108,7 @@ export function afterInstruction(view: StateView, known: OrdinaryVectors, instru
       if (node.op === "if") {
         visit(node.then, true);
         visit(node.otherwise, true);
-      } else if (node.op === "routine" && !routineCalls(handler).rare.has(node)) {
+      } else if (node.op === "routine" && !summary.calls.rare.has(node)) {
         after.fill(0);
       } else if (node.op === "writeState" && node.location.offset === state.mxcsr.offset) {
         after.fill(0);
@@ -158,13 +156,9 @@ export interface RegionVectors {
   readonly assumed: OrdinaryVectors;
 }
 
-function hasArithmetic({ handler }: RegionInstruction): boolean {
-  return handler.body.some(({ op }) => op === "isModerate");
-}
-
 /** What can be known in a region; undefined where no instruction asks. */
 export function findOrdinaryVectors(view: StateView, region: Region): RegionVectors | undefined {
-  if (!region.blocks.some(({ instructions }) => instructions.some(hasArithmetic))) return undefined;
+  if (!region.blocks.some(({ instructions }) => instructions.some(({ summary }) => summary.isArithmetic))) return undefined;
   const nothing = Array.from({ length: registers }, () => 0);
   const certain = atBlocks(view, region, nothing), hoped = atBlocks(view, region, nothing.map(() => allLanes));
   // Worth asking for at the entry is what some instruction has as operand and cannot know otherwise.

@@ -4,7 +4,7 @@ import type { Handler } from "../handler.ts";
 
 const committing: ReadonlySet<Node["op"]> = new Set(["writeState", "writeRegister", "writeFlags", "arithmeticFlags", "logicFlags", "store"]);
 
-interface RoutineCalls {
+export interface RoutineCalls {
   /** Calls under a condition, before which nothing has been committed: the instruction can begin anew. */
   readonly rare: ReadonlySet<Node>;
   /** All calls before which nothing has been committed. */
@@ -16,17 +16,10 @@ interface FoundCalls extends RoutineCalls {
   readonly first: Set<Node>;
 }
 
-const known = new WeakMap<Handler, RoutineCalls>();
-
-export function routineCalls(handler: Handler): RoutineCalls {
-  let calls = known.get(handler);
-  if (calls === undefined) {
-    const found: FoundCalls = { rare: new Set(), first: new Set() };
-    collect(handler.body, false, false, found);
-    calls = found;
-    known.set(handler, calls);
-  }
-  return calls;
+export function routineCalls({ body }: Handler): RoutineCalls {
+  const found: FoundCalls = { rare: new Set(), first: new Set() };
+  collect(body, false, false, found);
+  return found;
 }
 
 /** Returns whether something has been committed when the block ends. */

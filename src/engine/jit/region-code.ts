@@ -10,7 +10,6 @@ import { operandFields, RecordField } from "../record.ts";
 import { HandlerEmitter } from "../wasm-emitter.ts";
 import { cachedPlace } from "./cached-place.ts";
 import { structure, type StructuredGraph } from "./control-flow.ts";
-import { summaryOf } from "./handler-summary.ts";
 import { addFlagLocals, explicitFlags, RegionFlags, unknownFlags, type FlagLocals, type FlagState } from "./region-flags.ts";
 import { RegionPlaces } from "./region-places.ts";
 import { afterInstruction, findOrdinaryVectors, lanesOfFormat, type OrdinaryVectors, type RegionVectors } from "./ordinary-vectors.ts";
@@ -94,6 +93,8 @@ export class RegionCode {
   readonly #chosen: Local<"i32">;
   readonly #general = new Map<number, Local<"i64">>();
   readonly #vectors = new Map<number, Local<"v128">>();
+  readonly #places: RegionPlaces;
+  readonly #emitter: HandlerEmitter;
   readonly #exit: Label;
   readonly #ordinary: RegionVectors | undefined;
   /** All ones while arithmetic leaves no other trace than its results and `#ordinary` is true, else 0. */
@@ -138,6 +139,9 @@ export class RegionCode {
     this.x87 = x87 === undefined ? undefined : new RegionX87(f, environment.view, this.#firstRip, x87);
     this.assumesSimd = !isPlain && this.#use.usesSimd && environment.view.get32(state.simdFault) === 0;
     this.assumesFlat = isPlain ? new Set() : findFlatSegments(environment.view, region);
+    const core = new EmitterCore(f);
+    this.#places = new RegionPlaces(this, core);
+    this.#emitter = new HandlerEmitter(core, this.#places);
     this.#enter();
     this.#exit = f.block();
     this.#emitTree(0);
@@ -564,10 +568,9 @@ export class RegionCode {
     this.ordinaryVectors = this.#ordinary?.blocks[block];
     instructions.forEach((instruction, index) => {
       this.executedBefore = index;
-      const core = new EmitterCore(this.#f);
-      const places = new RegionPlaces(this, core, instruction);
-      new HandlerEmitter(core, places, instruction.handler.body);
-      if (places.callsRoutines) this.#leaveIfRequested(instruction);
+      this.#places.begin(instruction);
+      this.#emitter.emit(instruction.handler.body);
+      if (this.#places.callsRoutines) this.#leaveIfRequested(instruction);
       if (this.ordinaryVectors !== undefined) this.ordinaryVectors = afterInstruction(this.view, this.ordinaryVectors, instruction);
     });
     const last = instructions[instructions.length - 1];
@@ -690,9 +693,9 @@ function countEntries({ successors }: Region): number[] {
 function findFlatSegments(view: StateView, { blocks }: Region): Set<number> {
   const flat = new Set<number>();
   for (const { instructions } of blocks) {
-    for (const { handler, record } of instructions) {
+    for (const { handler, summary, record } of instructions) {
       if (handler.form.variant.long) return flat;
-      for (const { segment } of summaryOf(handler).accesses) {
+      for (const { segment } of summary.accesses) {
         const number = segment === "operand" ? view.u8[record + RecordField.segment] : segment;
         const { base, readEnd, writeEnd } = state.segments[number];
         if (view.get64(base) === 0n && view.get64(readEnd) === flatEnd && view.get64(writeEnd) === flatEnd) flat.add(number);
@@ -713,8 +716,7 @@ function findUse(view: StateView, region: Region): RegisterUse {
     if (isWritten) (place.file === "gpr" ? use.writtenGeneral : use.writtenVectors).add(place.number);
   };
   for (const { instructions } of region.blocks) {
-    for (const { handler, record } of instructions) {
-      const summary = summaryOf(handler);
+    for (const { summary, record } of instructions) {
       const field = (offset: number): number => view.u16[(record + offset) >>> 1];
       for (const offset of summary.readOffsets) note(offset, false);
       for (const offset of summary.writtenOffsets) note(offset, true);
@@ -734,7 +736,7 @@ function findUse(view: StateView, region: Region): RegisterUse {
 
 /** What a region uses of the x87 unit, if the unit can be in locals there: the code is generated to see, and thrown away. */
 export function findX87Use(environment: RegionEnvironment, region: Region): X87Use | undefined {
-  const usesUnit = region.blocks.some(({ instructions }) => instructions.some(({ handler }) => summaryOf(handler).fastRoutines.some(hasX87FastPath)));
+  const usesUnit = region.blocks.some(({ instructions }) => instructions.some(({ summary }) => summary.fastRoutines.some(hasX87FastPath)));
   if (!usesUnit) return undefined;
   let use: X87Use = { used: new Set(), written: new Set() };
   for (;;) {

@@ -10,7 +10,6 @@ import { operandFields, RecordField } from "../record.ts";
 import { cachedPlace } from "./cached-place.ts";
 import { InlinedFastPath, type FoundValue } from "./inlined-fast-path.ts";
 import { isOrdinary } from "./ordinary-vectors.ts";
-import { routineCalls } from "./rare-routines.ts";
 import { hasX87FastPath, isX87Offset, type RegionX87 } from "./region-x87.ts";
 import { codeBitsOf, jumpTargetOf, type RegionInstruction } from "./region.ts";
 import type { RegionCode } from "./region-code.ts";
@@ -19,12 +18,11 @@ import type { Window } from "./windows.ts";
 
 const lowMasks: Partial<Record<Width, bigint>> = { 8: 0xffn, 16: 0xffffn, 32: 0xffff_ffffn };
 
-/** Emits the reads and effects of one instruction. */
+/** Emits the reads and effects of the instructions of a region, one after the other. */
 export class RegionPlaces implements Places {
   readonly #code: RegionCode;
   readonly #core: EmitterCore;
-  readonly #instruction: RegionInstruction;
-  readonly #calls: ReturnType<typeof routineCalls>;
+  #instruction!: RegionInstruction;
   /** Host address of each load that checked its page for writing. */
   readonly #hostAddresses = new Map<Node, Local<"i32">>();
   /** What inlined fast paths have answered. */
@@ -34,11 +32,17 @@ export class RegionPlaces implements Places {
   readonly #savedNotes: number[] = [];
   readonly #saved: RegionCode["flags"]["state"][] = [];
 
-  constructor(code: RegionCode, core: EmitterCore, instruction: RegionInstruction) {
+  constructor(code: RegionCode, core: EmitterCore) {
     this.#code = code;
     this.#core = core;
+  }
+
+  /** What follows is code of this instruction. */
+  begin(instruction: RegionInstruction): void {
     this.#instruction = instruction;
-    this.#calls = routineCalls(instruction.handler);
+    this.callsRoutines = false;
+    if (this.#hostAddresses.size > 0) this.#hostAddresses.clear();
+    if (this.#results.size > 0) this.#results.clear();
   }
 
   get #view(): StateView {
@@ -63,7 +67,7 @@ export class RegionPlaces implements Places {
 
   constant(node: ReadNode | FastPathNode): bigint | undefined {
     switch (node.op) {
-      case "immediate": return BigInt.asUintN(node.width, this.#immediate());
+      case "immediate": return node.width > 32 ? this.#immediate() : BigInt.asUintN(node.width, BigInt(this.#record32(RecordField.immediate)));
       case "routineResult": {
         const result = this.#results.get(node.index);
         return typeof result === "bigint" ? result : undefined;
@@ -105,7 +109,7 @@ export class RegionPlaces implements Places {
   #changesFlags(body: readonly Node[]): boolean {
     return body.some((node) =>
       node.op === "writeFlags" || node.op === "arithmeticFlags" || node.op === "logicFlags" ||
-      (node.op === "routine" && !this.#calls.rare.has(node)) ||
+      (node.op === "routine" && !this.#instruction.summary.calls.rare.has(node)) ||
       (node.op === "if" && (this.#changesFlags(node.then) || this.#changesFlags(node.otherwise))));
   }
 
@@ -456,7 +460,7 @@ export class RegionPlaces implements Places {
   /** Fast paths of the unit become part of the code; before all other routines the region is left, since they see state that is elsewhere. */
   #withUnitInLocals(node: NodeOf<"routine">, x87: RegionX87): void {
     const leave = (): void => {
-      if (!this.#calls.first.has(node)) x87.isImpossible = true;
+      if (!this.#instruction.summary.calls.first.has(node)) x87.isImpossible = true;
       this.#code.interpret(this.#instruction);
     };
     if (!hasX87FastPath(node.routine)) return leave();
@@ -464,7 +468,7 @@ export class RegionPlaces implements Places {
   }
 
   #slowRoutine(node: NodeOf<"routine">): void {
-    if (this.#calls.rare.has(node)) this.#code.interpret(this.#instruction);
+    if (this.#instruction.summary.calls.rare.has(node)) this.#code.interpret(this.#instruction);
     else this.#callRoutine(node);
   }
 

@@ -9,12 +9,14 @@ import type { Handler } from "../handler.ts";
 import { SpecialHandler, type Interpreter } from "../interpreter.ts";
 import { pageSizeBytes } from "../physical-memory.ts";
 import { HeaderField, RecordField, recordSizeBytes } from "../record.ts";
-import { summaryOf } from "./handler-summary.ts";
+import { summaryOf, type HandlerSummary } from "./handler-summary.ts";
 
 /** One instruction. Offsets are distances of instruction pointers from the region's first instruction. */
 export interface RegionInstruction {
   readonly record: number;
   readonly handler: Handler;
+  readonly summary: HandlerSummary;
+  readonly jumps: HandlerJumps;
   readonly offset: number;
   readonly nextOffset: number;
   /** Of the decoded block that the record belongs to: its displacements count from there. */
@@ -110,7 +112,7 @@ interface HandlerJumps {
 
 const knownJumps = { 16: new WeakMap<Handler, HandlerJumps>(), 32: new WeakMap<Handler, HandlerJumps>(), 64: new WeakMap<Handler, HandlerJumps>() };
 
-export function jumpsOfHandler(handler: Handler, codeBits: 16 | 32 | 64): HandlerJumps {
+function jumpsOfHandler(handler: Handler, codeBits: 16 | 32 | 64): HandlerJumps {
   let jumps = knownJumps[codeBits].get(handler);
   if (jumps === undefined) {
     const found = collectJumps(handler.body, codeBits, new Set());
@@ -125,23 +127,26 @@ export function codeBitsOf(modeNumber: number): 16 | 32 | 64 {
   return ([16, 32, 64, 64] as const)[modeNumber & 3];
 }
 
-function lastTargetOf(handler: Handler, distance: number, blockOffset: number): number | undefined {
-  return distance !== 0 && summaryOf(handler).remembersTarget ? blockOffset + distance : undefined;
+function lastTargetOf({ remembersTarget }: HandlerSummary, distance: number, blockOffset: number): number | undefined {
+  return distance !== 0 && remembersTarget ? blockOffset + distance : undefined;
 }
 
 function readInstructions({ state, interpreter }: RegionSource, { followsComputed }: RegionLimits, block: Block, blockOffset: number): RegionInstruction[] {
   const { u8, u16, u32 } = state;
+  const codeBits = codeBitsOf(block.modeNumber);
   const instructions: RegionInstruction[] = [];
   for (let index = 1; index <= block.instructions; index++) {
     const record = block.record + index * recordSizeBytes;
     const handler = interpreter.handlerOf(u16[record >>> 1])!;
+    const summary = summaryOf(handler);
     const isRelative = handler.form.operands.length > 0 && handler.form.operands[0].kind === "relative";
     instructions.push({
-      record, handler, blockOffset,
+      record, handler, summary, blockOffset,
+      jumps: jumpsOfHandler(handler, codeBits),
       offset: blockOffset + u16[(record + RecordField.start) >>> 1],
       nextOffset: blockOffset + u16[(record + RecordField.next) >>> 1],
       count: u8[record + RecordField.count],
-      lastTargetOffset: !followsComputed ? undefined : lastTargetOf(handler, u32[(record + RecordField.lastTarget) >>> 2] | 0, blockOffset),
+      lastTargetOffset: !followsComputed ? undefined : lastTargetOf(summary, u32[(record + RecordField.lastTarget) >>> 2] | 0, blockOffset),
       targetOffset: isRelative ? blockOffset + (u32[(record + RecordField.immediate) >>> 2] | 0) : undefined,
     });
   }
@@ -191,8 +196,8 @@ class Exploration {
 
   #leadsTo({ instructions }: Source): number[] {
     const offsets: number[] = [];
-    for (const { handler, targetOffset, lastTargetOffset, nextOffset } of instructions) {
-      const target = jumpsOfHandler(handler, this.#codeBits).leadsToTarget ? targetOffset : lastTargetOffset;
+    for (const { handler, jumps, targetOffset, lastTargetOffset, nextOffset } of instructions) {
+      const target = jumps.leadsToTarget ? targetOffset : lastTargetOffset;
       if (target === undefined) continue;
       offsets.push(target);
       if (handler.form.definition.name === "call") {
@@ -237,24 +242,22 @@ class Exploration {
 /** The region around a block that has just been entered at a linear address; undefined when it cannot be compiled. */
 export function formRegion(from: RegionSource, limits: RegionLimits, entry: Block, linear: bigint): Region | undefined {
   if (entry.second !== undefined) return undefined;
-  const codeBits = codeBitsOf(entry.modeNumber);
   const { sources, returnSites } = new Exploration(from, limits, entry, linear);
-  const leaders = findLeaders(sources, codeBits);
+  const leaders = findLeaders(sources);
   const pageOffset = entry.physical % pageSizeBytes;
-  const all = [...leaders].toSorted((a, b) => a - b).map((offset) => cutBlock(sources, leaders, offset, codeBits, pageOffset));
+  const all = [...leaders].toSorted((a, b) => a - b).map((offset) => cutBlock(sources, leaders, offset, pageOffset));
   // The entry is number 0.
   all.unshift(...all.splice(all.findIndex(({ offset }) => offset === 0), 1));
-  return connect(entry, all, returnSites, codeBits, [...sources.values()].map(({ block }) => block));
+  return connect(entry, all, returnSites, [...sources.values()].map(({ block }) => block));
 }
 
 /** Offsets at which basic blocks begin: decoded blocks, targets inside of them, and repeated instructions. */
-function findLeaders(sources: ReadonlyMap<number, Source>, codeBits: 16 | 32 | 64): Set<number> {
+function findLeaders(sources: ReadonlyMap<number, Source>): Set<number> {
   const leaders = new Set(sources.keys());
   const known = new Set<number>();
   for (const { instructions } of sources.values()) for (const { offset } of instructions) known.add(offset);
   for (const { instructions } of sources.values()) {
-    for (const { handler, targetOffset, lastTargetOffset, offset, nextOffset } of instructions) {
-      const jumps = jumpsOfHandler(handler, codeBits);
+    for (const { jumps, targetOffset, lastTargetOffset, offset, nextOffset } of instructions) {
       if (jumps.leadsToTarget && targetOffset !== undefined && known.has(targetOffset)) leaders.add(targetOffset);
       if (lastTargetOffset !== undefined && known.has(lastTargetOffset)) leaders.add(lastTargetOffset);
       if (jumps.leadsToSelf) leaders.add(offset);
@@ -265,21 +268,20 @@ function findLeaders(sources: ReadonlyMap<number, Source>, codeBits: 16 | 32 | 6
 }
 
 function cutBlock(
-  sources: ReadonlyMap<number, Source>, leaders: ReadonlySet<number>, offset: number, codeBits: 16 | 32 | 64, pageOffset: number,
+  sources: ReadonlyMap<number, Source>, leaders: ReadonlySet<number>, offset: number, pageOffset: number,
 ): RegionBlock {
   const own = sources.get(offset);
   const owner = own ?? [...sources.values()].find(({ instructions }) => instructions.some((instruction) => instruction.offset === offset))!;
   const first = owner.instructions.findIndex((instruction) => instruction.offset === offset);
   let end = first + 1;
-  while (end < owner.instructions.length && !leaders.has(owner.instructions[end].offset) && !endsBasicBlock(owner.instructions[end - 1], codeBits)) end++;
+  while (end < owner.instructions.length && !leaders.has(owner.instructions[end].offset) && !endsBasicBlock(owner.instructions[end - 1])) end++;
   return {
     offset, instructions: owner.instructions.slice(first, end), page: Math.floor((pageOffset + offset) / pageSizeBytes),
     header: own === undefined ? 0 : own.block.record,
   };
 }
 
-function endsBasicBlock({ handler }: RegionInstruction, codeBits: 16 | 32 | 64): boolean {
-  const jumps = jumpsOfHandler(handler, codeBits);
+function endsBasicBlock({ jumps }: RegionInstruction): boolean {
   return jumps.leadsToTarget || jumps.leadsToSelf || jumps.isDynamic;
 }
 
@@ -292,12 +294,12 @@ export function computedTargets({ handler, lastTargetOffset }: RegionInstruction
 
 /** Finds successors and drops what cannot be reached. */
 function connect(
-  entry: Block, all: readonly RegionBlock[], returnSites: readonly number[], codeBits: 16 | 32 | 64, sources: readonly Block[],
+  entry: Block, all: readonly RegionBlock[], returnSites: readonly number[], sources: readonly Block[],
 ): Region {
   const byOffset = new Map(all.map((block) => [block.offset, block]));
   const successorsOf = (block: RegionBlock): RegionBlock[] => {
     const last = block.instructions[block.instructions.length - 1];
-    const jumps = jumpsOfHandler(last.handler, codeBits);
+    const { jumps } = last;
     const offsets: number[] = [];
     if (jumps.leadsToTarget && last.targetOffset !== undefined) offsets.push(last.targetOffset);
     if (jumps.leadsToSelf) offsets.push(last.offset);

@@ -10,7 +10,7 @@ import type { FunctionBuilder, Local } from "../../wasm/index.ts";
 import { pageSizeBytes } from "../physical-memory.ts";
 import { operandFields, RecordField } from "../record.ts";
 import { innermostLoops, type Structure } from "./control-flow.ts";
-import { generalRegisterAt, summaryOf, type MemoryAccess } from "./handler-summary.ts";
+import { generalRegisterAt, type MemoryAccess } from "./handler-summary.ts";
 import type { Region, RegionInstruction } from "./region.ts";
 
 /** Locals of one window. */
@@ -44,13 +44,14 @@ export class Windows {
 
   constructor(f: FunctionBuilder, view: StateView, { blocks }: Region, structure: Structure) {
     this.#view = view;
+    if (!structure.isLoopHead.includes(true)) return;
     const loops = smallLoops(blocks, innermostLoops(structure));
     const chased = this.#findChased(blocks, loops);
     const keyed = blocks.flatMap(({ instructions }, block) => {
       const loop = loops[block];
       if (loop === undefined) return [];
       const isChased = (register: number): boolean => chased[loop].has(register);
-      return instructions.flatMap((instruction) => summaryOf(instruction.handler).accesses.flatMap((access): KeyedAccess[] => {
+      return instructions.flatMap((instruction) => instruction.summary.accesses.flatMap((access): KeyedAccess[] => {
         const key = this.#keyOf(instruction, access, isChased);
         return key === undefined ? [] : [{ instruction, access, key }];
       }));
@@ -92,7 +93,7 @@ export class Windows {
       if (loop === undefined) return;
       const registers = chased[loop] ??= new Set();
       for (const instruction of instructions) {
-        const { accesses, writtenSlots } = summaryOf(instruction.handler);
+        const { accesses, writtenSlots } = instruction.summary;
         if (!accesses.some(({ isLoad }) => isLoad)) continue;
         for (const slot of writtenSlots) {
           const number = generalRegisterAt(this.#field(instruction, operandFields[slot]));

@@ -1,10 +1,10 @@
 /** The process that `ours` starts: argv[2] is a guest as JSON. Console on standard output, samples on file descriptor 3. */
 import { createWriteStream } from "node:fs";
 import { flushCompileCache } from "node:module";
-import { Vm } from "../../src/api/index.ts";
 import type { EngineSample, GuestJob } from "../contract.ts";
 
-const job = JSON.parse(process.argv[2]) as GuestJob & { readonly cpuModel: string };
+const job = JSON.parse(process.argv[2]) as GuestJob & { readonly cpuModel: string; readonly api: string };
+const { Vm } = await import(job.api) as typeof import("../../src/api/index.ts");
 const samples = createWriteStream("", { fd: 3 });
 await using vm = await Vm.create({
   kernel: job.kernel, ...(job.initramfs === undefined ? {} : { initrd: job.initramfs }), append: job.commandLine, memory: job.memoryMib * 2 ** 20, cpu: job.cpuModel, accel: "soft",

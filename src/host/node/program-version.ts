@@ -1,10 +1,11 @@
 /** The version of this program. */
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { packageRoot } from "./package-root.ts";
 
 let version: string | undefined;
 
 export function programVersion(): string {
-  // The same three levels up from src/host/node and from dist/host/node.
-  version ??= (JSON.parse(readFileSync(new URL("../../../package.json", import.meta.url), "utf8")) as { version: string }).version;
+  version ??= (JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string }).version;
   return version;
 }

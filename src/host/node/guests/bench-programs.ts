@@ -2,10 +2,10 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { UserError } from "../../../base/errors.ts";
 import type { CpioEntry } from "../../../boot/cpio.ts";
 import type { BuildTools } from "./build-tools.ts";
+import { packageRoot } from "../package-root.ts";
 import { sha256Hex } from "./cache.ts";
 
 /** Bits of an address. */
@@ -28,7 +28,7 @@ export const benchDirectory = "bench";
 
 /** guests/bench of the checkout we run from; the published package does not carry it. */
 function sourceDirectory(): string {
-  const directory = fileURLToPath(new URL("../../../../guests/bench", import.meta.url));
+  const directory = join(packageRoot(), "guests", "bench");
   if (!existsSync(directory)) throw new UserError("GUEST_MISSING", "the benchmark programs are built from a checkout of the repository only");
   return directory;
 }

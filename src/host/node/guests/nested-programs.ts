@@ -2,10 +2,10 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { UserError } from "../../../base/errors.ts";
 import type { CpioEntry } from "../../../boot/cpio.ts";
 import type { BuildTools } from "./build-tools.ts";
+import { packageRoot } from "../package-root.ts";
 import { sha256Hex } from "./cache.ts";
 
 const options = ["-O2", "-static", "-s", "-std=gnu11"];
@@ -17,7 +17,7 @@ export const nestedDirectory = "virt";
 export const kvmModuleGroups: Readonly<Record<string, readonly string[]>> = { kvm_amd: ["kvm_amd"], kvm_intel: ["kvm_intel"] };
 
 function sourceDirectory(): string {
-  const directory = fileURLToPath(new URL("../../../../guests/virt", import.meta.url));
+  const directory = join(packageRoot(), "guests", "virt");
   if (!existsSync(directory)) throw new UserError("GUEST_MISSING", "clients of KVM are built from a checkout of the repository only");
   return directory;
 }

@@ -14,6 +14,7 @@ import {
 import { deliverEvent, deliverRecordedException } from "../isa/system/exceptions.ts";
 import { Activity, Cr0Mask, Cr4Mask, EferMask, hasRealModeSegments, is64BitMode, SegmentAttribute } from "../isa/system/mode.ts";
 import { loadSegmentCache } from "../isa/system/segments.ts";
+import { bulkMemory } from "./bulk-memory.ts";
 import { CodeCache, codeModeNumber, handlerFormOf, maximumBlockInstructions, type CodeMode } from "./code-cache.ts";
 import { EntrySet } from "./entry-set.ts";
 import type { HandlerForm } from "./handler.ts";
@@ -202,7 +203,7 @@ export class SoftProcessor implements Processor {
   constructor(options: SoftProcessorOptions) {
     this.state = new StateView(options.memory.buffer, options.stateOffset);
     this.memory = new Mmu(this.state, options.physical);
-    this.strings = new StringRuns(this.state, this.memory);
+    this.strings = new StringRuns(this.state, this.memory, bulkMemory(options.memory));
     this.bus = options.bus;
     this.model = options.model;
     this.#hasGigabytePages = options.model.hasFeature("pdpe1gb");

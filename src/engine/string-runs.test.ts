@@ -110,6 +110,13 @@ test("a page is filled by few runs, and every element is an instruction", () => 
   expect(machine.view.getBigUint64(Place.data + 4088, true)).toBe(0x8877_6655_4433_2211n);
 });
 
+test("runs go on from page to page, known to the TLB or not", () => {
+  const machine = new EngineMachine();
+  const setting: Case = { code: "f348a5", count: 2048n, source: 0n, target: 0x4000n, budgets: [10_000], bits: 64, paged: false, limit: 0 };
+  expect(outcomeOf(machine, setting, false).retired).toBe(2048 + 2);
+  expect(machine.processor.strings.counters).toEqual({ runs: 4, elements: 2046 });
+});
+
 test("interrupts come between two elements, in the middle of a page", () => {
   const machine = new EngineMachine();
   setUp(machine, { code: "f348ab", count: 512n, source: 0n, target: 0n, budgets: [], bits: 64, paged: false, limit: 0 });

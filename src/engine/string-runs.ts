@@ -1,12 +1,13 @@
 /**
  * Repeated MOVS and STOS in bulk (SDM volume 1, "String Instructions"): what the dispatch loop would do one element
- * after the other, as far as both pages are in the TLB. No access of a run can fault, and each element counts as one
- * instruction, as it does without runs.
+ * after the other, page by page as far as both can be accessed. No access of a run can fault, and each element counts as
+ * one instruction, as it does without runs.
  */
 import { Register, Segment } from "../isa/definition.ts";
 import * as state from "../isa/state.ts";
 import type { StateView } from "../isa/state-view.ts";
 import { is64BitMode } from "../isa/system/mode.ts";
+import type { BulkMemory } from "./bulk-memory.ts";
 import type { Mmu } from "./mmu.ts";
 import { pageSizeBytes } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";
@@ -18,49 +19,64 @@ type Bits = 16 | 32 | 64;
 
 const elementMasks = { 1: 0xffn, 2: 0xffffn, 4: 0xffff_ffffn, 8: 0xffff_ffff_ffff_ffffn } as const;
 
-const lowElementMasks = { 1: 0xff, 2: 0xffff, 4: -1, 8: -1 } as const;
+function isZero(low: number, high: number, sizeBytes: StringElementBytes): boolean {
+  return sizeBytes === 2 ? (low & 0xffff) === 0 : low === 0 && (sizeBytes === 4 || high === 0);
+}
 
 export class StringRuns {
   readonly #view: StateView;
   readonly #mmu: Mmu;
+  readonly #memory: BulkMemory;
   readonly counters = { runs: 0, elements: 0 };
   /** Elements that may still be handled where `#locate` looked last. */
   #room = 0;
 
-  constructor(view: StateView, mmu: Mmu) {
+  constructor(view: StateView, mmu: Mmu, memory: BulkMemory) {
     this.#view = view;
     this.#mmu = mmu;
+    this.#memory = memory;
   }
 
   /** Goes on with MOVS after an iteration, upwards, and leaves at least one more to the instruction itself. */
   move(sizeBytes: StringElementBytes, addressBits: Bits): void {
+    while (this.#moveInPage(sizeBytes, addressBits));
+  }
+
+  /** Returns whether there may be more to do in other pages. */
+  #moveInPage(sizeBytes: StringElementBytes, addressBits: Bits): boolean {
     let count = this.#countMaximum(addressBits);
-    if (count <= 0) return;
+    if (count <= 0) return false;
     const view = this.#view;
     const source = this.#locate(Register.RSI, view.u8[view.get32(state.currentRecord) + RecordField.segment], sizeBytes, addressBits, false);
-    if (source === 0) return;
+    if (source === 0) return false;
     count = Math.min(count, this.#room);
     const target = this.#locate(Register.RDI, Segment.ES, sizeBytes, addressBits, true);
-    if (target === 0) return;
+    if (target === 0) return false;
     count = Math.min(count, this.#room);
     const distance = target - source;
     // Elements that overlap the next one's source are read before they are written.
-    if (count <= 0 || (distance > 0 && distance < sizeBytes)) return;
+    if (count <= 0 || (distance > 0 && distance < sizeBytes)) return false;
     this.#copy(source, target, count * sizeBytes);
     this.#advance(Register.RSI, count * sizeBytes, addressBits);
     this.#finish(count, sizeBytes, addressBits);
+    return true;
   }
 
   /** The same for STOS. */
   fill(sizeBytes: StringElementBytes, addressBits: Bits): void {
+    while (this.#fillInPage(sizeBytes, addressBits));
+  }
+
+  #fillInPage(sizeBytes: StringElementBytes, addressBits: Bits): boolean {
     let count = this.#countMaximum(addressBits);
-    if (count <= 0) return;
+    if (count <= 0) return false;
     const target = this.#locate(Register.RDI, Segment.ES, sizeBytes, addressBits, true);
-    if (target === 0) return;
+    if (target === 0) return false;
     count = Math.min(count, this.#room);
-    if (count <= 0) return;
+    if (count <= 0) return false;
     this.#fill(target, count * sizeBytes, sizeBytes);
     this.#finish(count, sizeBytes, addressBits);
+    return true;
   }
 
   /** By the count register and by what the budget leaves once this iteration, and its block before it, is charged. */
@@ -97,17 +113,16 @@ export class StringRuns {
       linear = (linear + view.get32(fields.base)) >>> 0;
     }
     this.#room = Math.floor(Math.min(pageSizeBytes - (linear & (pageSizeBytes - 1)), end - offset) / sizeBytes);
-    return this.#mmu.reach(linear, high, isWrite);
+    return this.#mmu.reachByTables(linear, high, isWrite);
   }
 
   /** As a copy by elements in rising order does it: where the target overlaps what follows the source, the distance repeats. */
   #copy(source: number, target: number, sizeBytes: number): void {
-    const bytes = this.#view.u8;
     const distance = target - source;
     let step = distance > 0 && distance < sizeBytes ? distance : sizeBytes;
     for (let done = 0; done < sizeBytes; step *= 2) {
       const length = Math.min(step, sizeBytes - done);
-      bytes.copyWithin(target + done, source, source + length);
+      this.#memory.copy(target + done, source, length);
       done += length;
     }
   }
@@ -115,12 +130,9 @@ export class StringRuns {
   #fill(target: number, lengthBytes: number, sizeBytes: StringElementBytes): void {
     const view = this.#view;
     const value = state.gpr[Register.RAX];
-    const isZero = (view.get32(value) & lowElementMasks[sizeBytes]) === 0 && (sizeBytes < 8 || view.getHigh32(value) === 0);
+    const low = view.get32(value), byte = low & 0xff;
     // Pages are cleared far more often than anything else is filled.
-    if (isZero && (target & 7) === 0 && (lengthBytes & 7) === 0) {
-      view.u64.fill(0n, target >>> 3, (target + lengthBytes) >>> 3);
-      return;
-    }
+    if (sizeBytes === 1 || (byte === 0 && isZero(low, view.getHigh32(value), sizeBytes))) return this.#memory.fill(target, byte, lengthBytes);
     let pattern = view.get64(value) & elementMasks[sizeBytes];
     for (let width = sizeBytes * 8; width < 64; width *= 2) pattern |= pattern << BigInt(width);
     // What an aligned word holds when the elements do not begin with one.

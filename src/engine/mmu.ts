@@ -375,6 +375,12 @@ export class Mmu implements ProcessorMemory {
     return this.reach(low, high, isWrite);
   }
 
+  #noteLargePage(low: number, high: number): void {
+    const { largeRegions } = this.#space;
+    largeRegions.add(high * 2048 + (low >>> 21));
+    largeRegions.add(-1 - (high * 4 + (low >>> 30)));
+  }
+
   /** Whether the page tables, or the TLB from an earlier state of them, may map `linear` by a large page. */
   #isInLargePage({ largeRegions }: Space, low: number, high: number): boolean {
     const isInSet = largeRegions.size > 0 && (largeRegions.has(high * 2048 + (low >>> 21)) || largeRegions.has(-1 - (high * 4 + (low >>> 30))));
@@ -468,7 +474,10 @@ export class Mmu implements ProcessorMemory {
       this.#raise(Vector.GP, 0);
       return -1;
     }
-    return this.#translate(low, high, "fetch", this.#isAtUserLevel, false);
+    const physical = this.#translate(low, high, "fetch", this.#isAtUserLevel, false);
+    // What is remembered of it is forgotten with any part of the page.
+    if (physical >= 0 && this.walker.isLargePage) this.#noteLargePage(low, high);
+    return physical;
   }
 
   /** Copies code from `linear` on as far as it can be fetched without a fault; how many bytes that was. */
@@ -503,10 +512,7 @@ export class Mmu implements ProcessorMemory {
     words[(at >>> 2) + 2] = mayWrite ? tagLow : 0xffff_ffff;
     words[(at >>> 2) + 3] = mayWrite ? high : 0xffff_ffff;
     if (!this.walker.isGlobal) this.#noteLocal((low >>> 12) & (state.tlbEntries - 1));
-    if (this.walker.isLargePage) {
-      this.#space.largeRegions.add(high * 2048 + (low >>> 21));
-      this.#space.largeRegions.add(-1 - (high * 4 + (low >>> 30)));
-    }
+    if (this.walker.isLargePage) this.#noteLargePage(low, high);
     words[(at >>> 2) + 4] = (readAt - (low & ~0xfff)) >>> 0;
   }
 

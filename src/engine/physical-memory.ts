@@ -118,14 +118,14 @@ export class PhysicalMemory {
     const page = Math.floor(address / pageSizeBytes);
     const at = page < this.#readMap.length ? this.#readMap[page] : 0;
     if (this.#awaited !== undefined && at !== 0) this.#await(at);
-    return at === 0 ? 0 : at + (address % pageSizeBytes);
+    return at === 0 ? 0 : at + (address - page * pageSizeBytes);
   }
 
   writable(address: number): number {
     const page = Math.floor(address / pageSizeBytes);
     const at = page < this.#writeMap.length ? this.#writeMap[page] : 0;
     if (this.#awaited !== undefined && at !== 0) this.#await(at);
-    return at === 0 ? 0 : at + (address % pageSizeBytes);
+    return at === 0 ? 0 : at + (address - page * pageSizeBytes);
   }
 
   /**

@@ -15,6 +15,7 @@ import { deliverEvent, deliverRecordedException } from "../isa/system/exceptions
 import { Activity, Cr0Mask, Cr4Mask, EferMask, hasRealModeSegments, is64BitMode, SegmentAttribute } from "../isa/system/mode.ts";
 import { loadSegmentCache } from "../isa/system/segments.ts";
 import { bulkMemory } from "./bulk-memory.ts";
+import { CodePages } from "./code-pages.ts";
 import { CodeCache, codeModeNumber, handlerFormOf, maximumBlockInstructions, type CodeMode } from "./code-cache.ts";
 import { EntrySet } from "./entry-set.ts";
 import type { HandlerForm } from "./handler.ts";
@@ -190,6 +191,7 @@ export class SoftProcessor implements Processor {
   readonly #codeRanges = new Map<bigint, number>();
   /** Entries of the jump cache for code in pages that are not global. */
   readonly #localBlocks = new EntrySet(state.jumpCacheEntries);
+  readonly #codePages = new CodePages();
   /** By a hash of page numbers: 0 where the jump cache has no code of such pages. Most pages that a guest invalidates hold data. */
   readonly #mayHoldBlocks = new Uint8Array(pageHashes);
   /** What the present mode follows from: see `#noteModeInputs`. */
@@ -549,11 +551,13 @@ export class SoftProcessor implements Processor {
     this.state.u32.fill(noCodeKey, first, first + (state.jumpCacheEntries * state.jumpCacheEntrySizeBytes) / 4);
     this.#localBlocks.clear();
     this.#mayHoldBlocks.fill(0);
+    this.#codePages.clear();
   }
 
   /** Empties the jump cache of code in pages of an address-space slot that are not global. */
   #forgetLocalBlocks(slot: number, hasOthers: boolean): void {
     const { u32, base } = this.state;
+    this.#codePages.forgetLocal((key) => ((key >>> codeKeySlotShift) & slotMask) === slot);
     this.#localBlocks.retain((member) => {
       const at = (base + state.jumpCacheOffset + member * state.jumpCacheEntrySizeBytes + 8) >>> 2;
       const owner = (u32[at] >>> codeKeySlotShift) & slotMask;
@@ -566,6 +570,7 @@ export class SoftProcessor implements Processor {
   /** Empties the jump cache of code in one page, and of code that runs into it. */
   #forgetPage(low: number): void {
     const page = low >>> 12;
+    this.#codePages.forgetPage(page);
     this.#forgetBlocksOf(page);
     this.#forgetBlocksOf((page - 1) & pageNumberMask);
   }
@@ -698,9 +703,12 @@ export class SoftProcessor implements Processor {
     const sum = ripLow + s.get32(state.fetchBase);
     const low = sum >>> 0, carry = sum > 0xffff_ffff ? 1 : 0;
     const { memory } = this;
-    const physical = memory.translateCode(low, is64 ? ripHigh : 0);
+    const pages = this.#codePages, codeKey = s.get32(state.codeKey), linearHigh = is64 ? ripHigh : 0;
+    const known = pages.find(low, linearHigh, codeKey);
+    const physical = known >= 0 ? pages.physicalOf(known, low) : memory.translateCode(low, linearHigh);
     if (physical < 0) return 0;
-    let isGlobal = memory.walker.isGlobal;
+    let isGlobal = known >= 0 ? pages.isGlobal(known) : memory.walker.isGlobal;
+    if (known < 0) pages.note(low, linearHigh, codeKey, physical, isGlobal);
     const bytesToLimit = is64 ? maximumBlockBytes : Math.min(limit - ripLow + 1, maximumBlockBytes);
     const record = this.code.recent(physical, this.#modeNumber, bytesToLimit) || this.code.find({
       physical,
@@ -718,7 +726,7 @@ export class SoftProcessor implements Processor {
     const at = (s.base + state.jumpCacheOffset + entry * state.jumpCacheEntrySizeBytes) >>> 2;
     s.u32[at] = low;
     s.u32[at + 1] = high;
-    s.u32[at + 2] = s.get32(state.codeKey);
+    s.u32[at + 2] = codeKey;
     s.u32[at + 3] = record;
     this.#mayHoldBlocks[pageHash(low >>> 12)] = 1;
     if (!isGlobal) this.#localBlocks.add(entry);

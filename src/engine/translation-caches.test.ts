@@ -95,6 +95,43 @@ describe("a write of CR3", () => {
   });
 });
 
+describe("where a page of code is", () => {
+  const first = Place.data, second = Place.data + 0x100;
+
+  /** Calls the first routine of a page, maps the page somewhere else, and calls its second routine, which answers 2 there. */
+  function callMoved(flag: bigint, ...between: readonly string[]): bigint {
+    m.physical.writeRange(first, bytesOf(routineOf(1)));
+    m.physical.writeRange(second, bytesOf(routineOf(1)));
+    m.physical.writeRange(second + 0x1000, bytesOf(routineOf(2)));
+    m.setPage(Place.data, BigInt(Place.data) | all | flag);
+    m.setRegister(RBX, BigInt(first));
+    run(call);
+    m.setPage(Place.data, BigInt(Place.data + 0x1000) | all | flag);
+    // add ebx, 0x100
+    return run(...between, "81c300010000", call);
+  }
+
+  test.each([["INVLPG", 0n, invlpg], ["INVLPG, if it is global", PageBit.global, invlpg], ["a write of CR3", 0n, writeCr3]])("is forgotten by %s", (_, flag, instruction) => {
+    expect(callMoved(flag, instruction)).toBe(2n);
+  });
+
+  test.each([["nothing happens", 0n, ""], ["CR3 is written, if it is global", PageBit.global, writeCr3]])("is known while %s", (_, flag, instruction) => {
+    expect(callMoved(flag, instruction)).toBe(1n);
+  });
+
+  test("is asked anew at another privilege level", () => {
+    m.setPage(Place.data, BigInt(Place.data) | PageBit.present | PageBit.writable);
+    m.physical.writeRange(first, bytesOf(routineOf(1)));
+    m.setRegister(RBX, BigInt(first));
+    run(call);
+    m.enter(3);
+    m.processor.state.set32(state.activity, Activity.active);
+    m.rip = BigInt(second);
+    m.run(10);
+    expect(m.delivered()).toMatchObject({ vector: 14, rip: BigInt(second) });
+  });
+});
+
 describe("INVLPG", () => {
   test("of a page with the second half of an instruction", () => {
     const at = Place.data + 0xffe;

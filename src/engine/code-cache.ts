@@ -331,14 +331,14 @@ export class CodeCache {
     const available = Math.min(inPage, source.bytesToLimit);
     const isFetched = at === 0;
     const bytes = isFetched ? this.#fetch(source.physical, Math.min(available, maximumInstructionBytes)) : this.#bytes;
-    const from = at, end = isFetched ? bytes.length : at + available;
+    const end = isFetched ? bytes.length : at + available;
     const record = this.#writeHeader(mode);
     // Links stay within a page. Only 64-bit code goes on without a look at the segment limit.
     const page = isFetched || mode.single || mode.code !== 64 ? undefined : this.#pageOf(source.physical, modeNumber);
     let offset = 0, count = 0, ended = false;
     const limit = mode.single || isFetched ? 1 : maximumBlockInstructions;
-    while (count < limit && !ended && from + offset < end) {
-      const at = this.#next, begin = from + offset;
+    while (count < limit && !ended && at + offset < end) {
+      const place = this.#next, begin = at + offset;
       const pattern = this.#patterns.find(bytes, begin, end, modeNumber);
       if (pattern >= 0) {
         ended = this.#writeKnown(pattern, bytes, begin, offset, ++count, page, start);
@@ -359,10 +359,10 @@ export class CodeCache {
           break;
         }
         ended = this.#writeRecord(decoded, mode, offset, count, page, start);
-        this.#patterns.learn(decoded, rest, this.#words.subarray(at >>> 2, this.#next >>> 2), modeNumber, ended);
+        this.#patterns.learn(decoded, rest, this.#words.subarray(place >>> 2, this.#next >>> 2), modeNumber, ended);
         offset += decoded.length;
       }
-      this.examples?.set(this.#halves[(at + RecordField.handler) >>> 1], bytes.slice(begin, from + offset));
+      this.examples?.set(this.#halves[(place + RecordField.handler) >>> 1], bytes.slice(begin, at + offset));
     }
     this.#writeEnd(offset, count, !ended && offset < inPage ? page : undefined, start);
     this.#halves[(record + HeaderField.instructions) >>> 1] = count;

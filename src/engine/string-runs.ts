@@ -113,7 +113,8 @@ export class StringRuns {
       linear = (linear + view.get32(fields.base)) >>> 0;
     }
     this.#room = Math.floor(Math.min(pageSizeBytes - (linear & (pageSizeBytes - 1)), end - offset) / sizeBytes);
-    return this.#mmu.reachByTables(linear, high, isWrite);
+    // An element that is not wholly in the page may fault in the other one, and would have written to none.
+    return this.#room <= 0 ? 0 : this.#mmu.reachByTables(linear, high, isWrite);
   }
 
   /** As a copy by elements in rising order does it: where the target overlaps what follows the source, the distance repeats. */

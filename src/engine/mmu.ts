@@ -362,19 +362,6 @@ export class Mmu implements ProcessorMemory {
     return this.#lookUp(low, high, isWrite, this.#view.get32(state.tlbContext));
   }
 
-  /** The same after a look at the tables, where the TLB does not know the page. To be called for what is accessed next. */
-  reachByTables(low: number, high: number, isWrite: boolean): number {
-    return this.reach(low, high, isWrite) || this.#bringIn(low, high, isWrite);
-  }
-
-  /** Looks the page up in the tables, as an access would, for `reach` to know it. 0, with nothing raised, where it does not. */
-  #bringIn(low: number, high: number, isWrite: boolean): number {
-    if (this.#is64 && !this.#isCanonical(high)) return 0;
-    if (!this.#walk(low, high, isWrite ? "write" : "read", this.#isAtUserLevel, false)) return 0;
-    this.#fill(low, high, this.walker.physical, isWrite);
-    return this.reach(low, high, isWrite);
-  }
-
   #noteLargePage(low: number, high: number): void {
     const { largeRegions } = this.#space;
     largeRegions.add(high * 2048 + (low >>> 21));
@@ -523,7 +510,10 @@ export class Mmu implements ProcessorMemory {
   reachable(sizeBytes: number, isWrite: boolean): boolean {
     const view = this.#view;
     const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
-    return (low & 0xfff) + sizeBytes <= pageSizeBytes && this.#bringIn(low, high, isWrite) !== 0;
+    if ((low & 0xfff) + sizeBytes > pageSizeBytes || (this.#is64 && !this.#isCanonical(high))) return false;
+    if (!this.#walk(low, high, isWrite ? "write" : "read", this.#isAtUserLevel, false)) return false;
+    this.#fill(low, high, this.walker.physical, isWrite);
+    return this.reach(low, high, isWrite) !== 0;
   }
 
   #stackFault(flags: number): boolean {

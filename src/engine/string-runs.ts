@@ -114,7 +114,7 @@ export class StringRuns {
     }
     this.#room = Math.floor(Math.min(pageSizeBytes - (linear & (pageSizeBytes - 1)), end - offset) / sizeBytes);
     // An element that is not wholly in the page may fault in the other one, and would have written to none.
-    return this.#room <= 0 ? 0 : this.#mmu.reachByTables(linear, high, isWrite);
+    return this.#room <= 0 ? 0 : this.#mmu.locate(linear, high, sizeBytes, isWrite, undefined);
   }
 
   /** As a copy by elements in rising order does it: where the target overlaps what follows the source, the distance repeats. */

@@ -31,7 +31,7 @@ export interface JitSettings {
 
 export const standardJit: JitSettings = {
   threshold: 4000, burst: { entries: 1300, withinInstructions: 2_000_000 }, maximumBlocks: 16, maximumInstructions: 300,
-  followsComputed: false, joinedInstructions: 100, growth: { entries: 200_000, maximumBlocks: 32, maximumInstructions: 600 },
+  followsComputed: false, joinedInstructions: 100, growth: { entries: 1_000_000, maximumBlocks: 32, maximumInstructions: 600 },
   batch: 8, maximumModules: 2000, maximumCodeBytes: 48 << 20,
 };
 

@@ -2,9 +2,9 @@
  * Puts the sources into one file per entry, dist/bundle/{cli/main,api/index}.js, for `bin/ringmaster` and the package:
  * loading 400 modules takes Node.js a quarter of a second. A checkout whose sources have changed since runs from them.
  */
-import { rm, writeFile } from "node:fs/promises";
+import { rename, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { rolldown } from "rolldown";
 
 const root = join(import.meta.dirname, "..");
@@ -16,10 +16,14 @@ const { directory, stampFile, sourceStamp } = createRequire(import.meta.url)("..
 
 // Of the sources as they are before: what changes meanwhile must not pass for bundled.
 const stamp = sourceStamp(root);
-await rm(join(root, directory), { recursive: true, force: true });
+const target = join(root, directory), made = `${target}.new`;
+await rm(made, { recursive: true, force: true });
 const bundle = await rolldown({
   input: { "cli/main": join(root, "src/cli/main.ts"), "api/index": join(root, "src/api/index.ts") },
   cwd: root, platform: "node", external: ["commander", "koffi"],
 });
-await bundle.write({ dir: join(root, directory), format: "esm", chunkFileNames: "[name].js" });
-await writeFile(join(root, stampFile), stamp);
+await bundle.write({ dir: made, format: "esm", chunkFileNames: "[name].js" });
+await writeFile(join(made, basename(stampFile)), stamp);
+// In one step, almost: what runs from the bundle loads some of it later.
+await rm(target, { recursive: true, force: true });
+await rename(made, target);

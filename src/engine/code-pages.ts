@@ -2,6 +2,8 @@
  * Where the pages are that code was fetched from last: what the processor's instruction TLB knows (SDM volume 3, "Caching
  * Translation Information"). Blocks that the jump cache does not know are looked for without a walk.
  */
+import { EntrySet } from "./entry-set.ts";
+
 const entryCount = 512;
 
 function entryOf(page: number): number {
@@ -16,6 +18,8 @@ export class CodePages {
   /** Guest-physical address of the page, or -1. */
   readonly #physical = new Float64Array(entryCount).fill(-1);
   readonly #isGlobal = new Uint8Array(entryCount);
+  /** Entries of pages that are not global, and perhaps some that are by now: few, and forgotten at every write of CR3. */
+  readonly #local = new EntrySet(entryCount);
 
   /** Number of the entry for the page of `high:low`; -1 when it is not known. */
   find(low: number, high: number, key: number): number {
@@ -39,6 +43,7 @@ export class CodePages {
     this.#keys[entry] = key;
     this.#physical[entry] = physical - (low & 0xfff);
     this.#isGlobal[entry] = isGlobal ? 1 : 0;
+    if (!isGlobal) this.#local.add(entry);
   }
 
   /** Whichever 4 GiB it is in: to forget more than was asked for is no mistake. */
@@ -49,12 +54,16 @@ export class CodePages {
 
   /** Pages that are not global, of the keys that are meant. */
   forgetLocal(isMeant: (key: number) => boolean): void {
-    for (let entry = 0; entry < entryCount; entry++) {
-      if (this.#physical[entry] >= 0 && this.#isGlobal[entry] === 0 && isMeant(this.#keys[entry])) this.#physical[entry] = -1;
-    }
+    this.#local.retain((entry) => {
+      if (this.#isGlobal[entry] !== 0) return false;
+      if (!isMeant(this.#keys[entry])) return true;
+      this.#physical[entry] = -1;
+      return false;
+    });
   }
 
   clear(): void {
     this.#physical.fill(-1);
+    this.#local.clear();
   }
 }

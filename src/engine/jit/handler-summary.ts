@@ -31,6 +31,7 @@ export interface HandlerSummary {
   readonly remembersTarget: boolean;
   /** Asks whether operands of arithmetic are denormal. */
   readonly isArithmetic: boolean;
+  /** Which of its calls compiled code leaves to the interpreter. */
   readonly calls: RoutineCalls;
   /** All but stores to where a load has looked already. */
   readonly accesses: readonly MemoryAccess[];

@@ -3,6 +3,7 @@ import type { Node, Routine, SegmentReference } from "../../ir/index.ts";
 import * as state from "../../isa/state.ts";
 import { fastRoutinesOf } from "../fast-routines.ts";
 import { remembersTarget, type Handler } from "../handler.ts";
+import { addressesOf, type HandlerAddresses } from "./address-forms.ts";
 import { routineCalls, type RoutineCalls } from "./rare-routines.ts";
 
 export interface MemoryAccess {
@@ -35,6 +36,7 @@ export interface HandlerSummary {
   readonly calls: RoutineCalls;
   /** All but stores to where a load has looked already. */
   readonly accesses: readonly MemoryAccess[];
+  readonly addresses: HandlerAddresses;
 }
 
 /** Number of the general register that a place of the state area lies in. */
@@ -112,8 +114,9 @@ function summarize(handler: Handler): HandlerSummary {
     }
   };
   visit(body);
+  const calls = routineCalls(handler);
   return {
     readSlots: [...slots.read], writtenSlots: [...slots.written], readOffsets: [...offsets.read], writtenOffsets: [...offsets.written],
-    usesAddress, usesFlags, keepsCarry, fastRoutines: [...fastRoutinesOf(body)], remembersTarget: remembers, isArithmetic: body.some(({ op }) => op === "isModerate"), calls: routineCalls(handler), accesses,
+    usesAddress, usesFlags, keepsCarry, fastRoutines: [...fastRoutinesOf(body)], remembersTarget: remembers, isArithmetic: body.some(({ op }) => op === "isModerate"), calls, accesses, addresses: addressesOf(handler, accesses, calls),
   };
 }

@@ -100,7 +100,7 @@ export class Jit {
    * `executed`: instructions retired by compiled code in so many `entries`; so many were `handedBack` to the interpreter
    * with nothing done. These stay 0 where they are not counted.
    */
-  readonly counters = { regions: 0, modules: 0, blocks: 0, instructions: 0, codeBytes: 0, voided: 0, evicted: 0, entries: 0, executed: 0, handedBack: 0 };
+  readonly counters = { regions: 0, modules: 0, blocks: 0, instructions: 0, codeBytes: 0, voided: 0, evicted: 0, entries: 0, executed: 0, handedBack: 0, sharedLooks: 0 };
 
   constructor(host: JitHost, settings: JitSettings) {
     this.#host = host;
@@ -234,7 +234,9 @@ export class Jit {
       const environment = { view, calls, fastFunction, routineNumber, chains: counts === undefined };
       const isPlain = this.#refusing.has(region.entry);
       const assumptions = { isPlain, x87: isPlain ? undefined : findX87Use(environment, region) };
-      const func = builder.addFunction(name, { params: [], results: ["i32"] }, (f) => void new RegionCode(environment, f, region, assumptions));
+      const func = builder.addFunction(name, { params: [], results: ["i32"] }, (f) => {
+        this.counters.sharedLooks += new RegionCode(environment, f, region, assumptions).groups.shared;
+      });
       builder.exportFunction(`r${index}`, counts === undefined ? func : builder.addFunction(`counted${index}`, { params: [], results: ["i32"] }, (f) => {
         f.call(counts.entered);
         const status = f.addLocal("i32");

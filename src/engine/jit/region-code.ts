@@ -1,6 +1,6 @@
 /** One region as a WebAssembly function: registers come into locals at its start and go back at its one end. */
 import { invariant } from "../../base/errors.ts";
-import { Status, type Routine, type StateMatch } from "../../ir/index.ts";
+import { Status, type Routine, type SegmentReference, type StateMatch } from "../../ir/index.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as state from "../../isa/state.ts";
 import { FunctionBuilder, type FuncIndex, type Label, type Local, type TypeIndex } from "../../wasm/index.ts";
@@ -8,6 +8,7 @@ import { EmitterCore } from "../emit/core.ts";
 import { RegionExit } from "../interpreter.ts";
 import { operandFields, RecordField } from "../record.ts";
 import { HandlerEmitter } from "../wasm-emitter.ts";
+import { AccessGroups } from "./access-groups.ts";
 import { cachedPlace } from "./cached-place.ts";
 import { structure, type StructuredGraph } from "./control-flow.ts";
 import { addFlagLocals, explicitFlags, RegionFlags, unknownFlags, type FlagLocals, type FlagState } from "./region-flags.ts";
@@ -58,6 +59,9 @@ interface RegisterUse {
   usesSimd: boolean;
 }
 
+/** What is to be done about a segment: nothing, adding its base, or comparing with its bounds, too. */
+export type Segmentation = "flat" | "based" | "checked";
+
 /** What a region is generated for, beyond its code. */
 export interface RegionAssumptions {
   readonly x87?: X87Use | undefined;
@@ -69,6 +73,7 @@ export class RegionCode {
   readonly calls: RegionCalls;
   readonly flags: RegionFlags;
   readonly windows: Windows;
+  readonly groups: AccessGroups;
   readonly modeNumber: number;
   /** Offset of the processor's area in linear memory. */
   readonly base: number;
@@ -139,6 +144,11 @@ export class RegionCode {
     this.x87 = x87 === undefined ? undefined : new RegionX87(f, environment.view, this.#firstRip, x87);
     this.assumesSimd = !isPlain && this.#use.usesSimd && environment.view.get32(state.simdFault) === 0;
     this.assumesFlat = isPlain ? new Set() : findFlatSegments(environment.view, region);
+    this.groups = new AccessGroups(environment.view, region, {
+      entries: this.#entries, isLoopHead: this.#graph.structure.isLoopHead,
+      isFlat: (instruction, segment) => this.segmentation(instruction, segment) === "flat",
+      isTaken: (instruction, node) => this.windows.of(instruction, node) !== undefined,
+    });
     const core = new EmitterCore(f);
     this.#places = new RegionPlaces(this, core);
     this.#emitter = new HandlerEmitter(core, this.#places);
@@ -156,6 +166,16 @@ export class RegionCode {
 
   fastFunction(routine: Routine): FuncIndex | undefined {
     return this.#environment.fastFunction(routine);
+  }
+
+  segmentNumber({ record }: RegionInstruction, segment: SegmentReference): number {
+    return segment === "operand" ? this.view.u8[record + RecordField.segment] : segment;
+  }
+
+  segmentation(instruction: RegionInstruction, segment: SegmentReference): Segmentation {
+    const number = this.segmentNumber(instruction, segment);
+    if (!instruction.handler.form.variant.long) return this.assumesFlat.has(number) ? "flat" : "checked";
+    return number >= 4 ? "based" : "flat";
   }
 
   /** Offset in linear memory of a field of the state area. */

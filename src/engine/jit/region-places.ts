@@ -7,12 +7,13 @@ import type { EmitterCore } from "../emit/core.ts";
 import type { EffectNode, FastPathNode, NodeOf, Places, ReadNode } from "../emit/places.ts";
 import { pageSizeBytes } from "../physical-memory.ts";
 import { operandFields, RecordField } from "../record.ts";
+import type { AccessGroup, GroupedAccess } from "./access-groups.ts";
 import { cachedPlace } from "./cached-place.ts";
 import { InlinedFastPath, type FoundValue } from "./inlined-fast-path.ts";
 import { isOrdinary } from "./ordinary-vectors.ts";
 import { hasX87FastPath, isX87Offset, type RegionX87 } from "./region-x87.ts";
 import { codeBitsOf, jumpTargetOf, type RegionInstruction } from "./region.ts";
-import type { RegionCode } from "./region-code.ts";
+import type { RegionCode, Segmentation } from "./region-code.ts";
 import { pushTlbMiss } from "./translate.ts";
 import type { Window } from "./windows.ts";
 
@@ -308,12 +309,11 @@ export class RegionPlaces implements Places {
   }
 
   #segmentNumber(segment: SegmentReference): number {
-    return segment === "operand" ? this.#record8(RecordField.segment) : segment;
+    return this.#code.segmentNumber(this.#instruction, segment);
   }
 
-  #segmentation(segment: SegmentReference): "flat" | "based" | "checked" {
-    if (!this.#instruction.handler.form.variant.long) return this.#code.assumesFlat.has(this.#segmentNumber(segment)) ? "flat" : "checked";
-    return this.#segmentNumber(segment) >= 4 ? "based" : "flat";
+  #segmentation(segment: SegmentReference): Segmentation {
+    return this.#code.segmentation(this.#instruction, segment);
   }
 
   #loadState64(field: state.StateField): void {
@@ -355,8 +355,61 @@ export class RegionPlaces implements Places {
   /** Pushes where in linear memory an access goes; what cannot go there by itself is left to the interpreter. */
   #pushHostAddress(node: EffectNode | ReadNode, linear: Local<"i64">, sizeBytes: number, forWrite: boolean): void {
     const window = this.#code.windows.of(this.#instruction, node);
-    if (window === undefined) this.#pushByTranslation(linear, sizeBytes, forWrite);
-    else this.#pushByWindow(window, linear, sizeBytes, forWrite);
+    if (window !== undefined) return this.#pushByWindow(window, linear, sizeBytes, forWrite);
+    const grouped = this.#code.groups.of(this.#instruction, node);
+    if (grouped === undefined) this.#pushByTranslation(linear, sizeBytes, forWrite);
+    else this.#pushByGroup(grouped, linear, sizeBytes, forWrite);
+  }
+
+  #pushByGroup({ group, offset }: GroupedAccess, linear: Local<"i64">, sizeBytes: number, forWrite: boolean): void {
+    const { f } = this.#core;
+    if (group.addend === undefined) {
+      group.addend = f.addLocal("i32");
+      this.#lookForGroup(group, offset, linear);
+    }
+    const { addend } = group;
+    f.local.get(addend);
+    f.if("i32", "likely");
+    f.local.get(linear);
+    f.i32.wrap_i64();
+    f.local.get(addend);
+    f.i32.add();
+    f.else();
+    f.local.get(linear);
+    f.i32.const(sizeBytes * 2 + (forWrite ? 1 : 0));
+    f.call(this.#code.calls.locate);
+    const place = this.#core.local("i32");
+    f.local.tee(place);
+    f.i32.eqz();
+    f.if();
+    this.#code.interpret(this.#instruction);
+    f.end();
+    f.local.get(place);
+    f.end();
+    group.remaining--;
+    if (group.remaining === 0) f.freeLocal(addend);
+  }
+
+  /** Sets the group's addend, by way of the access at `offset`. */
+  #lookForGroup({ first, end, isWrite, addend }: AccessGroup, offset: number, linear: Local<"i64">): void {
+    const { f } = this.#core;
+    const entry = this.#core.local("i32");
+    let start = linear;
+    if (first !== offset) {
+      start = this.#core.local("i64");
+      f.local.get(linear);
+      f.i64.const(first - offset);
+      f.i64.add();
+      f.local.set(start);
+    }
+    pushTlbMiss(f, this.#code.base, start, end - first, isWrite, entry, () => f.local.get(this.#code.context));
+    f.if("i32", "unlikely");
+    f.i32.const(0);
+    f.else();
+    f.local.get(entry);
+    f.i32.load(this.#code.base + state.tlbOffset + 16);
+    f.end();
+    f.local.set(addend!);
   }
 
   #pushByWindow({ page, addend, room, roomBytes }: Window, linear: Local<"i64">, sizeBytes: number, forWrite: boolean): void {

@@ -4,9 +4,9 @@ import type { FuncIndex, FunctionBody, FunctionBuilder, FunctionType, Local, Mod
 import { RegionExit, SpecialHandler } from "../interpreter.ts";
 import { HeaderField, RecordField } from "../record.ts";
 import { emitAuxiliary, emitResult, emitSingle, flagFunctions } from "./flag-code.ts";
-import { emitTranslate } from "./translate.ts";
+import { emitLocate, emitTranslate } from "./translate.ts";
 
-type Name = keyof typeof flagFunctions | "reach" | "translate" | "isMapped" | "chain";
+type Name = keyof typeof flagFunctions | "reach" | "translate" | "locate" | "isMapped" | "chain";
 
 const types: Readonly<Record<Name, FunctionType>> = {
   ...flagFunctions,
@@ -14,6 +14,8 @@ const types: Readonly<Record<Name, FunctionType>> = {
   reach: { params: ["i64", "i32"], results: ["i32"] },
   /** See `emitTranslate`. */
   translate: { params: ["i64", "i32"], results: ["i32"] },
+  /** See `emitLocate`. */
+  locate: { params: ["i64", "i32"], results: ["i32"] },
   /** (RIP, header) → 1 when the jump cache leads from there to the block with this header. */
   isMapped: { params: ["i64", "i32"], results: ["i32"] },
   /** On with the region at `rip`, instead of by way of the dispatch loop: returns as a region does. */
@@ -64,6 +66,7 @@ export class Support {
       result: emitResult,
       reach: (f) => emitReach(f, base, reachable),
       translate: (f) => emitTranslate(f, base, calls.reach),
+      locate: (f) => emitLocate(f, calls.translate),
       isMapped: (f) => emitIsMapped(f, base),
       chain: (f) => emitChain(f, base, regions, regionType),
     };

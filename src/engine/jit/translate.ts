@@ -81,3 +81,22 @@ export function emitTranslate(f: FunctionBuilder, base: number, reach: FuncIndex
   f.i32.load(base + state.tlbOffset + 16);
   f.i32.add();
 }
+
+/** Writes the same with where the access itself goes for an answer. */
+export function emitLocate(f: FunctionBuilder, translate: FuncIndex): void {
+  const linear = f.param<"i64">(0), page = f.addLocal("i32");
+  f.local.get(linear);
+  f.local.get(f.param<"i32">(1));
+  f.call(translate);
+  f.local.tee(page);
+  f.if("i32", "likely");
+  f.local.get(page);
+  f.local.get(linear);
+  f.i32.wrap_i64();
+  f.i32.const(pageSizeBytes - 1);
+  f.i32.and();
+  f.i32.add();
+  f.else();
+  f.i32.const(0);
+  f.end();
+}

@@ -27,6 +27,8 @@ export interface InterpreterHost {
   slowCheckWrite(sizeBytes: number, flags: number): number;
   segmentCheck(segment: number, sizeBytes: number, intent: number): number;
   runRoutine(routine: Routine): number;
+  /** The same for one that only observes. */
+  observe(routine: Routine): number;
   /** Record of the block at `rip`, or 0 after recording a fault. */
   findBlock(): number;
   /** The block with this header has been entered often. */
@@ -113,6 +115,7 @@ export class Interpreter {
         slowCheckWrite: (size: number, flags: number) => host.slowCheckWrite(size, flags),
         segmentCheck: (segment: number, size: number, intent: number) => host.segmentCheck(segment, size, intent),
         routine: (number: number) => host.runRoutine(routineOfNumber(number)),
+        observe: (number: number) => host.observe(routineOfNumber(number)),
         findBlock: () => host.findBlock(),
         blockIsHot: (header: number) => host.blockIsHot(header),
       },
@@ -224,6 +227,7 @@ export class Interpreter {
       slowCheckWrite: builder.importFunction("host", "slowCheckWrite", two),
       segmentCheck: builder.importFunction("host", "segmentCheck", { params: ["i32", "i32", "i32"], results: ["i32"] }),
       routine: builder.importFunction("host", "routine", { params: ["i32"], results: ["i32"] }),
+      observe: builder.importFunction("host", "observe", { params: ["i32"], results: ["i32"] }),
     };
   }
 

@@ -225,6 +225,7 @@ export class SoftProcessor implements Processor {
       slowCheckWrite: (size, flags) => this.memory.slowCheckWrite(size, flags),
       segmentCheck: (segment, size, intent) => this.memory.segmentCheck(segment, size, intent),
       runRoutine: (routine) => this.#runRoutine(routine),
+      observe: (routine) => (routine.run as (p: Processor) => Status)(this),
       findBlock: () => this.#findBlock(),
       blockIsHot: (header) => this.jit.blockIsHot(header),
     }, () => this.#hotForms(options.hotInstructions ?? []), this.#countersOffset, (options.jit ?? defaultJitSettings()).names);

@@ -167,6 +167,8 @@ export interface Routine {
   readonly run: (processor: never) => Status;
   /** What generated code tries before it calls `run`; the same object at every call. */
   readonly fast?: () => FastPath;
+  /** `run` changes nothing but its results: it can be asked again, and while registers are elsewhere. */
+  readonly observes?: boolean;
 }
 
 /** What one execution of a definition recorded. */

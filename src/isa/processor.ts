@@ -136,3 +136,8 @@ export interface Processor {
 export function routine(name: string, run: (processor: Processor) => Status, fast?: () => FastPath): Routine {
   return fast === undefined ? { name, run } : { name, run, fast };
 }
+
+/** Declares a routine that does no more than to look, and is called often: see `Routine.observes`. */
+export function observation(name: string, run: (processor: Processor) => Status): Routine {
+  return { name, run, observes: true };
+}

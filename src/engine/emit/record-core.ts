@@ -17,6 +17,8 @@ export interface HostFunctions {
   readonly segmentCheck: FuncIndex;
   /** (routine number): returns a Status. */
   readonly routine: FuncIndex;
+  /** The same for a routine that only observes; what is not `Status.Next` means that `routine` has to be asked. */
+  readonly observe: FuncIndex;
 }
 
 /** How a handler's code leaves; the code that follows each is unreachable. */

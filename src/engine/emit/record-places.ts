@@ -138,6 +138,7 @@ export class RecordPlaces implements Places {
   #routine(node: NodeOf<"routine">): void {
     const { f, environment } = this.#core;
     const fast = environment.fastFunction(node.routine);
+    if (node.routine.observes === true) return this.#observe(node);
     if (fast === undefined) return this.#callHost(node);
     this.#core.stateAddress();
     this.#core.pushAll(node.args);
@@ -149,7 +150,22 @@ export class RecordPlaces implements Places {
     f.end();
   }
 
+  #observe(node: NodeOf<"routine">): void {
+    const f = this.#core.f;
+    this.#passArguments(node);
+    f.i32.const(this.#core.environment.routineNumber(node.routine));
+    f.call(this.#core.environment.host.observe);
+    f.if("void", "unlikely");
+    this.#callRoutine(node);
+    f.end();
+  }
+
   #callHost(node: NodeOf<"routine">): void {
+    this.#passArguments(node);
+    this.#callRoutine(node);
+  }
+
+  #passArguments(node: NodeOf<"routine">): void {
     const f = this.#core.f;
     node.args.forEach((argument, index) => {
       this.#core.stateAddress();
@@ -162,6 +178,10 @@ export class RecordPlaces implements Places {
       }
     });
     this.#core.setCurrentRecord();
+  }
+
+  #callRoutine(node: NodeOf<"routine">): void {
+    const f = this.#core.f;
     const status = this.#core.local("i32");
     f.i32.const(this.#core.environment.routineNumber(node.routine));
     f.call(this.#core.environment.host.routine);

@@ -83,7 +83,7 @@ export function addressesOf({ form: { operands, variant, address }, body }: Hand
           if (isRegister(node.slot)) write({ slot: node.slot }, node.args[0].width === wordBits);
           break;
         case "routine":
-          forgets ||= !calls.rare.has(node);
+          forgets ||= !calls.rare.has(node) && !calls.observing.has(node);
           break;
         case "if":
           visit(node.then, true);

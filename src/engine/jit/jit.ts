@@ -215,6 +215,7 @@ export class Jit {
     const table = builder.importTable("host", "regions", { element: "funcref", min: maximumRegions });
     builder.importMemory("host", "memory", { min: this.#memoryPages, max: this.#memoryPages, shared: true });
     const routine = builder.importFunction("host", "routine", { params: ["i32"], results: ["i32"] });
+    const observe = builder.importFunction("host", "observe", { params: ["i32"], results: ["i32"] });
     const refused = builder.importFunction("host", "refused", { params: ["i32"], results: [] });
     const reachable = builder.importFunction("host", "reachable", { params: ["i32", "i32"], results: ["i32"] });
     const counts = this.#settings.counts === true ? {
@@ -228,7 +229,7 @@ export class Jit {
       }
     }
     const fastFunction = interpreter.fastRoutines.importInto(builder, routines);
-    const calls = { routine, refused, ...this.#support.addTo(builder, { reachable, regions: table, regionType }) };
+    const calls = { routine, observe, refused, ...this.#support.addTo(builder, { reachable, regions: table, regionType }) };
     regions.forEach(({ region, name }, index) => {
       // What counts regions goes on to the next one itself, so that each is counted.
       const environment = { view, calls, fastFunction, routineNumber, chains: counts === undefined };

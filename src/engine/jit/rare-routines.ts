@@ -9,15 +9,18 @@ export interface RoutineCalls {
   readonly rare: ReadonlySet<Node>;
   /** All calls before which nothing has been committed. */
   readonly first: ReadonlySet<Node>;
+  /** Of those, calls of routines that only observe: the instruction can begin anew when one does not simply go on. */
+  readonly observing: ReadonlySet<Node>;
 }
 
 interface FoundCalls extends RoutineCalls {
   readonly rare: Set<Node>;
   readonly first: Set<Node>;
+  readonly observing: Set<Node>;
 }
 
 export function routineCalls({ body }: Handler): RoutineCalls {
-  const found: FoundCalls = { rare: new Set(), first: new Set() };
+  const found: FoundCalls = { rare: new Set(), first: new Set(), observing: new Set() };
   collect(body, false, false, found);
   return found;
 }
@@ -26,7 +29,10 @@ export function routineCalls({ body }: Handler): RoutineCalls {
 function collect(block: readonly Node[], isConditional: boolean, committedBefore: boolean, found: FoundCalls): boolean {
   let committed = committedBefore;
   for (const node of block) {
-    if (node.op === "routine") {
+    if (node.op === "routine" && node.routine.observes === true && !committed) {
+      found.first.add(node);
+      found.observing.add(node);
+    } else if (node.op === "routine") {
       // What a fast path does not do is rare, too; what it does is a commit.
       if ((isConditional || node.routine.fast !== undefined) && !committed) found.rare.add(node);
       if (!committed) found.first.add(node);

@@ -28,6 +28,7 @@ const flatEnd = 0x1_0000_0000n;
 /** Functions that the code calls. */
 export interface RegionCalls extends SupportCalls {
   readonly routine: FuncIndex;
+  readonly observe: FuncIndex;
   /** (header): the region was generated for another state of the processor. */
   readonly refused: FuncIndex;
 }

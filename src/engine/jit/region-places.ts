@@ -499,6 +499,7 @@ export class RegionPlaces implements Places {
     const { x87 } = this.#code;
     if (x87 !== undefined) return this.#withUnitInLocals(node, x87);
     const fast = this.#code.fastFunction(node.routine);
+    if (this.#instruction.summary.calls.observing.has(node)) return this.#observe(node);
     if (fast === undefined) return this.#slowRoutine(node);
     f.i32.const(this.#code.base);
     this.#core.pushAll(node.args);
@@ -525,7 +526,22 @@ export class RegionPlaces implements Places {
     else this.#callRoutine(node);
   }
 
-  #callRoutine(node: NodeOf<"routine">): void {
+  /** Registers stay where they are. What does not simply go on is left to the interpreter, which asks again. */
+  #observe(node: NodeOf<"routine">): void {
+    const { f } = this.#core;
+    this.#passArguments(node);
+    this.#enterHost();
+    f.i32.const(this.#code.routineNumber(node.routine));
+    f.call(this.#code.calls.observe);
+    f.i32.const(0);
+    f.i32.const(0);
+    f.i32.store(this.#code.place(state.currentRecord));
+    f.if("void", "unlikely");
+    this.#code.interpret(this.#instruction);
+    f.end();
+  }
+
+  #passArguments(node: NodeOf<"routine">): void {
     const { f } = this.#core;
     node.args.forEach((argument, index) => {
       f.i32.const(0);
@@ -537,16 +553,26 @@ export class RegionPlaces implements Places {
         f.i64.store(this.#code.place(state.scratch[index]));
       }
     });
-    this.callsRoutines = true;
-    const { count, record } = this.#instruction;
-    const before = this.#code.executedBefore;
-    this.#code.storeRegisters();
-    this.#code.storeRip(state.ripBase, this.#instruction.blockOffset);
+  }
+
+  /** Says where execution is, for what the host may ask. */
+  #enterHost(): void {
+    const { f } = this.#core;
+    const { count, record, blockOffset } = this.#instruction;
+    this.#code.storeRip(state.ripBase, blockOffset);
     f.i32.const(0);
     f.i32.const(record);
     f.i32.store(this.#code.place(state.currentRecord));
     // The host counts from the beginning of the decoded block that the record belongs to.
-    this.#code.storeBudget(count - 1 - before);
+    this.#code.storeBudget(count - 1 - this.#code.executedBefore);
+  }
+
+  #callRoutine(node: NodeOf<"routine">): void {
+    const { f } = this.#core;
+    this.#passArguments(node);
+    this.callsRoutines = true;
+    this.#code.storeRegisters();
+    this.#enterHost();
     const status = this.#core.local("i32");
     f.i32.const(this.#code.routineNumber(node.routine));
     f.call(this.#code.calls.routine);
@@ -557,6 +583,6 @@ export class RegionPlaces implements Places {
     f.i32.const(0);
     f.i32.const(0);
     f.i32.store(this.#code.place(state.currentRecord));
-    this.#code.reload(before - (count - 1));
+    this.#code.reload(this.#code.executedBefore - (this.#instruction.count - 1));
   }
 }

@@ -1,7 +1,7 @@
 /** CPUID, model-specific registers, time stamps and random numbers: SDM volume 1, "Miscellaneous Instructions" and "System Instructions". */
 import { Status, type Bits } from "../../ir/index.ts";
 import { constant, instruction, Register, Vector, type Cpu, type InstructionDefinition } from "../definition.ts";
-import { routine } from "../processor.ts";
+import { observation, routine } from "../processor.ts";
 import * as state from "../state.ts";
 import {
   identify, readModelSpecificRegister, readTimeStampCounter, writeModelSpecificRegister,
@@ -44,8 +44,8 @@ const wrmsr = instruction({
   },
 });
 
-const timeRoutine = routine("rdtsc", (p) => readTimeStampCounter(p, "rdtsc"));
-const timeAndProcessorRoutine = routine("rdtscp", (p) => readTimeStampCounter(p, "rdtscp"));
+const timeRoutine = observation("rdtsc", (p) => readTimeStampCounter(p, "rdtsc"));
+const timeAndProcessorRoutine = observation("rdtscp", (p) => readTimeStampCounter(p, "rdtscp"));
 
 const rdtsc = instruction({
   name: "rdtsc", feature: "tsc", encodings: ["0F 31"], notDifferential: "reads the time",

@@ -12,7 +12,7 @@ const launcherDirectory = join(root, "bin/");
 /** Options of our own processes. */
 export function ownArguments(): readonly string[] {
   const threadArguments = createRequire(launcherDirectory)("./thread-arguments.cjs") as () => readonly string[];
-  return threadArguments();
+  return [...threadArguments(), "--require", join(launcherDirectory, "v8-flags.cjs")];
 }
 
 /** URL of the API as the package has it, of the sources as they are. */

@@ -479,8 +479,8 @@ export class SoftProcessor implements Processor {
 
   #updatePlain(): void {
     const { virtualization } = this;
-    const isVirtualized = virtualization !== undefined && (virtualization.isGuest || virtualization.decidesEvents);
-    this.state.set32(state.isPlain, isVirtualized || this.#mode.single ? 0 : 1);
+    const isSpecial = virtualization !== undefined && (virtualization.isGuest ? !virtualization.isGuestOrdinary : virtualization.decidesEvents);
+    this.state.set32(state.isPlain, isSpecial || this.#mode.single ? 0 : 1);
   }
 
   /** Called at every system call and interrupt: nearly always nothing changes. */
@@ -865,6 +865,7 @@ export class SoftProcessor implements Processor {
       if (activity === Activity.halted || activity === Activity.waitingForSipi) return "halted";
       if (this.#retired >= end || ++slices > maximumSlices) return "budget";
       this.#noteWaiting();
+      if (this.virtualization !== undefined) this.#updatePlain();
       const wantsAttention = this.#hasEvent();
       const budget = this.#mode.single || wantsAttention ? 1 : end - this.#retired;
       // What waits behind a shadow comes after exactly one instruction: STI, NOP, CLI lets it in.

@@ -152,8 +152,8 @@ export const shadowRip: StateField = field("shadowRip", 64);
 /** Not 0 while an interrupt or NMI may be waiting: who sets RFLAGS.IF then has to tell the engine. */
 export const eventWaiting: StateField = field("eventWaiting", 32);
 /**
- * Not 0 while generated code may by itself change the privilege level and RFLAGS.IF: nothing is traced, watched or
- * virtualized. Derived whenever the mode changes.
+ * Not 0 while generated code may by itself change the privilege level and RFLAGS.IF: nothing is traced or watched,
+ * and no hypervisor wants to know. Derived whenever the mode changes, and between slices.
  */
 export const isPlain: StateField = field("isPlain", 32);
 /** How `tlbContext` follows from the privilege level and RFLAGS.AC: bit 0, SMAP is off; bit 1, alignment checking is on. */

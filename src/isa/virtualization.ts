@@ -170,6 +170,11 @@ export interface Virtualization {
 
   /** At any time: the extension decides about interrupts and NMIs, since a guest runs or they are held off. */
   readonly decidesEvents: boolean;
+  /**
+   * While a guest runs: nothing of the extension's own follows from SYSCALL, SYSRET, IRET and STI. It intercepts none of them,
+   * and no event of its own waits for the guest's interrupt flag. Physical events are the engine's to look for.
+   */
+  readonly isGuestOrdinary: boolean;
   /** Whether an event would be taken as soon as no shadow covers the boundary; while `decidesEvents`, and asked often. */
   hasEvent(pending: PendingEvents): boolean;
   /** Decides, while `decidesEvents`. */

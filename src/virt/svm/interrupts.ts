@@ -71,6 +71,11 @@ export class VirtualInterrupts {
     return this.#has(Mask.ignoreTaskPriority) || priority > (this.taskPriority & 0xf);
   }
 
+  /** No interrupt waits, whatever holds it off, and NMIs are not the guest's own. */
+  get areIdle(): boolean {
+    return !this.#has(Mask.virtualInterrupt | Mask.virtualNmiEnable);
+  }
+
   /** The interrupt is taken. */
   acknowledge(): void {
     this.#control &= ~Mask.virtualInterrupt;

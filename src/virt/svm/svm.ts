@@ -250,6 +250,11 @@ export class Svm implements Virtualization {
     return this.#context.isGuest || !this.#context.gif;
   }
 
+  get isGuestOrdinary(): boolean {
+    const { interception, interrupts, avic } = this.#context;
+    return interrupts.areIdle && !avic.isEnabled && !interception.has(Intercept.IRET);
+  }
+
   hasEvent(pending: PendingEvents): boolean {
     return hasEvent(this.#context, pending);
   }

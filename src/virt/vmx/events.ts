@@ -79,6 +79,12 @@ export class EventDecision {
     return interrupt && this.#admitsInterrupts && (this.#context.has(Control.externalInterruptExiting) || this.#enablesInterrupts);
   }
 
+  /** Nothing waits for a boundary, or for interrupts to be enabled. */
+  get areIdle(): boolean {
+    return this.#apic.pendingExit === undefined && this.#trap === "off" && this.pendingDebug === 0 && !this.#apic.isRecognized &&
+      !this.#context.has(Control.interruptWindowExiting) && !this.#context.has(Control.nmiWindowExiting);
+  }
+
   has(pending: PendingEvents): boolean {
     const context = this.#context;
     return this.#apic.pendingExit !== undefined || this.#trap === "pending" || this.pendingDebug !== 0 || this.#isTimeOver ||

@@ -466,6 +466,10 @@ export class Vmx implements Virtualization, ExitSink {
     return this.context.isGuest;
   }
 
+  get isGuestOrdinary(): boolean {
+    return this.#events.areIdle;
+  }
+
   /** Intel's last branches are those of a model, and ours has none. */
   readonly branchRecord: undefined = undefined;
 

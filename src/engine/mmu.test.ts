@@ -2,6 +2,8 @@ import { describe, expect, test } from "vitest";
 import { FlagMask } from "../isa/flags.ts";
 import * as state from "../isa/state.ts";
 import { Cr0Mask, Cr4Mask, EferMask } from "../isa/system/mode.ts";
+import { hostSpace } from "./mmu.ts";
+import type { SecondStage } from "./page-walk.ts";
 import { EngineMachine, PageBit, Place, Select, type EngineMachineOptions } from "./testing/engine-machine.ts";
 
 const all = PageBit.present | PageBit.writable | PageBit.user;
@@ -144,6 +146,43 @@ describe("translations", () => {
     expect(machine.delivered()).toBeUndefined();
     expect(machine.register(rax)).toBe(BigInt(machine.view.getUint32(Place.code, true)));
   });
+});
+
+test("where a guest's tables are is kept with its context, and forgotten with its translations", () => {
+  const { memory } = longMachine().processor;
+  const guest = 7, root = BigInt(Place.level4);
+  let tables = 0;
+  const stage: SecondStage = {
+    translate: (address, _kind, target) => {
+      if (target === "table") tables++;
+      return address;
+    },
+    mayWrite: true, mayFetch: true, isLargePage: false, readsPointersOnDemand: false,
+  };
+  const asksFor = (page: number): number => {
+    tables = 0;
+    expect(memory.load(data + BigInt(page * 0x1000), 8)).toBe(0n);
+    return tables;
+  };
+  const enter = (): void => {
+    memory.enterSpace(guest, stage, root);
+    memory.publishPaging();
+  };
+  const leaveAndEnter = (between: () => void): void => {
+    memory.enterSpace(hostSpace, undefined, root);
+    between();
+    enter();
+  };
+  enter();
+  expect(asksFor(0)).toBeGreaterThanOrEqual(4);
+  const known = asksFor(1);
+  expect(known).toBeLessThan(4);
+  leaveAndEnter(() => {});
+  expect(asksFor(2)).toBe(known);
+  memory.flush({ keepGlobal: false });
+  expect(asksFor(3)).toBe(known + 4);
+  leaveAndEnter(() => memory.forgetSpace(guest));
+  expect(asksFor(4)).toBe(known + 4);
 });
 
 describe("rights in the TLB", () => {

@@ -9,6 +9,7 @@ import { PageWalker, reservedUpperBits, type AccessKind, type PagingState, type 
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";
 import { AccessFlag, scratchValue } from "./slow-access.ts";
+import { TablePlaces } from "./table-places.ts";
 import { largeRegionIndex, WalkAccess, WalkAnswer, WalkResult, WalkRule, type TranslationFunctions } from "./translation-code.ts";
 
 /** Privilege part of a TLB context, bits 1:0. */
@@ -35,6 +36,7 @@ interface Space {
   readonly slotOfPcid: Map<number, number>;
   /** Large pages are in the TLB as many small ones: regions of 2 MiB (n) and of 1 GiB (-1 - n) that hold such. */
   readonly largeRegions: Set<number>;
+  readonly tablePlaces: TablePlaces;
   /** How paging was configured when its slot was given: see `configure`. */
   readonly configuration: Int32Array;
   isConfigured: boolean;
@@ -45,7 +47,10 @@ interface Space {
 export const hostSpace = 0;
 
 function newSpace(): Space {
-  return { slot: -1, slotOfPcid: new Map(), largeRegions: new Set(), configuration: new Int32Array(5), isConfigured: false, root: 0n };
+  return {
+    slot: -1, slotOfPcid: new Map(), largeRegions: new Set(), tablePlaces: new TablePlaces(), configuration: new Int32Array(5), isConfigured: false,
+    root: 0n,
+  };
 }
 
 /** Watches for data breakpoints; undefined while none is armed. */
@@ -195,6 +200,7 @@ export class Mmu implements ProcessorMemory {
     this.#space = space;
     this.#spaceTag = tag;
     this.walker.secondStage = secondStage;
+    this.walker.tablePlaces = space.tablePlaces;
     if (space.slot < 0 || space.root !== root) {
       space.slotOfPcid.clear();
       space.largeRegions.clear();
@@ -317,6 +323,7 @@ export class Mmu implements ProcessorMemory {
     this.counters.flushes++;
     this.#space.slotOfPcid.clear();
     this.#space.largeRegions.clear();
+    this.#space.tablePlaces.forget();
     if (this.#spaces.size === 1) this.#forgetLargeRegions();
     this.#setSlot(this.#freshSlot());
   }

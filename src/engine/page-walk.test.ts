@@ -313,3 +313,27 @@ test("the second stage sees every table and the final address", () => {
     [0x4000, "read", "table"], [0x4000, "write", "table"], [0x5123, "write", "final"],
   ]);
 });
+
+test("the second stage is asked for tables once, until what it said is forgotten", () => {
+  const memory = fourLevels(0x5067n);
+  const walker = new PageWalker(memory.physical);
+  let moved = 0;
+  const tables: number[] = [];
+  walker.secondStage = {
+    translate: (address, _kind, target) => {
+      if (target === "table") tables.push(address);
+      return address + moved;
+    },
+    mayWrite: true, mayFetch: true, isLargePage: false, readsPointersOnDemand: false,
+  };
+  const walk = (): number => walker.translate(0x123, 0, "read", pagingState("level4"), false, false) ? walker.physical : -1;
+  walk();
+  tables.length = 0;
+  // Tables stay where they have been found; pages are asked for each time.
+  moved = 0x10_0000;
+  expect(walk()).toBe(0x10_5123);
+  expect(tables).toEqual([]);
+  walker.tablePlaces.forget();
+  expect(walk()).toBe(-1);
+  expect(tables).toEqual([0x1000]);
+});

@@ -1,6 +1,7 @@
 /** Linear to guest-physical translation: SDM volume 3, "Paging", all modes, with accessed and dirty bits and exact error codes. */
 import { Cr0Mask, Cr4Mask, EferMask } from "../isa/system/mode.ts";
 import type { PhysicalMemory } from "./physical-memory.ts";
+import { TablePlaces } from "./table-places.ts";
 
 /** Bits of a #PF error code. */
 export const PageFault = { present: 1, write: 2, user: 4, reserved: 8, fetch: 16, protectionKey: 32 } as const;
@@ -68,6 +69,8 @@ export class PageWalker {
   readonly #memory: PhysicalMemory;
   /** Set while nested paging is on; every table and final address goes through it. */
   secondStage: SecondStage | undefined = undefined;
+  /** What the stage has answered for tables of the present context. */
+  tablePlaces: TablePlaces = new TablePlaces();
 
   /** Result of the last successful walk. */
   physical = 0;
@@ -127,8 +130,11 @@ export class PageWalker {
   /** Where memory has an entry of a paging structure; -1 after a violation in the second stage. */
   #table(address: number): number {
     if (this.secondStage === undefined) return address;
+    const known = this.tablePlaces.find(address);
+    if (known >= 0) return known;
     const place = this.secondStage.translate(address, "read", "table", false);
     this.isSecondStageFault = place < 0;
+    if (place >= 0) this.tablePlaces.note(address, place);
     return place;
   }
 

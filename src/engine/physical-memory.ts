@@ -27,9 +27,11 @@ export class PhysicalMemory {
   readonly bytes: Uint8Array;
   readonly words: Uint32Array;
   readonly bus: PhysicalBus;
-  /** Per page: offset in linear memory, or 0 for none. */
+  /** Per page: one more than what to add to addresses for offsets in linear memory, modulo 2^32; 0 for none. */
   #readMap: Uint32Array;
   #writeMap: Uint32Array;
+  /** Pages from here on have never been mapped. */
+  #mappedEnd = 0;
   /** Per page of linear memory: 1 when decoded code depends on it. */
   readonly #codePages: Uint8Array;
   /** Where these bytes are in linear memory, when they are there. */
@@ -69,8 +71,10 @@ export class PhysicalMemory {
     invariant(address % pageSizeBytes === 0 && sizeBytes % pageSizeBytes === 0, "memory is mapped by pages");
     const first = address / pageSizeBytes, count = sizeBytes / pageSizeBytes;
     if (first + count > this.#readMap.length) this.#grow(first + count);
-    fillMap(this.#readMap.subarray(first, first + count), readOffset);
-    fillMap(this.#writeMap.subarray(first, first + count), writeOffset);
+    this.#mappedEnd = Math.max(this.#mappedEnd, first + count);
+    const entry = (offset: number | undefined): number => offset === undefined ? 0 : offset - address + 1;
+    this.#readMap.fill(entry(readOffset), first, first + count);
+    this.#writeMap.fill(entry(writeOffset), first, first + count);
     this.#plainRam = undefined;
     this.onRemap();
   }
@@ -88,16 +92,16 @@ export class PhysicalMemory {
   #findRam(codePages: number): PlainRam {
     const read = this.#readMap, write = this.#writeMap;
     let best = { first: 0, sizeBytes: 0, addend: 0, codePages };
-    for (let first = 0; first < read.length;) {
-      const at = read[first];
+    for (let first = 0; first < this.#mappedEnd;) {
+      const entry = read[first];
       let page = first + 1;
-      if (at === 0 || write[first] !== at) {
+      if (entry === 0 || write[first] !== entry) {
         first = page;
         continue;
       }
-      for (let next = at + pageSizeBytes; read[page] === next && write[page] === next; next += pageSizeBytes) page++;
+      while (page < this.#mappedEnd && read[page] === entry && write[page] === entry) page++;
       const sizeBytes = (page - first) * pageSizeBytes;
-      if (sizeBytes > best.sizeBytes) best = { ...best, first: first * pageSizeBytes, sizeBytes, addend: at - first * pageSizeBytes };
+      if (sizeBytes > best.sizeBytes) best = { ...best, first: first * pageSizeBytes, sizeBytes, addend: (entry - 1) | 0 };
       first = page;
     }
     return best;
@@ -116,16 +120,19 @@ export class PhysicalMemory {
   /** Offset in linear memory of the byte at `address` for reading, or 0. */
   readable(address: number): number {
     const page = Math.floor(address / pageSizeBytes);
-    const at = page < this.#readMap.length ? this.#readMap[page] : 0;
-    if (this.#awaited !== undefined && at !== 0) this.#await(at);
-    return at === 0 ? 0 : at + (address - page * pageSizeBytes);
+    return page < this.#readMap.length ? this.#place(address, this.#readMap[page]) : 0;
   }
 
   writable(address: number): number {
     const page = Math.floor(address / pageSizeBytes);
-    const at = page < this.#writeMap.length ? this.#writeMap[page] : 0;
-    if (this.#awaited !== undefined && at !== 0) this.#await(at);
-    return at === 0 ? 0 : at + (address - page * pageSizeBytes);
+    return page < this.#writeMap.length ? this.#place(address, this.#writeMap[page]) : 0;
+  }
+
+  #place(address: number, entry: number): number {
+    if (entry === 0) return 0;
+    const at = (address + entry - 1) >>> 0;
+    if (this.#awaited !== undefined) this.#await(at);
+    return at;
   }
 
   /**
@@ -263,10 +270,4 @@ export class PhysicalMemory {
     }
     return true;
   }
-}
-
-/** Pages from `offset` on, or none. */
-function fillMap(map: Uint32Array, offset: number | undefined): void {
-  if (offset === undefined) map.fill(0);
-  else for (let page = 0; page < map.length; page++) map[page] = offset + page * pageSizeBytes;
 }

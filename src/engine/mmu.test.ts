@@ -97,6 +97,30 @@ describe("translations", () => {
     expect(attempt({ machine, code: `${invlpg}488b8300100000`, address: linear + data }).rax).toBe(78n);
   });
 
+  test("INVLPG within a page of 4 MiB voids both halves", () => {
+    const machine = new EngineMachine({ ramBytes: 0x80_0000 });
+    machine.protectedMode();
+    const { view } = machine, { state: s } = machine.processor;
+    // In another GiB than the code, of which all is known to be in large pages.
+    const largePage = 0x87, half = 0x20_0000, page = 0x4040_0000, frame = 0x40_0000, entry = Place.level4 + (page >>> 22) * 4;
+    view.setUint32(Place.level4, largePage, true);
+    view.setUint32(entry, frame | largePage | Number(PageBit.accessed), true);
+    view.setUint32(frame + half, 5, true);
+    view.setUint32(half, 7, true);
+    s.set64(state.cr3, BigInt(Place.level4));
+    setControl(machine, state.cr4, Cr4Mask.PSE);
+    setControl(machine, state.cr0, Cr0Mask.PG);
+    // mov eax, [ebx]
+    const load32 = "8b03";
+    const { slowLoads } = machine.processor.memory.counters;
+    expect(attempt({ machine, code: load32, address: BigInt(page + half) }).rax).toBe(5n);
+    expect(machine.processor.memory.counters.slowLoads).toBe(slowLoads);
+    view.setUint32(entry, largePage | Number(PageBit.accessed), true);
+    expect(attempt({ machine, code: load32, address: BigInt(page + half) }).rax).toBe(5n);
+    attempt({ machine, code: invlpg, address: BigInt(page) });
+    expect(attempt({ machine, code: load32, address: BigInt(page + half) }).rax).toBe(7n);
+  });
+
   test("a write of CR3 voids them without process contexts", () => {
     const machine = longMachine();
     attempt({ machine, code: load64, address: data });

@@ -10,7 +10,7 @@ import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";
 import { AccessFlag, scratchValue } from "./slow-access.ts";
 import { TablePlaces } from "./table-places.ts";
-import { largeRegionIndex, WalkAccess, WalkAnswer, WalkResult, WalkRule, type TranslationFunctions } from "./translation-code.ts";
+import { largeRegionIndex, WalkAccess, WalkAnswer, WalkMode, WalkResult, WalkRule, type TranslationFunctions } from "./translation-code.ts";
 
 /** Privilege part of a TLB context, bits 1:0. */
 const ContextPrivilege = {
@@ -51,6 +51,12 @@ function newSpace(): Space {
     slot: -1, slotOfPcid: new Map(), largeRegions: new Set(), tablePlaces: new TablePlaces(), configuration: new Int32Array(5), isConfigured: false,
     root: 0n,
   };
+}
+
+/** How generated code may walk. */
+function walkModeOf({ mode, protectionKeys, pageSizeExtension, root }: PagingState): number {
+  if (mode === "level4") return protectionKeys || root >= twoPow32 ? WalkMode.none : WalkMode.fourLevels;
+  return mode === "legacy" && pageSizeExtension ? WalkMode.twoLevels : WalkMode.none;
 }
 
 /** Watches for data breakpoints; undefined while none is armed. */
@@ -154,9 +160,9 @@ export class Mmu implements ProcessorMemory {
   publishPaging(): void {
     const view = this.#view, { paging } = this;
     const ram = this.#memory.plainRam;
-    const isForCode = paging.mode === "level4" && !paging.protectionKeys && paging.root < twoPow32 && ram !== undefined &&
-      this.walker.secondStage === undefined && this.watch === undefined;
-    view.set32(state.walkMode, isForCode ? 1 : 0);
+    const mode = walkModeOf(paging);
+    const isForCode = mode !== WalkMode.none && ram !== undefined && this.walker.secondStage === undefined && this.watch === undefined;
+    view.set32(state.walkMode, isForCode ? mode : WalkMode.none);
     if (!isForCode) return;
     view.set32(state.walkRoot, paging.root);
     view.set32(state.walkRules, (paging.writeProtect ? WalkRule.writeProtect : 0) | (paging.noExecute ? WalkRule.noExecute : 0) |

@@ -6,7 +6,7 @@ import * as state from "../isa/state.ts";
 import { Cr0Mask, Cr4Mask, EferMask } from "../isa/system/mode.ts";
 import { PageWalker, type AccessKind } from "./page-walk.ts";
 import { EngineMachine, PageBit, Place } from "./testing/engine-machine.ts";
-import { WalkAccess, WalkAnswer, WalkResult } from "./translation-code.ts";
+import { WalkAccess, WalkAnswer, WalkMode, WalkResult } from "./translation-code.ts";
 
 const rounds = 200, accessesPerRound = 40;
 /** Of the random accesses; the others have a bit to set in an upper level. */
@@ -24,7 +24,15 @@ function randomEntry(random: Random, frame: bigint): bigint {
   return entry;
 }
 
-function randomTables({ view }: EngineMachine, random: Random): void {
+function randomTables({ view }: EngineMachine, random: Random, levels: 2 | 4): void {
+  if (levels === 2) {
+    const set = (table: number, index: number, entry: bigint): void => view.setUint32(table + index * 4, Number(entry & 0xffff_ffffn), true);
+    set(Place.level4, 0, randomEntry(random, BigInt(Place.level3)));
+    // Bit 12 is the page attribute table's, 13 to 20 are of an address beyond 4 GiB, 21 is reserved.
+    for (let index = 1; index < 8; index++) set(Place.level4, index, randomEntry(random, random.chance(10) ? 1n << BigInt(random.between(12, 21)) : 0n) | PageBit.large);
+    for (let page = 0; page < 1024; page++) set(Place.level3, page, randomEntry(random, random.chance(95) ? BigInt(page) << 12n : BigInt(Place.device)));
+    return;
+  }
   const set = (table: number, index: number, entry: bigint): void => view.setBigUint64(table + index * 8, entry, true);
   set(Place.level4, 0, randomEntry(random, BigInt(Place.level3)));
   set(Place.level4, 511, randomEntry(random, BigInt(Place.level3)));
@@ -35,12 +43,13 @@ function randomTables({ view }: EngineMachine, random: Random): void {
   for (let page = 0; page < 512; page++) set(Place.level1, page, randomEntry(random, random.chance(95) ? BigInt(page) << 12n : BigInt(Place.device)));
 }
 
-function randomControls({ processor }: EngineMachine, random: Random): void {
+function randomControls({ processor }: EngineMachine, random: Random, levels: 2 | 4): void {
   const s = processor.state;
   const choose = (mask: number): bigint => random.chance(50) ? BigInt(mask) : 0n;
   s.set64(state.cr0, BigInt(Cr0Mask.PE | Cr0Mask.PG) & 0xffff_ffffn | choose(Cr0Mask.WP));
-  s.set64(state.cr4, BigInt(Cr4Mask.PAE | Cr4Mask.OSFXSR) | choose(Cr4Mask.PGE) | choose(Cr4Mask.SMEP) | choose(Cr4Mask.SMAP));
-  s.set64(state.efer, BigInt(EferMask.LME | EferMask.LMA | EferMask.SCE) | choose(EferMask.NXE));
+  s.set64(state.cr3, BigInt(Place.level4));
+  s.set64(state.cr4, BigInt((levels === 4 ? Cr4Mask.PAE : Cr4Mask.PSE) | Cr4Mask.OSFXSR) | choose(Cr4Mask.PGE) | choose(Cr4Mask.SMEP) | choose(Cr4Mask.SMAP));
+  s.set64(state.efer, levels === 4 ? BigInt(EferMask.LME | EferMask.LMA | EferMask.SCE) | choose(EferMask.NXE) : 0n);
   writeFlags(s, random.chance(50) ? FlagMask.AC : 0, FlagMask.AC);
   processor.modeChanged();
 }
@@ -50,20 +59,21 @@ function copyTables({ ram }: EngineMachine): Buffer {
 }
 
 describe("a walk by generated code", () => {
-  test("says and does what the walker does, or nothing", () => {
+  test.each([4, 2] as const)("of %i levels says and does what the walker does, or nothing", (levels) => {
     const machine = new EngineMachine({ ramBytes: 0x80_0000 });
-    machine.longMode();
+    if (levels === 4) machine.longMode();
+    else machine.protectedMode();
     const { memory } = machine.processor, walker = new PageWalker(machine.physical), random = new Random(14);
     let translated = 0, faulting = 0;
     for (let round = 0; round < rounds; round++) {
-      randomTables(machine, random);
-      randomControls(machine, random);
+      randomTables(machine, random, levels);
+      randomControls(machine, random, levels);
       const s = machine.processor.state;
-      expect(s.get32(state.walkMode)).toBe(1);
+      expect(s.get32(state.walkMode)).toBe(levels === 4 ? WalkMode.fourLevels : WalkMode.twoLevels);
       for (let index = 0; index < accessesPerRound; index++) {
         const [kind, bits] = random.pick(kinds);
         const low = (random.chance(70) ? random.below(0x20_0000) : random.below(0x8000_0000)) >>> 0;
-        const high = random.pick([0, 0, 0, 0xffff_ff80, 0x7f80, 0x1_0000, random.next()]);
+        const high = levels === 2 ? 0 : random.pick([0, 0, 0, 0xffff_ff80, 0x7f80, 0x1_0000, random.next()]);
         const isUser = random.chance(50), isImplicit = !isUser && random.chance(30);
         const access = bits | (isUser ? WalkAccess.user : 0) | (isImplicit ? WalkAccess.implicit : 0);
         const before = copyTables(machine);

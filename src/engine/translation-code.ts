@@ -1,7 +1,8 @@
 /**
- * Page walks and fills of the TLB as generated code: four-level paging where all tables are RAM, accessed bits of the upper
- * levels are set already, and nothing is watched or virtualized. Whatever is not so is refused: `PageWalker` and `Mmu` know
- * all of it (SDM volume 3, "4-Level Paging"). They also say which fault it is where an access must fault.
+ * Page walks and fills of the TLB as generated code: four-level paging, and 32-bit paging with pages of 4 MiB, where all tables
+ * are RAM, accessed bits of the upper levels are set already, and nothing is watched or virtualized. Whatever is not so is
+ * refused: `PageWalker` and `Mmu` know all of it (SDM volume 3, "4-Level Paging", "32-Bit Paging"). They also say which fault it
+ * is where an access must fault.
  */
 import {
   answer, answerWith, Bits, constant, fastPath, readMemory, recorder, Variable, when, writeMemory, type FastPath, type StateLocation,
@@ -13,6 +14,9 @@ import { pageSizeBytes } from "./physical-memory.ts";
 import { AccessFlag, scratchValue } from "./slow-access.ts";
 import { emitFastPath } from "./wasm-emitter.ts";
 import { wasm, type WasmMemory } from "./web-assembly.ts";
+
+/** What `walkMode` says: the tables are not for generated code, or have so many levels. */
+export const WalkMode = { none: 0, fourLevels: 1, twoLevels: 2 } as const;
 
 /** What of the control registers a walk depends on: bits of `walkRules`. */
 export const WalkRule = { writeProtect: 1, noExecute: 2, globalPages: 4, smep: 8, smap: 16 } as const;
@@ -35,6 +39,7 @@ export const WalkAnswer = { translated: 1, filled: 2, filledForWriting: 6, fault
 const EntryBit = { present: 1, writable: 2, user: 4, accessed: 32, dirty: 64, large: 128, global: 256 } as const;
 const frameMask = 0x000f_ffff_ffff_f000n;
 const userAligned = 3;
+const everything = 0xffff_ffff_ffff_ffffn;
 const noTag = 0xffff_ffff_ffff_ffffn;
 
 function field<W extends 32 | 64>({ offset }: StateLocation, width: W): Bits<W> {
@@ -67,9 +72,13 @@ function placeOf(address: Bits<64>): Bits<32> {
 }
 
 /** Place of an entry of a paging structure at a guest-physical address. */
-function placeOfEntry(table: Bits<64>, index: Bits<32>): Bits<32> {
+function placeOfEntry(table: Bits<64>, index: Bits<32>, entryBytes: 4 | 8 = 8): Bits<32> {
   refuseIf(isPlainRam(table).xor(1));
-  return placeOf(table).add(index.shl(3));
+  return placeOf(table).add(index.shl(Math.log2(entryBytes)));
+}
+
+function isAbsent(entry: Bits<64>): Bits<1> {
+  return entry.and(EntryBit.present).isZero();
 }
 
 interface Leaf {
@@ -85,7 +94,6 @@ interface Leaf {
 
 /** Comes down to the entry that maps the page, which is present. */
 function descend(low: Bits<32>, high: Bits<32>): Leaf {
-  const isAbsent = (entry: Bits<64>): Bits<1> => entry.and(EntryBit.present).isZero();
   const top = readMemory(64, placeOfEntry(field(state.walkRoot, 32).zext(64), high.shr(7).and(0x1ff)));
   faultIf(isAbsent(top));
   const third = readMemory(64, placeOfEntry(top.and(frameMask), high.and(0x7f).shl(2).or(low.shr(30))));
@@ -114,6 +122,35 @@ function descend(low: Bits<32>, high: Bits<32>): Leaf {
     leaf.upper.set(upper.and(second));
     leaf.any.set(any.or(first));
     leaf.address.set(first.and(frameMask).or(low.and(0xfff).zext(64)));
+  });
+  return leaf;
+}
+
+/** The same for 32-bit paging. */
+function descendTwoLevels(low: Bits<32>): Leaf {
+  const readEntry = (place: Bits<32>): Bits<64> => readMemory(32, place).zext(64);
+  const upperPlace = placeOfEntry(field(state.walkRoot, 32).zext(64), low.shr(22), 4);
+  const upper = readEntry(upperPlace);
+  faultIf(isAbsent(upper));
+  const leaf: Leaf = {
+    entry: new Variable(upper), place: new Variable(upperPlace), upper: new Variable(constant(64, everything)), any: new Variable(upper),
+    address: new Variable(constant(64, 0)), isLarge: new Variable(constant(32, 0)),
+  };
+  // Bit 21 is reserved, bits 20:13 are of an address beyond 4 GiB.
+  const otherBitsMask = 0x3f_e000, largeOffsetMask = 0x3f_ffff;
+  when(has(upper.trunc(32), EntryBit.large), () => {
+    refuseIf(has(upper.trunc(32), otherBitsMask));
+    leaf.address.set(upper.trunc(32).and(~largeOffsetMask >>> 0).or(low.and(largeOffsetMask)).zext(64));
+    leaf.isLarge.set(constant(32, 1));
+  }, () => {
+    const place = placeOfEntry(upper.and(frameMask), low.shr(12).and(0x3ff), 4);
+    const entry = readEntry(place);
+    faultIf(isAbsent(entry));
+    leaf.entry.set(entry);
+    leaf.place.set(place);
+    leaf.upper.set(upper);
+    leaf.any.set(upper.or(entry));
+    leaf.address.set(entry.and(frameMask).or(low.and(0xfff).zext(64)));
   });
   return leaf;
 }
@@ -187,7 +224,11 @@ export function largeRegionIndex(region: number): number {
 }
 
 function fillEntry(base: Bits<32>, low: Bits<32>, high: Bits<32>, context: Bits<32>, address: Bits<64>, result: Bits<32>): void {
-  when(has(result, WalkResult.isLargePage), () => noteLargeRegion(base, low, high));
+  when(has(result, WalkResult.isLargePage), () => {
+    noteLargeRegion(base, low, high);
+    // Pages of 4 MiB are two such regions.
+    when(field(state.walkMode, 32).eq(WalkMode.twoLevels), () => noteLargeRegion(base, low.xor(0x20_0000), high));
+  });
   const host = placeOf(address);
   const mayWrite = has(result, WalkResult.mayWrite).and(holdsCode(host).xor(1));
   const tag = low.and(~0xfff >>> 0).or(context).zext(64).or(high.zext(64).shl(32));
@@ -209,14 +250,17 @@ function fillEntry(base: Bits<32>, low: Bits<32>, high: Bits<32>, context: Bits<
 const walkPath: () => FastPath = fastPath([32, 32, 32, 32, 32], (base, low, high, access, context) => {
   const [at, lower, upper, kind, tag] = [base, low, high, access, context] as Bits<32>[];
   // Bits 63:47 of a canonical address are all the same.
-  refuseIf(field(state.walkMode, 32).isZero().or(upper.sar(15).add(1).leU(1).xor(1)));
-  const leaf = descend(lower, upper);
-  const result = checkRights(leaf, kind);
-  const address = leaf.address.get();
-  setField(state.walkAddress, address);
-  setField(state.walkResult, result);
-  const fills = has(kind, WalkAccess.fills).and(tag.and(3).ne(userAligned)).and(isPlainRam(address));
-  when(fills, () => fillEntry(at, lower, upper, tag, address, result));
+  const mode = field(state.walkMode, 32);
+  refuseIf(mode.isZero().or(upper.sar(15).add(1).leU(1).xor(1)));
+  const finish = (leaf: Leaf): void => {
+    const result = checkRights(leaf, kind);
+    const address = leaf.address.get();
+    setField(state.walkAddress, address);
+    setField(state.walkResult, result);
+    const fills = has(kind, WalkAccess.fills).and(tag.and(3).ne(userAligned)).and(isPlainRam(address));
+    when(fills, () => fillEntry(at, lower, upper, tag, address, result));
+  };
+  when(mode.eq(WalkMode.fourLevels), () => finish(descend(lower, upper)), () => finish(descendTwoLevels(lower)));
 });
 
 /** Slow paths of memory, as `Mmu` has them. */

@@ -176,7 +176,7 @@ export const leaveRequested: StateField = field("leaveRequested", 32);
 /** Linear address of a slow-path access. */
 export const slowAddress: StateField = field("slowAddress", 64);
 /**
- * What generated code needs to walk page tables by itself (see `translation-code.ts`). Mode: 0, it must not; 1, four levels.
+ * What generated code needs to walk page tables by itself (see `translation-code.ts`). Mode: `WalkMode`.
  * Root: physical address of the top table. Rules: `WalkRule`. Reserved: bits of an entry's upper half that must be 0.
  */
 export const walkMode: StateField = field("walkMode", 32);

@@ -23,7 +23,7 @@ export interface AccessGroup {
   /** Block of the access that looks. */
   readonly block: number;
   members: number;
-  /** Members for which there is no code yet. */
+  /** Of them, those that no code has been generated for. */
   remaining: number;
   /** From linear addresses to places in linear memory, 0 when each has to look for itself; there since the look. */
   addend: Local<"i32"> | undefined;
@@ -144,10 +144,10 @@ export class AccessGroups {
     return number === undefined ? undefined : this.#valueOf(known, number);
   }
 
-  /** Undefined when it is too large to be a distance. */
-  #immediate({ record }: RegionInstruction): number | undefined {
+  /** Undefined when it is too large to be a distance; outside of 64-bit mode only its lower half counts. */
+  #immediate({ record, handler }: RegionInstruction): number | undefined {
     const low = this.#view.u32[(record + RecordField.immediate) >>> 2] | 0, high = this.#view.u32[(record + RecordField.immediate + 4) >>> 2] | 0;
-    return high === low >> 31 || high === 0 ? low : undefined;
+    return !handler.form.variant.long || high === low >> 31 ? low : undefined;
   }
 
   #operand(instruction: RegionInstruction, known: Knowledge): Distance | undefined {

@@ -207,6 +207,15 @@ test("where a guest's tables are is kept with its context, and forgotten with it
   expect(asksFor(3)).toBe(known + 4);
   leaveAndEnter(() => memory.forgetSpace(guest));
   expect(asksFor(4)).toBe(known + 4);
+  const visit = (contexts: number): void => {
+    for (let tag = 0; tag < contexts; tag++) memory.enterSpace(1000 + tag, stage, root);
+    memory.enterSpace(hostSpace, undefined, root);
+  };
+  leaveAndEnter(() => visit(10));
+  expect(asksFor(5)).toBe(known);
+  // Nobody keeps as many as a hypervisor can name.
+  leaveAndEnter(() => visit(600));
+  expect(asksFor(6)).toBe(known + 4);
 });
 
 describe("rights in the TLB", () => {

@@ -43,6 +43,9 @@ interface Space {
   root: bigint;
 }
 
+/** Contexts that are kept: a hypervisor chooses their tags, of which there are 2^32. */
+const maximumSpaces = 512;
+
 /** Tag of the context outside of any guest. */
 export const hostSpace = 0;
 
@@ -199,6 +202,7 @@ export class Mmu implements ProcessorMemory {
   enterSpace(tag: number, secondStage: SecondStage | undefined, root: bigint): void {
     let space = this.#spaces.get(tag);
     if (space === undefined) {
+      if (this.#spaces.size >= maximumSpaces) this.forgetGuestSpaces();
       space = newSpace();
       this.#spaces.set(tag, space);
     }

@@ -98,7 +98,7 @@ export class Jit {
   #retiredAtEntry = 0;
   /**
    * `executed`: instructions retired by compiled code in so many `entries`; so many were `handedBack` to the interpreter
-   * with nothing done. These stay 0 where they are not counted.
+   * with nothing done. These stay 0 where they are not counted. `sharedLooks`: accesses that rely on another's look into the TLB.
    */
   readonly counters = { regions: 0, modules: 0, blocks: 0, instructions: 0, codeBytes: 0, voided: 0, evicted: 0, entries: 0, executed: 0, handedBack: 0, sharedLooks: 0 };
 

@@ -19,6 +19,8 @@ import { SvmRegisters } from "./registers.ts";
 import { Control, ExtensionMask, TlbControl } from "./vmcb.ts";
 
 const maximumViews = 64;
+/** ASIDs whose nested CR3 is remembered. */
+const maximumRoots = 512;
 const twoPow32 = 0x1_0000_0000;
 
 interface SvmFeatures {
@@ -193,6 +195,8 @@ export class SvmContext {
     const nestedRoot = this.hasNestedPaging ? this.nested.paging.root : -1;
     if (this.#nestedRoots.get(asid) !== nestedRoot) {
       memory.forgetSpace(asid);
+      // Without its root an ASID begins anew.
+      if (this.#nestedRoots.size >= maximumRoots) this.#nestedRoots.clear();
       this.#nestedRoots.set(asid, nestedRoot);
     }
     memory.noteRoot(this.host.root);

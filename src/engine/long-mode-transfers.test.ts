@@ -1,50 +1,16 @@
-/** Changes of privilege as generated code makes them, and ordinary deliveries, against the routines that do all cases. */
+/** Changes of privilege in 64-bit mode as generated code makes them, and ordinary deliveries, against the routines that do all cases. */
 import { describe, expect, test } from "vitest";
 import { hashText, Random } from "../../tests/differential/random.ts";
-import type { Node, Routine } from "../ir/index.ts";
-import { Decoder } from "../isa/decode.ts";
-import { allFlagsMask, FlagMask, readFlags, writeFlags } from "../isa/flags.ts";
-import { instructions } from "../isa/instructions.ts";
+import { allFlagsMask, FlagMask, writeFlags } from "../isa/flags.ts";
 import type { ProcessorMemory } from "../isa/processor.ts";
 import * as state from "../isa/state.ts";
 import { Cr0Mask, SegmentIndex } from "../isa/system/mode.ts";
-import { handlerFormOf } from "./code-cache.ts";
-import { makeHandler } from "./handler.ts";
-import { bytesOf, EngineMachine, PageBit, Place, Select } from "./testing/engine-machine.ts";
+import { EngineMachine, PageBit, Place, Select } from "./testing/engine-machine.ts";
+import {
+  anyFlags, anySelector, anyTarget, cases, compareWithRoutine, gdtEntries, general, loopForever, nowhere, observe, type Setting,
+} from "../../tests/differential/transfer-cases.ts";
 
-const cases = 300;
-/** Of the generated cases; the others are what only routines can do. */
-const leastShareOrdinary = 0.2;
-const loopForever = "EB FE";
-const gdtEntries = 16;
 const everybody = PageBit.present | PageBit.writable | PageBit.user;
-const general = { rcx: 1, rsp: 4, rbp: 5, r11: 11 } as const;
-/** Where no page is mapped. */
-const nowhere = 0x4000_0000;
-
-function routinesOf(body: readonly Node[]): Routine[] {
-  return body.flatMap((node) => node.op === "routine" ? [node.routine] : node.op === "if" ? [...routinesOf(node.then), ...routinesOf(node.otherwise)] : []);
-}
-
-/** Counts the calls of an instruction's routine from now on. */
-function countCalls(code: string): { calls: number } {
-  const decoded = new Decoder(instructions, { hasFeature: () => true, vendor: "intel" }).decode(bytesOf(code), 0, 64);
-  if (decoded.kind !== "instruction") throw new Error(`${code} is no instruction`);
-  const counter = { calls: 0 };
-  for (const routine of new Set(routinesOf(makeHandler(handlerFormOf(decoded, { code: 64, stack: 64 })).body))) {
-    const { run } = routine;
-    (routine as { run: Routine["run"] }).run = (processor) => {
-      counter.calls++;
-      return run(processor);
-    };
-  }
-  return counter;
-}
-
-function anyFlags(random: Random): number {
-  const rare = FlagMask.TF | FlagMask.NT | FlagMask.AC;
-  return ((random.next() & allFlagsMask & ~(rare | FlagMask.VM)) | FlagMask.fixed | (random.chance(10) ? random.next() & rare : 0)) >>> 0;
-}
 
 /** Tables with descriptors of all kinds behind the usual ones, and the code at its place. */
 function prepare(machine: EngineMachine, code: string, cpl: 0 | 3, random: Random): void {
@@ -69,32 +35,7 @@ function prepare(machine: EngineMachine, code: string, cpl: 0 | 3, random: Rando
   machine.processor.modeChanged();
 }
 
-/** All that the manuals name, what of the engine's state follows from it, and RAM. */
-function observe({ processor, ram }: EngineMachine): unknown {
-  const s = processor.state;
-  return {
-    general: state.gpr.map((field) => s.get64(field)), rip: s.get64(state.rip),
-    // RF ends with a slice, which is longer or shorter.
-    flags: readFlags(s) & ~FlagMask.RF,
-    segments: state.segments.map((fields) => [
-      s.get16(fields.selector), s.get64(fields.base), s.get32(fields.limit), s.get32(fields.attributes), s.get64(fields.readEnd), s.get64(fields.writeEnd),
-    ]),
-    cpl: s.get32(state.cpl), privilege: s.get32(state.tlbContext) & 3, cr2: s.get64(state.cr2), activity: s.get32(state.activity),
-    nmiBlocked: s.get32(state.nmiBlocked), ram: hashText(Buffer.from(ram).toString("latin1")),
-  };
-}
-
-interface Setting {
-  readonly code: string;
-  readonly cpl: 0 | 3;
-  arrange(machine: EngineMachine, random: Random): void;
-}
-
-const anyTarget = (random: Random): bigint => random.chance(90) ? BigInt(Place.data) : random.next64();
-const anySelector = (random: Random, usual: readonly number[]): number =>
-  random.chance(70) ? random.pick(usual) : random.below(gdtEntries) * 8 + random.below(8);
-
-const settings: Readonly<Record<"SYSCALL" | "SYSRET" | "IRETQ", Setting>> = {
+const settings: Readonly<Record<"SYSCALL" | "SYSRET" | "IRETQ" | "POPFQ" | "MOV DS", Setting>> = {
   SYSCALL: {
     code: "0F 05", cpl: 3,
     arrange({ processor: { state: s } }, random) {
@@ -125,28 +66,24 @@ const settings: Readonly<Record<"SYSCALL" | "SYSRET" | "IRETQ", Setting>> = {
       machine.setRegister(general.rsp, BigInt(frame));
     },
   },
+  POPFQ: {
+    code: "9D EB FE", cpl: 0,
+    arrange(machine, random) {
+      machine.view.setBigUint64(Place.stack - 8, BigInt(anyFlags(random)), true);
+      machine.setRegister(general.rsp, BigInt(Place.stack - 8));
+    },
+  },
+  "MOV DS": {
+    code: "8E D8 EB FE", cpl: 0,
+    arrange(machine, random) {
+      machine.setRegister(general.rax, BigInt(anySelector(random, [0, Select.data3, Select.data0])));
+    },
+  },
 };
 
-describe.each(Object.entries(settings))("%s", (name, { code, cpl, arrange }) => {
+describe.each(Object.entries(settings))("%s", (name, setting) => {
   test("does the same as its routine", () => {
-    const counter = countCalls(code);
-    const machine = new EngineMachine({ ramBytes: 0x4_0000 }), reference = new EngineMachine({ ramBytes: 0x4_0000 });
-    let ordinary = 0;
-    for (let seed = 0; seed < cases; seed++) {
-      for (const each of [machine, reference]) {
-        const random = new Random(hashText(name), seed);
-        prepare(each, code, cpl, random);
-        arrange(each, random);
-        each.processor.modeChanged();
-      }
-      // What is executed one by one goes to the routines.
-      for (let step = 0; step < 6; step++) reference.run(1);
-      const before = counter.calls;
-      machine.run(100);
-      if (counter.calls === before) ordinary++;
-      expect(observe(machine), `${name}, case ${seed}`).toEqual(observe(reference));
-    }
-    expect(ordinary / cases).toBeGreaterThan(leastShareOrdinary);
+    compareWithRoutine(name, setting, 64, prepare);
   });
 });
 

@@ -518,8 +518,12 @@ export class SoftProcessor implements Processor {
   }
 
   #updateCodeKey(): void {
-    const context = this.state.get32(state.tlbContext);
-    this.state.set32(state.codeKey, (this.#codeRangeNumber() << 18) | (context << 6) | this.#modeNumber);
+    const s = this.state;
+    const { code, stack, isRealOrVirtual8086, single } = this.#mode;
+    const range = this.#codeRangeNumber();
+    s.set32(state.codeKey, (range << 18) | (s.get32(state.tlbContext) << 6) | this.#modeNumber);
+    const isFlat = code === 32 && stack === 32 && !isRealOrVirtual8086 && !single && range === 0 && (s.get32(state.efer) & EferMask.LMA) === 0;
+    s.set32(state.isFlat, isFlat ? 1 : 0);
   }
 
   /** A number for base and limit of CS: known blocks are entered without a look at the limit. */

@@ -156,6 +156,11 @@ export const eventWaiting: StateField = field("eventWaiting", 32);
  * and no hypervisor wants to know. Derived whenever the mode changes, and between slices.
  */
 export const isPlain: StateField = field("isPlain", 32);
+/**
+ * Not 0 in 32-bit code of legacy protected mode, with a 32-bit stack, whose code segment is all of the address space, while
+ * nothing is traced or watched. Derived with the code key.
+ */
+export const isFlat: StateField = field("isFlat", 32);
 /** How `tlbContext` follows from the privilege level and RFLAGS.AC: bit 0, SMAP is off; bit 1, alignment checking is on. */
 export const contextRule: StateField = field("contextRule", 32);
 /** 0 active, 1 halted, 2 shutdown, 3 waiting for SIPI. */

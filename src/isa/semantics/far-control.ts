@@ -12,6 +12,7 @@ import { farReturn, farTransfer } from "../system/far-transfer.ts";
 import { interruptReturn } from "../system/interrupt-return.ts";
 import { Activity } from "../system/mode.ts";
 import { interruptByNumber, raiseSoftwareInterrupt } from "../system/software-interrupt.ts";
+import { interruptReturnFlat, systemEnterFlat, systemExitFlat } from "./flat-transfers.ts";
 import { interruptReturn64, systemCallTo64Bit, systemReturnTo64Bit } from "./long-mode-transfers.ts";
 import { requirePrivilegeZero } from "./privilege.ts";
 
@@ -63,6 +64,11 @@ const retf = instruction({
   },
 });
 
+/** Whether code of this kind may be that of a flat 32-bit kernel; the state tells whether it is. */
+function isFlat32({ long, operandSize, stackSize }: Variant): boolean {
+  return !long && operandSize === 32 && stackSize === 32;
+}
+
 const interruptReturnRoutine = routine("iret", (p) =>
   isIntercepted(p, { kind: "iret" }) ? Status.Fault : interruptReturn(p, sizeArgument(p, 0)));
 
@@ -71,6 +77,7 @@ const iret = instruction({
   execute({ cpu, variant }) {
     const call = (): void => void cpu.call(interruptReturnRoutine, [constant(32, variant.operandSize)]);
     if (variant.long && variant.operandSize === 64) interruptReturn64(cpu, call);
+    else if (isFlat32(variant)) interruptReturnFlat(cpu, call);
     else call();
   },
 });
@@ -149,14 +156,18 @@ const fastCalls = [
   }),
   instruction({
     name: "sysenter", feature: "sep", encodings: ["0F 34"], endsBlock: true, notDifferential: "enters the operating system",
-    execute({ cpu }) {
-      cpu.call(systemEnterRoutine);
+    execute({ cpu, variant }) {
+      const call = (): void => void cpu.call(systemEnterRoutine);
+      if (isFlat32(variant)) systemEnterFlat(cpu, call);
+      else call();
     },
   }),
   instruction({
     name: "sysexit", feature: "sep", encodings: ["0F 35"], endsBlock: true,
     execute({ cpu, variant }) {
-      cpu.call(systemExitRoutine, operandSizeArgument(variant));
+      const call = (): void => void cpu.call(systemExitRoutine, operandSizeArgument(variant));
+      if (isFlat32(variant)) systemExitFlat(cpu, call);
+      else call();
     },
   }),
   instruction({

@@ -4,10 +4,11 @@ import { constant, instruction, Vector, type Cpu, type InstructionDefinition } f
 import { FlagMask, hasSystemFlag, ioPrivilegeLevel, readFlags, writeFlags } from "../flags.ts";
 import { routine, type Processor } from "../processor.ts";
 import * as state from "../state.ts";
-import { restorableFlagsMask, writeVirtualInterruptFlag } from "../system/interrupt-return.ts";
+import { restorableFlagsMask, userFlagsMask, wideFlagsMask, writeVirtualInterruptFlag } from "../system/interrupt-return.ts";
 import { InterceptionMask, interceptionStatus } from "../virtualization.ts";
 import { askInterceptor } from "./privilege.ts";
 import { Cr4Mask, hasCr4, isProtectedMode, isVirtual8086 } from "../system/mode.ts";
+import { enterLevel, isPlain, restoreFlags } from "./transfer-parts.ts";
 
 const ioplShift = 12;
 
@@ -60,10 +61,9 @@ const sti = instruction({
   execute({ cpu }) {
     const flags = systemFlags(cpu);
     const old = flags.read();
-    const isPlain = cpu.field<32>(state.isPlain).read().ne(0).and(cpu.field<32>(state.eventWaiting).read().isZero());
     when(lacksPrivilege(cpu, old), () => void cpu.call(virtualSti), () => {
       when(old.and(FlagMask.IF).isZero(), () => {
-        when(isPlain, () => {
+        when(isPlain(cpu), () => {
           flags.write(old.or(FlagMask.IF));
           cpu.field<32>(state.interruptShadow).write(constant(32, state.ShadowMask.stiAtRip));
           cpu.field<64>(state.shadowRip).write(cpu.nextRip());
@@ -128,13 +128,31 @@ const popFlags = routine("popf", (p) => {
 
 const popFlagsQuery = routine("popf", (p) => interceptionStatus(p, "popf"));
 
+/** POPF where it changes no mode, and no privilege but that of RFLAGS.AC; `otherwise` records the call of its routine. */
+function popOrdinaryFlags(cpu: Cpu, image: Bits<32>, otherwise: () => void): void {
+  const level = cpu.field<32>(state.cpl).read();
+  const old = systemFlags(cpu).read();
+  const isKernel = level.isZero();
+  // Level 3 restores IF only with an IOPL of 3.
+  const isOrdinary = isPlain(cpu).and(isKernel.or(level.eq(3).and(old.and(FlagMask.IOPL).isZero())))
+    .and(image.and(FlagMask.TF).isZero());
+  when(cpu.variant.long ? isOrdinary : isOrdinary.and(cpu.field<32>(state.isFlat).read().ne(0)), () => {
+    const userMask = userFlagsMask | wideFlagsMask;
+    const mask = isKernel.select(constant(32, userMask | FlagMask.IF | FlagMask.IOPL), constant(32, userMask));
+    enterLevel(cpu, level, restoreFlags(cpu, image.and(~FlagMask.RF >>> 0), mask));
+  }, otherwise);
+}
+
 const popf = instruction({
   name: "popf", names: { 16: "popf", 32: "popfd", 64: "popfq" }, encodings: ["9D d64"], endsBlock: true,
   execute({ cpu, variant }) {
     const size = variant.operandSize;
     askInterceptor(cpu, InterceptionMask.popf, popFlagsQuery);
-    const flags = cpu.peek(size) as Bits;
-    cpu.call(popFlags, [flags.width === 64 ? flags.trunc(32) : flags.zext(32), constant(32, size)]);
+    const popped = cpu.peek(size) as Bits;
+    const image = popped.width === 64 ? popped.trunc(32) : popped.zext(32);
+    const call = (): void => void cpu.call(popFlags, [image, constant(32, size)]);
+    if (size === 16) call();
+    else popOrdinaryFlags(cpu, image, call);
     cpu.writeStackPointer(cpu.stackOffset(cpu.stackPointer().add(size / 8)));
   },
 });

@@ -9,6 +9,7 @@ import { Cr4Mask, isCanonical } from "../system/mode.ts";
 import { loadSegmentRegister } from "../system/segment-load.ts";
 import { loadAccessRights, loadSegmentLimit, verifySegment } from "../system/selector-queries.ts";
 import { hasControlBits, requireProtectedMode } from "./privilege.ts";
+import { loadDataSegment } from "./transfer-parts.ts";
 
 const loadRoutine = routine("load segment register", (p) => loadSegmentRegister(p, p.state.argument32(0), p.state.argument32(1)));
 
@@ -25,7 +26,8 @@ function loadSegment(cpu: Cpu, number: number, selector: Bits, load: typeof load
 
 /** MOV and POP of SS keep interrupts off the load of the stack pointer that follows; LSS needs no such thing. */
 function moveToSegment(cpu: Cpu, number: number, selector: Bits): void {
-  loadSegment(cpu, number, selector, number === Segment.SS ? loadStackRoutine : loadRoutine);
+  if (number === Segment.SS) return loadSegment(cpu, number, selector, loadStackRoutine);
+  loadDataSegment(cpu, number, selector.trunc(16).zext(32), () => loadSegment(cpu, number, selector));
 }
 
 /** CS cannot be loaded like this, and there are only six segment registers. */

@@ -8,7 +8,8 @@ import { isIntercepted } from "../virtualization.ts";
 import { checkGateTarget, enterCode, refuse, type CodeSegment } from "./code-segment.ts";
 import { selectorErrorCode } from "./descriptor-tables.ts";
 import { isByProgram, type ProcessorEvent } from "./exceptions.ts";
-import { deliverOrdinarily } from "./long-mode-delivery.ts";
+import { deliverToFlatCode } from "./flat-delivery.ts";
+import { deliverOrdinarily, gateFlagsMask } from "./long-mode-delivery.ts";
 import { SegmentIndex, isCanonical, isLongMode, isProtectedMode, isVirtual8086, linearSum } from "./mode.ts";
 import {
   SystemType, descriptorPrivilege, isPresent, isWithinLimit, loadNullSegment, loadSegmentCache, readSegmentCache,
@@ -24,7 +25,7 @@ const stackPointer = layout.gpr[4];
 export function deliver(p: Processor, event: ProcessorEvent): boolean {
   if (!isProtectedMode(p.state)) return deliverReal(p, event);
   if (isLongMode(p.state)) return deliverOrdinarily(p, event) || deliverLong(p, event);
-  return deliverProtected(p, event);
+  return deliverToFlatCode(p, event) || deliverProtected(p, event);
 }
 
 /** RIP that the handler's IRET comes back to. */
@@ -177,7 +178,7 @@ function deliverProtected(p: Processor, event: ProcessorEvent): boolean {
 function enterHandler(p: Processor, handler: CodeSegment, gate: Gate): void {
   enterCode(p, handler, gate.offset);
   const isInterruptGate = (gate.type & 1) === 0;
-  writeFlags(p.state, 0, FlagMask.TF | FlagMask.NT | FlagMask.VM | FlagMask.RF | (isInterruptGate ? FlagMask.IF : 0));
+  writeFlags(p.state, 0, gateFlagsMask(isInterruptGate));
 }
 
 function deliverLong(p: Processor, event: ProcessorEvent): boolean {

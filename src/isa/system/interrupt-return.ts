@@ -19,8 +19,9 @@ type Size = 16 | 32 | 64;
 type Bytes = 2 | 4 | 8;
 
 /** Flags that a program at any level restores. */
-const userFlagsMask = statusFlagsMask | FlagMask.TF | FlagMask.DF | FlagMask.NT;
-const wideFlagsMask = FlagMask.RF | FlagMask.AC | FlagMask.ID;
+export const userFlagsMask: number = statusFlagsMask | FlagMask.TF | FlagMask.DF | FlagMask.NT;
+/** And with an operand of 32 or 64 bits. */
+export const wideFlagsMask: number = FlagMask.RF | FlagMask.AC | FlagMask.ID;
 
 /** Flags that IRET (or POPF without RF) at level `cpl` and the given operand size may change. */
 export function restorableFlagsMask(p: Processor, cpl: number, operandSize: Size): number {

@@ -23,12 +23,22 @@ const kernelCode = SegmentAttribute.present | SegmentAttribute.codeOrData | Segm
   SegmentAttribute.long;
 
 /** Place of bytes of a table at a base of 64 bits; 0 when they are not plain memory or not aligned to words. */
-function locateInTable(p: Processor, base: layout.StateField, offset: number, sizeBytes: number): number {
+export function locateInTable(p: Processor, base: layout.StateField, offset: number, sizeBytes: number): number {
   const { state, memory } = p;
   const sum = state.get32(base) + offset;
   const high = (state.getHigh32(base) + (sum > 0xffff_ffff ? 1 : 0)) >>> 0;
   const at = memory.locate!(sum >>> 0, high, sizeBytes, false, "supervisor");
   return (at & 3) === 0 ? at : 0;
+}
+
+/** Type of a gate, whether it is a system descriptor, and whether it is present, from its second word. */
+export function gateAttributes(high: number): number {
+  return (high >>> 8) & (SegmentAttribute.typeMask | SegmentAttribute.codeOrData | SegmentAttribute.present);
+}
+
+/** Flags that delivery through a gate clears. */
+export function gateFlagsMask(isInterruptGate: boolean): number {
+  return FlagMask.TF | FlagMask.NT | FlagMask.VM | FlagMask.RF | (isInterruptGate ? FlagMask.IF : 0);
 }
 
 /** Delivers `event` in IA-32e mode, or answers false with nothing changed but accessed and dirty bits of page tables. */
@@ -41,7 +51,7 @@ export function deliverOrdinarily(p: Processor, event: ProcessorEvent): boolean 
   const gate = locateInTable(p, layout.idtrBase, entry, gateBytes);
   if (gate === 0) return false;
   const gateLow = u32[gate >>> 2], gateHigh = u32[(gate >>> 2) + 1], offsetHigh = u32[(gate >>> 2) + 2];
-  const type = (gateHigh >>> 8) & (SegmentAttribute.typeMask | SegmentAttribute.codeOrData | SegmentAttribute.present);
+  const type = gateAttributes(gateHigh);
   const isInterruptGate = type === (SegmentAttribute.present | SystemType.interruptGate32);
   if (!isInterruptGate && type !== (SegmentAttribute.present | SystemType.trapGate32)) return false;
   if (!isCanonicalHigh(state, offsetHigh)) return false;
@@ -90,6 +100,6 @@ export function deliverOrdinarily(p: Processor, event: ProcessorEvent): boolean 
   loadSegmentFields(state, SegmentIndex.CS, selector & ~3, descriptorBase(low, high), descriptorLimit(low, high), descriptorAttributes(high));
   state.set32(layout.cpl, 0);
   state.setHalves(layout.rip, ((gateLow & 0xffff) | (gateHigh & 0xffff_0000)) >>> 0, offsetHigh);
-  writeFlags(state, 0, FlagMask.TF | FlagMask.NT | FlagMask.VM | FlagMask.RF | (isInterruptGate ? FlagMask.IF : 0));
+  writeFlags(state, 0, gateFlagsMask(isInterruptGate));
   return true;
 }

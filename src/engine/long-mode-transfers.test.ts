@@ -114,3 +114,27 @@ describe("a page fault", () => {
     }
   });
 });
+
+describe("LTR", () => {
+  test("does the same in numbers as by the routine for all cases", () => {
+    const machine = new EngineMachine({ ramBytes: 0x4_0000 }), reference = new EngineMachine({ ramBytes: 0x4_0000 });
+    (reference.processor.memory as { locate: ProcessorMemory["locate"] }).locate = undefined;
+    let loaded = 0;
+    for (let seed = 0; seed < cases; seed++) {
+      for (const each of [machine, reference]) {
+        const random = new Random(hashText("LTR"), seed);
+        // ltr ax; jmp $
+        prepare(each, "0F 00 D8 EB FE", 0, random);
+        const access = BigInt(random.chance(70) ? 0x89 : random.pick([0x8b, 0x81, 0x82, 0x09, 0x92]));
+        each.view.setBigUint64(Place.gdt + 80, access << 40n | BigInt(random.below(0x100_0000)) << 16n | 0x67n | BigInt(random.pick([0, 8])) << 52n, true);
+        each.view.setBigUint64(Place.gdt + 88, BigInt(random.chance(80) ? random.pick([0, 0xffff_8000]) : random.next()) | BigInt(random.chance(80) ? 0 : random.next()) << 32n, true);
+        each.setRegister(general.rax, BigInt(anySelector(random, [80, 83])));
+        each.processor.modeChanged();
+        for (let step = 0; step < 3; step++) each.run(1);
+      }
+      if (machine.processor.state.get16(state.segments[SegmentIndex.TR].selector) >>> 3 === 10) loaded++;
+      expect(observe(machine), `LTR, case ${seed}`).toEqual(observe(reference));
+    }
+    expect(loaded / cases).toBeGreaterThan(0.2);
+  });
+});

@@ -415,10 +415,15 @@ export class SoftProcessor implements Processor {
     else this.#recomputeMode();
   }
 
+  /** A guest has taken the place of its host, or the other way round: with the second stage, more may be new than registers tell. */
+  contextReplaced(): void {
+    this.#recomputeMode();
+  }
+
   /** Whether what modes follow from is as it was, but for CPL: exceptions, interrupts and their ends, mostly. */
   #isOnlyLevelNews(): boolean {
     const s = this.state, known = this.#modeInputs, { code, single } = this.#mode;
-    if (code === 16 || single || this.#isAlone || this.virtualization !== undefined) return false;
+    if (code === 16 || single || this.#isAlone) return false;
     const { CS, SS } = Segment;
     const isSegmentation = known[0] === (s.get32(state.segments[CS].attributes) & codeSizeMask) && (code === 64 ||
       (known[9] === (s.get32(state.segments[SS].attributes) & SegmentAttribute.big) && known[10] === s.get32(state.segments[CS].base)));
@@ -448,6 +453,7 @@ export class SoftProcessor implements Processor {
     const rule = s.get32(state.contextRule), alignmentCheck = s.get32(state.systemFlags) & FlagMask.AC ? 1 : 0;
     const privilege = s.get32(state.cpl) === 3 ? 2 | (rule >>> 1 & alignmentCheck) : rule & 1 | alignmentCheck;
     s.set32(state.tlbContext, s.get32(state.tlbContext) & ~3 | privilege);
+    if (this.virtualization !== undefined) this.#updatePlain();
     this.#updateCodeKey();
   }
 

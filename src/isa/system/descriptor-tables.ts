@@ -89,3 +89,15 @@ export function parseAccessed(descriptor: RawDescriptor): SegmentCache {
   const segment = parseDescriptor(descriptor);
   return { ...segment, attributes: segment.attributes | SegmentAttribute.accessed };
 }
+
+/**
+ * Place in linear memory of bytes of a table, for those that read it in numbers; 0 when they are not plain memory or not aligned to
+ * words. Only where `ProcessorMemory.locate` is.
+ */
+export function locateInTable(p: Processor, base: layout.StateField, offset: number, sizeBytes: number, isWrite: boolean = false): number {
+  const { state, memory } = p;
+  const sum = state.get32(base) + offset;
+  const high = (state.getHigh32(base) + (sum > 0xffff_ffff ? 1 : 0)) >>> 0;
+  const at = memory.locate!(sum >>> 0, high, sizeBytes, isWrite, "supervisor");
+  return (at & 3) === 0 ? at : 0;
+}

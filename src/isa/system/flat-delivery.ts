@@ -7,10 +7,11 @@ import { FlagMask, writeFlags } from "../flags.ts";
 import type { Processor } from "../processor.ts";
 import type { StateView } from "../state-view.ts";
 import * as layout from "../state.ts";
+import { locateInTable } from "./descriptor-tables.ts";
 import type { ProcessorEvent } from "./exceptions.ts";
 import { isByProgram } from "./exceptions.ts";
 import { flagsImage } from "./interrupt-delivery.ts";
-import { gateAttributes, gateFlagsMask, locateInTable } from "./long-mode-delivery.ts";
+import { gateAttributes, gateFlagsMask } from "./long-mode-delivery.ts";
 import { SegmentAttribute, SegmentIndex } from "./mode.ts";
 import {
   SystemType, descriptorAttributes, descriptorBase, descriptorLimit, loadSegmentFields,

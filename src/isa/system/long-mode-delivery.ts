@@ -9,6 +9,7 @@ import * as layout from "../state.ts";
 import type { ProcessorEvent } from "./exceptions.ts";
 import { isByProgram } from "./exceptions.ts";
 import { flagsImage } from "./interrupt-delivery.ts";
+import { locateInTable } from "./descriptor-tables.ts";
 import { SegmentAttribute, SegmentIndex, isCanonicalHigh } from "./mode.ts";
 import {
   SystemType, descriptorAttributes, descriptorBase, descriptorLimit, loadNullSegment, loadSegmentFields,
@@ -21,15 +22,6 @@ const kernelCodeMask = SegmentAttribute.present | SegmentAttribute.dplMask | Seg
   SegmentAttribute.expandDownOrConforming | SegmentAttribute.accessed | SegmentAttribute.long | SegmentAttribute.big;
 const kernelCode = SegmentAttribute.present | SegmentAttribute.codeOrData | SegmentAttribute.code | SegmentAttribute.accessed |
   SegmentAttribute.long;
-
-/** Place of bytes of a table at a base of 64 bits; 0 when they are not plain memory or not aligned to words. */
-export function locateInTable(p: Processor, base: layout.StateField, offset: number, sizeBytes: number): number {
-  const { state, memory } = p;
-  const sum = state.get32(base) + offset;
-  const high = (state.getHigh32(base) + (sum > 0xffff_ffff ? 1 : 0)) >>> 0;
-  const at = memory.locate!(sum >>> 0, high, sizeBytes, false, "supervisor");
-  return (at & 3) === 0 ? at : 0;
-}
 
 /** Type of a gate, whether it is a system descriptor, and whether it is present, from its second word. */
 export function gateAttributes(high: number): number {

@@ -4,13 +4,13 @@ import { Vector } from "../definition.ts";
 import type { Processor } from "../processor.ts";
 import * as layout from "../state.ts";
 import {
-  fetchDescriptor, fetchSystemSegment, isNullSelector, locateDescriptor, readDescriptor, selectorErrorCode,
+  fetchDescriptor, fetchSystemSegment, isNullSelector, locateDescriptor, locateInTable, readDescriptor, selectorErrorCode,
   storeTypeByte,
 } from "./descriptor-tables.ts";
-import { SegmentIndex, isCanonical, isLongMode } from "./mode.ts";
+import { SegmentIndex, isCanonical, isCanonicalHigh, isLongMode } from "./mode.ts";
 import {
-  SystemType, descriptorPrivilege, isCode, isConforming, isPresent, isReadable, isWritableData, loadNullSegment,
-  loadSegmentCache, parseDescriptor, systemType, type RawDescriptor,
+  SystemType, descriptorAttributes, descriptorBase, descriptorLimit, descriptorPrivilege, isCode, isConforming, isPresent, isReadable,
+  isWritableData, loadNullSegment, loadSegmentCache, loadSegmentFields, parseDescriptor, systemType, type RawDescriptor,
 } from "./segments.ts";
 
 /** The descriptor, undefined when there is none, or "fault" after a page fault. */
@@ -106,7 +106,35 @@ export function loadLocalTableRegister(p: Processor, selector: number): Status {
   return Status.Next;
 }
 
+const busyMask = 2;
+
+/**
+ * LTR in IA-32e mode where nothing is out of the ordinary, which KVM does after every exit; in numbers. False: nothing has changed
+ * but accessed bits of page tables.
+ */
+function loadOrdinaryTaskRegister(p: Processor, selector: number): boolean {
+  const { state } = p;
+  const offset = selector & 0xfff8;
+  const isInGdt = !isOutsideGlobalTable(selector) && offset !== 0 && offset + 15 <= state.get32(layout.gdtrLimit);
+  if (p.memory.locate === undefined || !isLongMode(state) || !isInGdt) return false;
+  const at = locateInTable(p, layout.gdtrBase, offset, 16);
+  if (at === 0) return false;
+  const { u32 } = state;
+  const word = at >>> 2;
+  const low = u32[word], high = u32[word + 1], baseHigh = u32[word + 2];
+  const attributes = descriptorAttributes(high);
+  const isAvailable = systemType(attributes) === SystemType.availableTss32 && isPresent(attributes) && (u32[word + 3] & 0x1f00) === 0;
+  // It is written, and its page dirty, only when it is taken.
+  if (!isAvailable || !isCanonicalHigh(state, baseHigh) || locateInTable(p, layout.gdtrBase, offset, 16, true) === 0) return false;
+  u32[word + 1] = high | busyMask << 8;
+  const base = descriptorBase(low, high);
+  loadSegmentFields(state, SegmentIndex.TR, selector, base, descriptorLimit(low, high), attributes | busyMask);
+  state.setHalves(layout.segments[SegmentIndex.TR].base, base, baseHigh);
+  return true;
+}
+
 export function loadTaskRegister(p: Processor, selector: number): Status {
+  if (loadOrdinaryTaskRegister(p, selector)) return Status.Next;
   const { state } = p;
   const errorCode = selectorErrorCode(selector);
   if (isNullSelector(selector)) return p.raise(Vector.GP, 0);
@@ -121,7 +149,6 @@ export function loadTaskRegister(p: Processor, selector: number): Status {
   const segment = fetchSystemSegment(p, selector, descriptor, Vector.GP);
   if (segment === undefined) return Status.Fault;
   if (isLongMode(state) && !isCanonical(state, segment.base)) return p.raise(Vector.GP, errorCode);
-  const busyMask = 2;
   if (!storeTypeByte(p, descriptor, (attributes & 0xff) | busyMask)) return Status.Fault;
   loadSegmentCache(state, SegmentIndex.TR, selector, { ...segment, attributes: segment.attributes | busyMask });
   return Status.Next;

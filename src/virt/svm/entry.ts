@@ -34,7 +34,7 @@ export function runGuest(context: SvmContext, vmcb: StateView): Status {
   context.gif = true;
   state.set32(layout.interception, context.interception.mask);
   context.enterSpace(vmcb);
-  p.modeChanged();
+  p.contextReplaced();
   if (p.memory.paging.mode === "pae") p.memory.loadPageDirectoryPointers();
   if ((vmcb.get32(Control.interruptState) & interruptShadowMask) !== 0) state.set32(layout.interruptShadow, 1);
   context.observer?.({

@@ -69,7 +69,7 @@ function enterHost(context: SvmContext): void {
   state.set32(layout.activity, Activity.active);
   p.memory.enterSpace(hostSpace, undefined, state.get64(layout.cr3));
   p.dropSingleStep();
-  p.modeChanged();
+  p.contextReplaced();
   if (p.memory.paging.mode === "pae") p.memory.loadPageDirectoryPointers();
 }
 

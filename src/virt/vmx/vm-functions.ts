@@ -41,7 +41,7 @@ export class VmFunctions {
     this.#ept.configure();
     const vpid = context.has(Control.vpid) ? vmcs.get32(Field.virtualProcessorId) : 0;
     this.#translations.switchTable(vpid, this.#ept.root, this.#ept, state.get64(layout.cr3));
-    if (memory.paging.mode !== "pae") context.processor.modeChanged();
+    if (memory.paging.mode !== "pae") context.processor.contextReplaced();
     return true;
   }
 }

@@ -333,7 +333,7 @@ export class Vmx implements Virtualization, ExitSink {
     context.isGuest = true;
     const hasStage = this.#ept.configure();
     this.#translations.enterGuest(this.#vpid, this.#ept.root, hasStage ? this.#ept : undefined, hostRoot, state.get64(layout.cr3));
-    p.modeChanged();
+    p.contextReplaced();
     loadPageDirectoryPointers(context);
     const failed = loadMsrArea(p, p.physical, vmcs.getAddress(Field.entryMsrLoadAddress), vmcs.get32(Field.entryMsrLoadCount));
     if (failed !== 0) return this.#failEntry(ExitReason.msrLoading, failed, true);
@@ -620,7 +620,7 @@ export class Vmx implements Virtualization, ExitSink {
     state.set32(layout.interruptShadow, 0);
     state.set32(layout.activity, Activity.active);
     p.dropSingleStep();
-    p.modeChanged();
+    p.contextReplaced();
     if (p.memory.paging.mode === "pae") {
       p.memory.loadPageDirectoryPointers();
       if (hasReservedPointer(p.memory.pageDirectoryPointers, context.capabilities.physicalAddressBits)) return this.#abort(Abort.pageDirectoryPointers);
@@ -639,6 +639,6 @@ export class Vmx implements Virtualization, ExitSink {
     p.state.set32(layout.exceptionVector, noException);
     p.state.set32(layout.interception, 0);
     shutDown(p, [`VMX abort ${reason} while leaving the guest of the VMCS at 0x${context.vmcs.address.toString(16)}`]);
-    p.modeChanged();
+    p.contextReplaced();
   }
 }

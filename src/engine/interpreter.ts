@@ -31,6 +31,8 @@ export interface InterpreterHost {
   observe(routine: Routine): number;
   /** Record of the block at `rip`, or 0 after recording a fault. */
   findBlock(): number;
+  /** Delivers the recorded fault and answers 1, or answers 0 with nothing changed. */
+  readonly deliverFault: () => number;
   /** The block with this header has been entered often. */
   blockIsHot(header: number): void;
 }
@@ -60,6 +62,9 @@ export const RegionExit = {
 } as const;
 
 export const maximumRegions = 32_768;
+
+/** Faults that are delivered within one call of `run`. */
+const maximumDeliveries = 1000;
 
 /** Compiled dispatch loops by all that their code depends on; the oldest give way. */
 const dispatchLoops = new Map<string, object>();
@@ -117,6 +122,7 @@ export class Interpreter {
         routine: (number: number) => host.runRoutine(routineOfNumber(number)),
         observe: (number: number) => host.observe(routineOfNumber(number)),
         findBlock: () => host.findBlock(),
+        deliverFault: host.deliverFault,
         blockIsHot: (header: number) => host.blockIsHot(header),
       },
     };
@@ -258,6 +264,7 @@ export class Interpreter {
     const builder = new ModuleBuilder({ names: this.#names });
     const host = this.#importHost(builder);
     const findBlock = builder.importFunction("host", "findBlock", { params: [], results: ["i32"] });
+    const deliverFault = builder.importFunction("host", "deliverFault", { params: [], results: ["i32"] });
     const fast = this.#importFast(builder, inline);
     const blockIsHot = builder.importFunction("host", "blockIsHot", { params: ["i32"], results: [] });
     const table = builder.importTable("host", "table", { element: "funcref", min: maximumHandlers });
@@ -265,6 +272,7 @@ export class Interpreter {
     const run = builder.addFunction("run", { params: ["i32"], results: ["i32"] }, (f) =>
       this.#dispatchLoop(f, inline, { host, fastFunction: fast }, {
         findBlock: (func) => func.call(findBlock),
+        deliverFault: (func) => func.call(deliverFault),
         blockIsHot: (func) => func.call(blockIsHot),
         handler: (func) => func.callIndirect({ params: ["i32", "i32"], results: ["i32"] }, table),
         region: (func) => func.callIndirect({ params: [], results: ["i32"] }, regions),
@@ -278,12 +286,29 @@ export class Interpreter {
   ): void {
     const cpu = f.param<"i32">(0);
     const record = f.addLocal("i32"), status = f.addLocal("i32"), target = f.addLocal("i64"), passesHeader = f.addLocal("i32");
+    // A fault whose handler faults again retires nothing, for ever: the host counts how often that comes to it.
+    const deliveries = f.addLocal("i32");
+    f.i32.const(maximumDeliveries);
+    f.local.set(deliveries);
     const exit = f.block();
     const lookUp = f.loop();
     const leave = (result: RunResult): void => {
       f.i32.const(result);
       f.local.set(status);
       f.br(exit);
+    };
+    /** On in the handler of the fault that is recorded, or out for the host to deliver it. */
+    const deliverOrLeave = (): void => {
+      f.local.get(deliveries);
+      f.if("void", "likely");
+      f.local.get(deliveries);
+      f.i32.const(1);
+      f.i32.sub();
+      f.local.set(deliveries);
+      calls.deliverFault(f);
+      f.brIf(lookUp, "likely");
+      f.end();
+      leave(RunResult.Fault);
     };
     // The budget is looked at before the block that it would pay for.
     const checkBudget = (): void => {
@@ -315,7 +340,7 @@ export class Interpreter {
       f.local.tee(record);
       f.i32.eqz();
       f.if("void", "unlikely");
-      leave(RunResult.Fault);
+      deliverOrLeave();
       f.end();
     };
     const toNextRecord = (): void => {
@@ -406,6 +431,12 @@ export class Interpreter {
     f.local.set(passesHeader);
     f.br(lookUp);
     f.end();
+    f.local.get(status);
+    f.i32.const(RegionExit.Fault);
+    f.i32.eq();
+    f.if();
+    deliverOrLeave();
+    f.end();
     f.br(exit);
     f.end(leaveLabel);
     emitLeaveBefore(f, cpu, record);
@@ -468,7 +499,7 @@ export class Interpreter {
     leave(RunResult.Exit);
     f.end(faultLabel);
     emitCharge(f, cpu, record, -1);
-    leave(RunResult.Fault);
+    deliverOrLeave();
     f.end(next);
     f.end(atBlock);
     f.end(lookUp);
@@ -480,6 +511,7 @@ export class Interpreter {
 /** Calls out of the dispatch loop; arguments are on the stack. */
 interface DispatchCalls {
   findBlock(f: FunctionBuilder): void;
+  deliverFault(f: FunctionBuilder): void;
   blockIsHot(f: FunctionBuilder): void;
   handler(f: FunctionBuilder): void;
   region(f: FunctionBuilder): void;

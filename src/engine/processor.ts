@@ -486,7 +486,10 @@ export class SoftProcessor implements Processor {
   #updatePlain(): void {
     const { virtualization } = this;
     const isSpecial = virtualization !== undefined && (virtualization.isGuest ? !virtualization.isGuestOrdinary : virtualization.decidesEvents);
-    this.state.set32(state.isPlain, isSpecial || this.#mode.single ? 0 : 1);
+    const isPlain = !isSpecial && !this.#mode.single;
+    this.state.set32(state.isPlain, isPlain ? 1 : 0);
+    const keepsFaults = virtualization === undefined || !virtualization.isGuest || virtualization.keepsPageFaults;
+    this.state.set32(state.deliversFaults, isPlain && this.#mode.code === 64 && keepsFaults ? 1 : 0);
   }
 
   /** Called at every system call and interrupt: nearly always nothing changes. */

@@ -5,11 +5,13 @@
  * is where an access must fault.
  */
 import {
-  answer, answerWith, Bits, constant, fastPath, readMemory, recorder, Variable, when, writeMemory, type FastPath, type StateLocation,
+  answerWith, type Bits, constant, fastPath, readMemory, Variable, when, writeMemory, type FastPath, type StateLocation,
 } from "../ir/index.ts";
 import { FlagMask } from "../isa/flags.ts";
 import * as state from "../isa/state.ts";
 import { ModuleBuilder, type FuncIndex, type FunctionBuilder, type FunctionType } from "../wasm/index.ts";
+import { pageFaultPath } from "./delivery-code.ts";
+import { entryPlace, field, has, refuseIf, setField } from "./fast-path-parts.ts";
 import { pageSizeBytes } from "./physical-memory.ts";
 import { AccessFlag, scratchValue } from "./slow-access.ts";
 import { emitFastPath } from "./wasm-emitter.ts";
@@ -42,24 +44,8 @@ const userAligned = 3;
 const everything = 0xffff_ffff_ffff_ffffn;
 const noTag = 0xffff_ffff_ffff_ffffn;
 
-function field<W extends 32 | 64>({ offset }: StateLocation, width: W): Bits<W> {
-  return new Bits<W>(recorder().emit({ op: "readState", location: { offset, width } }, width));
-}
-
-function setField({ offset }: StateLocation, value: Bits<32> | Bits<64>): void {
-  recorder().emit({ op: "writeState", location: { offset, width: value.width } }, value.width, [value.node]);
-}
-
-function refuseIf(condition: Bits<1>): void {
-  when(condition, () => answer(false));
-}
-
 function faultIf(condition: Bits<1>): void {
   when(condition, () => answerWith(constant(32, WalkAnswer.faults)));
-}
-
-function has(bits: Bits<32>, mask: number): Bits<1> {
-  return bits.and(mask).ne(0);
 }
 
 /** Whether the page at a guest-physical address is plain RAM. */
@@ -197,10 +183,6 @@ function checkRights(leaf: Leaf, access: Bits<32>): Bits<32> {
     .or(bit(leaf.isLarge.get().ne(0), WalkResult.isLargePage));
 }
 
-function entryPlace(base: Bits<32>, low: Bits<32>): Bits<32> {
-  return base.add(low.shr(12).and(state.tlbEntries - 1).mul(state.tlbEntrySizeBytes)).add(state.tlbOffset);
-}
-
 /** Notes the 2 MiB that a large page's translation lies in; refuses when another region has its place. */
 function noteLargeRegion(base: Bits<32>, low: Bits<32>, high: Bits<32>): void {
   const region = low.shr(21).or(high.shl(11)).add(1);
@@ -275,6 +257,8 @@ export interface TranslationHost {
 export interface TranslationFunctions extends TranslationHost {
   /** One of `WalkAnswer`; results in the state area. */
   readonly walk: (low: number, high: number, access: number, context: number) => number;
+  /** Delivers the exception that is recorded in the state, if it is an ordinary page fault: 1, else 0 with nothing changed. */
+  readonly deliverFault: () => number;
 }
 
 const three: FunctionType = { params: ["i32", "i32", "i32"], results: ["i32"] };
@@ -297,6 +281,12 @@ export function translationFunctions(memory: WasmMemory, base: number, host: Tra
     f.i32.const(base);
     parameters.forEach((_, index) => f.local.get(f.param<"i32">(index)));
     f.call(walk);
+  }));
+  const deliver = builder.addFunction("deliver page fault", two, (f) => emitFastPath(f, pageFaultPath()));
+  builder.exportFunction("deliverFault", builder.addFunction("deliverFault", { params: [], results: ["i32"] }, (f) => {
+    f.i32.const(base);
+    f.i32.const(base);
+    f.call(deliver);
   }));
   const fill = builder.addFunction("fill", three, (f) => emitFill(f, base, walk));
   const exportFunction = (name: keyof typeof asked, emit: (f: FunctionBuilder) => void): void =>

@@ -161,6 +161,8 @@ export const isPlain: StateField = field("isPlain", 32);
  * nothing is traced or watched. Derived with the code key.
  */
 export const isFlat: StateField = field("isFlat", 32);
+/** Not 0 while generated code may deliver page faults, too: it is 64-bit, and no hypervisor intercepts them. */
+export const deliversFaults: StateField = field("deliversFaults", 32);
 /** How `tlbContext` follows from the privilege level and RFLAGS.AC: bit 0, SMAP is off; bit 1, alignment checking is on. */
 export const contextRule: StateField = field("contextRule", 32);
 /** 0 active, 1 halted, 2 shutdown, 3 waiting for SIPI. */

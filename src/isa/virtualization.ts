@@ -175,6 +175,8 @@ export interface Virtualization {
    * and no event of its own waits for the guest's interrupt flag. Physical events are the engine's to look for.
    */
   readonly isGuestOrdinary: boolean;
+  /** Of a guest: whether none of its page faults leaves it. */
+  readonly keepsPageFaults: boolean;
   /** Whether an event would be taken as soon as no shadow covers the boundary; while `decidesEvents`, and asked often. */
   hasEvent(pending: PendingEvents): boolean;
   /** Decides, while `decidesEvents`. */

@@ -255,6 +255,10 @@ export class Svm implements Virtualization {
     return interrupts.areIdle && !avic.isEnabled && !interception.has(Intercept.IRET);
   }
 
+  get keepsPageFaults(): boolean {
+    return !this.#context.interception.hasException(Vector.PF);
+  }
+
   hasEvent(pending: PendingEvents): boolean {
     return hasEvent(this.#context, pending);
   }

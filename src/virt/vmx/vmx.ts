@@ -470,6 +470,12 @@ export class Vmx implements Virtualization, ExitSink {
     return this.#events.areIdle;
   }
 
+  get keepsPageFaults(): boolean {
+    const { vmcs } = this.context;
+    const isSelected = ((vmcs.get32(Field.exceptionBitmap) >>> Vector.PF) & 1) !== 0;
+    return !isSelected && vmcs.get32(Field.pageFaultErrorCodeMask) === 0 && vmcs.get32(Field.pageFaultErrorCodeMatch) === 0;
+  }
+
   /** Intel's last branches are those of a model, and ours has none. */
   readonly branchRecord: undefined = undefined;
 

@@ -171,7 +171,7 @@ export interface Virtualization {
   /** At any time: the extension decides about interrupts and NMIs, since a guest runs or they are held off. */
   readonly decidesEvents: boolean;
   /**
-   * While a guest runs: nothing of the extension's own follows from SYSCALL, SYSRET, IRET and STI. It intercepts none of them,
+   * While a guest runs: nothing of the extension's own follows from system calls, IRET, POPF and STI. It intercepts none of them,
    * and no event of its own waits for the guest's interrupt flag. Physical events are the engine's to look for.
    */
   readonly isGuestOrdinary: boolean;

@@ -178,3 +178,22 @@ describe("the limit of CS", () => {
     expect(machine.register(rax)).toBe(BigInt(count - 1));
   });
 });
+
+test.each(["on", "forced"])("the bytes of the running instruction are found by its record, with the JIT %s", (jit) => {
+  const machine = new EngineMachine({ jit: jitSettingsNamed(jit) });
+  const { processor } = machine;
+  const places: number[] = [], starts: string[] = [];
+  machine.onAccess = () => {
+    places.push(processor.code.placeOf(processor.state.get32(state.currentRecord)) - machine.ramOffset);
+    starts.push(Buffer.from(processor.currentBytes().subarray(0, 2)).toString("hex"));
+  };
+  // Twice: nop; out 0x80, al; nop; out 0x80, al; and once more across the end of the page.
+  machine.longMode();
+  machine.write(Place.code, "bb02000000 90 e680 90 e680 ffcb 75f6 e9e80f0000");
+  machine.write(Place.code + 0xffc, "90 90 90 e6 80 f4");
+  expect(machine.run(1000)).toBe("halted");
+  const first = Place.code + 6, second = Place.code + 9;
+  expect(places.slice(0, 4)).toEqual([first, second, first, second]);
+  expect(places[4]).toBe(-machine.ramOffset);
+  expect(starts).toEqual(Array.from({ length: 5 }, () => "e680"));
+});

@@ -229,6 +229,12 @@ export class CodeCache {
     this.#onFlush();
   }
 
+  /** Place in linear memory of the instruction that a record was made from; 0 when its block is void, lies in two pages, or not in memory. */
+  placeOf(record: number): number {
+    const block = this.#byRecord.get(record - this.#bytes[record + RecordField.count] * recordSizeBytes);
+    return block === undefined || block.second !== undefined || block.end === 0 ? 0 : block.start + this.#halves[(record + RecordField.start) >>> 1];
+  }
+
   /** Voids every block with code in the range; what runs right now leaves after its current instruction. */
   invalidate(offset: number, sizeBytes: number): void {
     const page = Math.floor(offset / pageSizeBytes);

@@ -8,7 +8,7 @@ import { Cr0Mask, Cr4Mask, SegmentIndex } from "../isa/system/mode.ts";
 import { EngineMachine, Place } from "./testing/engine-machine.ts";
 import {
   anyFlags, anySelector, anyTarget, cases, compareWithRoutine, gdtEntries, general, loopForever, nowhere, observe, type Setting,
-} from "../../tests/differential/transfer-cases.ts";
+} from "../../tests/transfer-cases.ts";
 
 /** As `prepare` writes them behind the machine's own. */
 const Flat = { code0: 0x48, code3: 0x53, data0: 0x58, data3: 0x63, first: 9, afterFlat: 13 } as const;

@@ -63,8 +63,8 @@ export const RegionExit = {
 
 export const maximumRegions = 32_768;
 
-/** Faults that are delivered within one call of `run`. */
-const maximumDeliveries = 1000;
+/** Faults that are delivered within one call of `run`: the more there are, the later a guest comes back that does nothing else. */
+const maximumDeliveries = 20;
 
 /** Compiled dispatch loops by all that their code depends on; the oldest give way. */
 const dispatchLoops = new Map<string, object>();

@@ -8,7 +8,7 @@ import { Cr0Mask, SegmentIndex } from "../isa/system/mode.ts";
 import { EngineMachine, PageBit, Place, Select } from "./testing/engine-machine.ts";
 import {
   anyFlags, anySelector, anyTarget, cases, compareWithRoutine, gdtEntries, general, loopForever, nowhere, observe, type Setting,
-} from "../../tests/differential/transfer-cases.ts";
+} from "../../tests/transfer-cases.ts";
 
 const everybody = PageBit.present | PageBit.writable | PageBit.user;
 
@@ -141,6 +141,28 @@ describe("a page fault", () => {
     }
     expect(ordinary / cases).toBeGreaterThan(0.2);
   });
+
+  test("whose handler faults for ever comes back to the caller soon", () => {
+    const machine = new EngineMachine();
+    machine.longMode();
+    // mov [rbp], eax; the handler is nowhere, and its stack begins anew each time.
+    machine.write(Place.code, "89 45 00");
+    machine.setHandler(14, nowhere);
+    machine.view.setUint32(Place.idt + 14 * 16 + 4, nowhere & 0xffff_0000 | 0x8e01, true);
+    machine.view.setBigUint64(Place.tss + 0x24, BigInt(Place.stack), true);
+    machine.setRegister(general.rbp, BigInt(nowhere));
+    let asked = 0;
+    const { memory } = machine.processor;
+    const translateCode = memory.translateCode.bind(memory);
+    memory.translateCode = (...address) => {
+      asked++;
+      return translateCode(...address);
+    };
+    expect(machine.run(1_000_000)).toBe("budget");
+    expect(machine.processor.retired).toBe(0);
+    expect(asked).toBeGreaterThan(10_000);
+    expect(asked).toBeLessThan(300_000);
+  });
 });
 
 describe("LTR", () => {
@@ -153,7 +175,7 @@ describe("LTR", () => {
         const random = new Random(hashText("LTR"), seed);
         // ltr ax; jmp $
         prepare(each, "0F 00 D8 EB FE", 0, random);
-        const access = BigInt(random.chance(70) ? 0x89 : random.pick([0x8b, 0x81, 0x82, 0x09, 0x92]));
+        const access = BigInt(random.chance(90) ? 0x89 : random.pick([0x8b, 0x81, 0x82, 0x09, 0x92]));
         each.view.setBigUint64(Place.gdt + 80, access << 40n | BigInt(random.below(0x100_0000)) << 16n | 0x67n | BigInt(random.pick([0, 8])) << 52n, true);
         each.view.setBigUint64(Place.gdt + 88, BigInt(random.chance(80) ? random.pick([0, 0xffff_8000]) : random.next()) | BigInt(random.chance(80) ? 0 : random.next()) << 32n, true);
         each.setRegister(general.rax, BigInt(anySelector(random, [80, 83])));
@@ -163,6 +185,6 @@ describe("LTR", () => {
       if (machine.processor.state.get16(state.segments[SegmentIndex.TR].selector) >>> 3 === 10) loaded++;
       expect(observe(machine), `LTR, case ${seed}`).toEqual(observe(reference));
     }
-    expect(loaded / cases).toBeGreaterThan(0.1);
+    expect(loaded / cases).toBeGreaterThan(0.2);
   });
 });

@@ -1,14 +1,14 @@
 /** What tests of privilege changes in generated code share: the instruction against its routine, in arrangements of all kinds. */
 import { expect } from "vitest";
-import { hashText, Random } from "./random.ts";
-import type { Node, Routine } from "../../src/ir/index.ts";
-import { Decoder } from "../../src/isa/decode.ts";
-import { allFlagsMask, FlagMask, readFlags } from "../../src/isa/flags.ts";
-import { instructions } from "../../src/isa/instructions.ts";
-import * as state from "../../src/isa/state.ts";
-import { handlerFormOf } from "../../src/engine/code-cache.ts";
-import { makeHandler } from "../../src/engine/handler.ts";
-import { bytesOf, EngineMachine, Place } from "../../src/engine/testing/engine-machine.ts";
+import { hashText, Random } from "./differential/random.ts";
+import type { Node, Routine } from "../src/ir/index.ts";
+import { Decoder } from "../src/isa/decode.ts";
+import { allFlagsMask, FlagMask, readFlags } from "../src/isa/flags.ts";
+import { instructions } from "../src/isa/instructions.ts";
+import * as state from "../src/isa/state.ts";
+import { handlerFormOf } from "../src/engine/code-cache.ts";
+import { makeHandler } from "../src/engine/handler.ts";
+import { bytesOf, EngineMachine, Place } from "../src/engine/testing/engine-machine.ts";
 
 export const cases = 300;
 /** Of the generated cases; the others are what only routines can do. */

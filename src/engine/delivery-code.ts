@@ -15,8 +15,11 @@ import * as state from "../isa/state.ts";
 import { SegmentAttribute } from "../isa/system/mode.ts";
 import { SystemType } from "../isa/system/segments.ts";
 import { entryPlace, field, refuseIf, setField } from "./fast-path-parts.ts";
+import { ModuleBuilder } from "../wasm/index.ts";
 import { pageSizeBytes } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";
+import { emitFastPath } from "./wasm-emitter.ts";
+import { wasm, type WasmMemory } from "./web-assembly.ts";
 
 const gateBytes = 16, frameBytes = 48;
 const gateOffset = Vector.PF * gateBytes;
@@ -61,7 +64,7 @@ function faultingRip(): Bits<64> {
 }
 
 /** Argument: where the processor's area is. */
-export const pageFaultPath: () => FastPath = fastPath([32], (argument) => {
+const pageFaultPath: () => FastPath = fastPath([32], (argument) => {
   const base = argument as Bits<32>;
   const cpu = new Cpu({ long: true, operandSize: 64, addressSize: 64, stackSize: 64, repeat: "none", lock: false });
   const otherShadows = field(state.interruptShadow, 32).and(~state.ShadowMask.stiAtRip >>> 0);
@@ -116,3 +119,20 @@ export const pageFaultPath: () => FastPath = fastPath([32], (argument) => {
   setField(state.interruptShadow, constant(32, 0));
   setField(state.currentRecord, constant(32, 0));
 });
+
+/**
+ * A WebAssembly function that delivers the exception that is recorded in the state, if it is an ordinary page fault, and answers 1;
+ * else 0, with nothing changed. `base`: offset of the processor's area in linear memory.
+ */
+export function faultDelivery(memory: WasmMemory, base: number): () => number {
+  const builder = new ModuleBuilder();
+  const pages = memory.buffer.byteLength / 65_536;
+  builder.importMemory("host", "memory", { min: pages, max: pages, shared: true });
+  const deliver = builder.addFunction("deliver page fault", { params: ["i32", "i32"], results: ["i32"] }, (f) => emitFastPath(f, pageFaultPath()));
+  builder.exportFunction("deliver", builder.addFunction("deliver", { params: [], results: ["i32"] }, (f) => {
+    f.i32.const(base);
+    f.i32.const(base);
+    f.call(deliver);
+  }));
+  return new wasm.Instance(new wasm.Module(builder.build()), { host: { memory } }).exports["deliver"];
+}

@@ -2,6 +2,7 @@
 import type { Routine } from "../ir/index.ts";
 import * as state from "../isa/state.ts";
 import { ModuleBuilder, type FuncIndex, type FunctionBuilder, type Label } from "../wasm/index.ts";
+import { faultDelivery } from "./delivery-code.ts";
 import { FastRoutines, fastRoutinesOf } from "./fast-routines.ts";
 import { handlerName, type Handler, type HandlerForm } from "./handler.ts";
 import { handlerOfNumber, maximumHandlers, registeredHandler, type RegisteredHandler, routineNumber, routineOfNumber } from "./handler-registry.ts";
@@ -31,8 +32,6 @@ export interface InterpreterHost {
   observe(routine: Routine): number;
   /** Record of the block at `rip`, or 0 after recording a fault. */
   findBlock(): number;
-  /** Delivers the recorded fault and answers 1, or answers 0 with nothing changed. */
-  readonly deliverFault: () => number;
   /** The block with this header has been entered often. */
   blockIsHot(header: number): void;
 }
@@ -62,9 +61,6 @@ export const RegionExit = {
 } as const;
 
 export const maximumRegions = 32_768;
-
-/** Faults that are delivered within one call of `run`: the more there are, the later a guest comes back that does nothing else. */
-const maximumDeliveries = 20;
 
 /** Compiled dispatch loops by all that their code depends on; the oldest give way. */
 const dispatchLoops = new Map<string, object>();
@@ -122,7 +118,8 @@ export class Interpreter {
         routine: (number: number) => host.runRoutine(routineOfNumber(number)),
         observe: (number: number) => host.observe(routineOfNumber(number)),
         findBlock: () => host.findBlock(),
-        deliverFault: host.deliverFault,
+        // Made with the loop that has the hot handlers: guests that end soon do not pay for it.
+        deliverFault: () => 0,
         blockIsHot: (header: number) => host.blockIsHot(header),
       },
     };
@@ -148,6 +145,7 @@ export class Interpreter {
     const inline = this.#hot().map(registeredHandler);
     if (inline.length === 0) return;
     Interpreter.hasInlinedHot = true;
+    this.#imports["host"]["deliverFault"] = faultDelivery(this.#memory, this.#base);
     this.#run = this.#instantiate(this.#dispatchLoopOf(inline)).exports["run"];
     // Nobody calls them through the table any more.
     for (const handler of inline) this.#registered.add(handler);
@@ -286,10 +284,8 @@ export class Interpreter {
   ): void {
     const cpu = f.param<"i32">(0);
     const record = f.addLocal("i32"), status = f.addLocal("i32"), target = f.addLocal("i64"), passesHeader = f.addLocal("i32");
-    // A fault whose handler faults again retires nothing, for ever: the host counts how often that comes to it.
-    const deliveries = f.addLocal("i32");
-    f.i32.const(maximumDeliveries);
-    f.local.set(deliveries);
+    // Of the delivery before: a fault whose handler faults again retires nothing, for ever, and is left to the host, which counts.
+    const deliveredAt = f.addLocal("i32");
     const exit = f.block();
     const lookUp = f.loop();
     const leave = (result: RunResult): void => {
@@ -299,12 +295,12 @@ export class Interpreter {
     };
     /** On in the handler of the fault that is recorded, or out for the host to deliver it. */
     const deliverOrLeave = (): void => {
-      f.local.get(deliveries);
+      f.local.get(deliveredAt);
+      f.local.get(cpu);
+      f.i32.load(state.budget.offset);
+      f.local.tee(deliveredAt);
+      f.i32.ne();
       f.if("void", "likely");
-      f.local.get(deliveries);
-      f.i32.const(1);
-      f.i32.sub();
-      f.local.set(deliveries);
       calls.deliverFault(f);
       f.brIf(lookUp, "likely");
       f.end();

@@ -10,7 +10,6 @@ import {
 import { FlagMask } from "../isa/flags.ts";
 import * as state from "../isa/state.ts";
 import { ModuleBuilder, type FuncIndex, type FunctionBuilder, type FunctionType } from "../wasm/index.ts";
-import { pageFaultPath } from "./delivery-code.ts";
 import { entryPlace, field, has, refuseIf, setField } from "./fast-path-parts.ts";
 import { pageSizeBytes } from "./physical-memory.ts";
 import { AccessFlag, scratchValue } from "./slow-access.ts";
@@ -257,8 +256,6 @@ export interface TranslationHost {
 export interface TranslationFunctions extends TranslationHost {
   /** One of `WalkAnswer`; results in the state area. */
   readonly walk: (low: number, high: number, access: number, context: number) => number;
-  /** Delivers the exception that is recorded in the state, if it is an ordinary page fault: 1, else 0 with nothing changed. */
-  readonly deliverFault: () => number;
 }
 
 const three: FunctionType = { params: ["i32", "i32", "i32"], results: ["i32"] };
@@ -281,12 +278,6 @@ export function translationFunctions(memory: WasmMemory, base: number, host: Tra
     f.i32.const(base);
     parameters.forEach((_, index) => f.local.get(f.param<"i32">(index)));
     f.call(walk);
-  }));
-  const deliver = builder.addFunction("deliver page fault", two, (f) => emitFastPath(f, pageFaultPath()));
-  builder.exportFunction("deliverFault", builder.addFunction("deliverFault", { params: [], results: ["i32"] }, (f) => {
-    f.i32.const(base);
-    f.i32.const(base);
-    f.call(deliver);
   }));
   const fill = builder.addFunction("fill", three, (f) => emitFill(f, base, walk));
   const exportFunction = (name: keyof typeof asked, emit: (f: FunctionBuilder) => void): void =>

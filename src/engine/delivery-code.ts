@@ -14,7 +14,7 @@ import {
 import * as state from "../isa/state.ts";
 import { SegmentAttribute } from "../isa/system/mode.ts";
 import { SystemType } from "../isa/system/segments.ts";
-import { entryPlace, field, refuseIf, setField } from "./fast-path-parts.ts";
+import { entryPlace, field, refuseIf, setField } from "../isa/fast-path-parts.ts";
 import { ModuleBuilder } from "../wasm/index.ts";
 import { pageSizeBytes } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";

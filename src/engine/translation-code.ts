@@ -10,7 +10,7 @@ import {
 import { FlagMask } from "../isa/flags.ts";
 import * as state from "../isa/state.ts";
 import { ModuleBuilder, type FuncIndex, type FunctionBuilder, type FunctionType } from "../wasm/index.ts";
-import { entryPlace, field, has, refuseIf, setField } from "./fast-path-parts.ts";
+import { entryPlace, field, has, refuseIf, setField } from "../isa/fast-path-parts.ts";
 import { pageSizeBytes } from "./physical-memory.ts";
 import { AccessFlag, scratchValue } from "./slow-access.ts";
 import { emitFastPath } from "./wasm-emitter.ts";

@@ -149,7 +149,7 @@ export type Status = (typeof Status)[keyof typeof Status];
 /**
  * The ordinary cases of a routine. The body ends with an answer on every path. When that is 1 the routine has been
  * carried out, with its results in the scratch slots and status `Next`; when it is 0 nothing has been committed, and `run`
- * is to be asked. An instruction's touches scratch slots, x87 state and MXCSR and reads other state: neither memory, nor
+ * is to be asked. An instruction's touches scratch slots, x87 state, MXCSR and the current VMCS, and reads other state: neither memory, nor
  * general or XMM registers, nor status flags, nor the record.
  */
 export interface FastPath {

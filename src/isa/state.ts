@@ -165,6 +165,8 @@ export const isFlat: StateField = field("isFlat", 32);
 export const deliversFaults: StateField = field("deliversFaults", 32);
 /** How `tlbContext` follows from the privilege level and RFLAGS.AC: bit 0, SMAP is off; bit 1, alignment checking is on. */
 export const contextRule: StateField = field("contextRule", 32);
+/** Place in linear memory of the VMCS that VMREAD and VMWRITE reach; 0: none, or a guest runs, whose VMREAD and VMWRITE are the extension's. */
+export const currentVmcs: StateField = field("currentVmcs", 32);
 /** 0 active, 1 halted, 2 shutdown, 3 waiting for SIPI. */
 export const activity: StateField = field("activity", 32);
 
@@ -226,5 +228,12 @@ export const localEntriesOffset: number = jumpCacheOffset + jumpCacheEntries * j
  */
 export const largeRegionsOffset: number = localEntriesOffset + tlbEntries * 2;
 export const largeRegionEntries = 2048;
+/** What VMREAD and VMWRITE need to know of fields, for generated code: words at numbers that `vmcsAccess` makes of encodings. */
+export const vmcsFieldsOffset: number = largeRegionsOffset + largeRegionEntries * 4;
+export const vmcsFieldEntries = 1024;
+/** The VMCSs that are active: each a region, and as much again for what the processor keeps about it. */
+export const vmcsOffset: number = Math.ceil((vmcsFieldsOffset + vmcsFieldEntries * 4) / 4096) * 4096;
+export const vmcsCount = 64;
+export const vmcsSizeBytes = 8192;
 /** Bytes of one processor's area. */
-export const processorAreaSizeBytes: number = Math.ceil((largeRegionsOffset + largeRegionEntries * 4) / 65536) * 65536;
+export const processorAreaSizeBytes: number = Math.ceil((vmcsOffset + vmcsCount * vmcsSizeBytes) / 65536) * 65536;

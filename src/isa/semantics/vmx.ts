@@ -1,26 +1,19 @@
 /** The instructions of VMX: SDM volume 3, "VMX Instruction Reference". The processor's extension executes them. */
-import { Status, type Bits, type Routine, when } from "../../ir/index.ts";
-import { constant, instruction, load, Vector, type InstructionDefinition, type Operand } from "../definition.ts";
-import { FlagMask, statusFlagsMask, writeFlags } from "../flags.ts";
+import { Status, type Bits, type FastPath, type Routine, when } from "../../ir/index.ts";
+import { constant, type Cpu, instruction, load, Vector, type InstructionDefinition, type Operand } from "../definition.ts";
 import { routine } from "../processor.ts";
 import type { VirtualizationInstruction } from "../virtualization.ts";
+import { readFieldPath, writeAccessPath, writeFieldPath } from "./vmcs-access.ts";
 
 /** How an instruction of VMX ends (SDM volume 3, "Conventions" of the instruction reference). */
 export const VmxOutcome = { succeed: 0, failInvalid: 1, failValid: 2 } as const;
 
-const outcomeFlags: readonly number[] = [0, FlagMask.CF, FlagMask.ZF];
-
-const endRoutine = routine("end of a VMX instruction", ({ state }) => {
-  writeFlags(state, outcomeFlags[state.argument32(0)], statusFlagsMask);
-  return Status.Next;
-});
-
-function prepare(name: VirtualizationInstruction): Routine {
-  return routine(`prepare ${name}`, (p) => p.virtualization?.prepare(name) ?? p.raise(Vector.UD));
+function prepare(name: VirtualizationInstruction, fast?: () => FastPath): Routine {
+  return routine(`prepare ${name}`, (p) => p.virtualization?.prepare(name) ?? p.raise(Vector.UD), fast);
 }
 
-function perform(name: VirtualizationInstruction): Routine {
-  return routine(name, (p) => p.virtualization?.execute(name) ?? p.raise(Vector.UD));
+function perform(name: VirtualizationInstruction, fast?: () => FastPath): Routine {
+  return routine(name, (p) => p.virtualization?.execute(name) ?? p.raise(Vector.UD), fast);
 }
 
 /** Instructions without an operand, which set the flags by themselves. */
@@ -47,6 +40,12 @@ function withPointer(name: VirtualizationInstruction, encoding: string): Instruc
   });
 }
 
+/** The flags of an outcome. */
+function end(cpu: Cpu, outcome: Bits<32>): void {
+  const no = constant(1, 0);
+  cpu.writeFlags({ cf: outcome.eq(VmxOutcome.failInvalid), pf: no, af: no, zf: outcome.eq(VmxOutcome.failValid), sf: no, of: no });
+}
+
 const beginStore = prepare("vmptrst"), storePointer = perform("vmptrst");
 
 const vmptrst = instruction({
@@ -55,32 +54,44 @@ const vmptrst = instruction({
     cpu.call(beginStore);
     const [pointer] = cpu.call(storePointer, [], [64]);
     dst.as(64).write(pointer);
-    cpu.call(endRoutine, [constant(32, VmxOutcome.succeed)]);
+    end(cpu, constant(32, VmxOutcome.succeed));
   },
 });
 
-const beginRead = prepare("vmread"), readField = perform("vmread");
+/** With what comes before it: VMREAD reads nothing but registers. */
+function readRoutine(fast?: () => FastPath): Routine {
+  return routine("vmread", (p) => {
+    const { virtualization } = p;
+    if (virtualization === undefined) return p.raise(Vector.UD);
+    const status = virtualization.prepare("vmread");
+    return status === Status.Next ? virtualization.execute("vmread") : status;
+  }, fast);
+}
+
+const readField = readRoutine(), readFieldFast = readRoutine(readFieldPath);
 
 const vmread = instruction({
   name: "vmread", feature: "vmx", encodings: ["NP 0F 78 /r i64 Ed,Gd", "NP 0F 78 /r o64 Eq,Gq"],
   execute({ cpu, dst, src }) {
     const encoding = (src.read() as Bits).zext(64);
-    cpu.call(beginRead, [encoding]);
-    const [value, outcome] = cpu.call(readField, [encoding], [64, 32]);
+    const [value, outcome] = cpu.call(cpu.variant.long ? readFieldFast : readField, [encoding], [64, 32]);
     const place = dst as Operand;
     when(outcome.isZero(), () => place.write(value.trunc(place.width)));
-    cpu.call(endRoutine, [outcome]);
+    end(cpu, outcome);
   },
 });
 
-const beginWrite = prepare("vmwrite"), writeField = perform("vmwrite");
+const beginWrite = prepare("vmwrite"), beginWriteFast = prepare("vmwrite", writeAccessPath);
+const writeField = perform("vmwrite"), writeFieldFast = perform("vmwrite", writeFieldPath);
 
 const vmwrite = instruction({
   name: "vmwrite", feature: "vmx", encodings: ["NP 0F 79 /r i64 Gd,Ed", "NP 0F 79 /r o64 Gq,Eq"],
   execute({ cpu, dst, src }) {
+    const { long } = cpu.variant;
     const encoding = (dst.read() as Bits).zext(64);
-    cpu.call(beginWrite, [encoding]);
-    cpu.call(writeField, [encoding, (src.read() as Bits).zext(64)]);
+    cpu.call(long ? beginWriteFast : beginWrite, [encoding]);
+    const [outcome] = cpu.call(long ? writeFieldFast : writeField, [encoding, (src.read() as Bits).zext(64)], [32]);
+    end(cpu, outcome);
   },
 });
 

@@ -1,6 +1,7 @@
 /** What all parts of VMX share: the processor, the current VMCS and the controls that are in effect. */
 import type { SoftProcessor } from "../../engine/processor.ts";
 import type { StateView } from "../../isa/state-view.ts";
+import * as layout from "../../isa/state.ts";
 import { supportedCr4 } from "../../isa/system/control-registers.ts";
 import { ActiveStructures } from "./active-structures.ts";
 import { cr4FixedToOne, featureControlValues, vmxCapabilities, type VmxCapabilities } from "./capabilities.ts";
@@ -8,6 +9,7 @@ import { effectiveControls, type ControlWords } from "./checks/view.ts";
 import { controlGroups, controls, type Control } from "./controls.ts";
 import type { Exit } from "./exit-reasons.ts";
 import { segmentBlock } from "./fields.ts";
+import { publishFields } from "./published-fields.ts";
 import { Vmcs } from "./vmcs.ts";
 
 export const noAddress = -1;
@@ -25,22 +27,46 @@ export class VmxContext {
   featureControl: bigint;
   /** In VMX operation, root or not. */
   isOn = false;
-  isGuest = false;
   vmxonPointer: number = noAddress;
-  current: Vmcs | undefined;
   /** The VMCS that the guest runs on. */
   vmcs: Vmcs = new Vmcs(0);
   /** Its controls as they take effect, by the number of their group: they are asked for often. */
   readonly #words = new Int32Array(controlGroups.length);
+  #isGuest = false;
+  #current: Vmcs | undefined;
 
   constructor(processor: SoftProcessor) {
     this.processor = processor;
     this.state = processor.state;
     this.segmentWords = new Uint32Array(this.state.u32.buffer, this.state.base + segmentBlock.stateOffset, segmentBlock.sizeBytes / 4);
-    this.structures = new ActiveStructures(processor.physical);
+    this.structures = new ActiveStructures(processor.physical, this.state);
     this.capabilities = vmxCapabilities(processor.model, supportedCr4(processor) | lowestVmxBit);
     this.offeredControls = new Set(controls.filter(({ feature }) => feature === undefined || processor.model.hasFeature(feature)).map(({ name }) => name));
     this.featureControl = featureControlValues[processor.model.virtualization ?? "on"];
+    publishFields(this.state, this.offeredControls);
+  }
+
+  get isGuest(): boolean {
+    return this.#isGuest;
+  }
+
+  set isGuest(isGuest: boolean) {
+    this.#isGuest = isGuest;
+    this.#publishCurrent();
+  }
+
+  get current(): Vmcs | undefined {
+    return this.#current;
+  }
+
+  set current(vmcs: Vmcs | undefined) {
+    this.#current = vmcs;
+    this.#publishCurrent();
+  }
+
+  /** Tells generated code which VMCS it may read and write by itself. */
+  #publishCurrent(): void {
+    this.state.set32(layout.currentVmcs, this.#isGuest || this.#current === undefined ? 0 : this.#current.place);
   }
 
   /** Goes on with `vmcs` and its controls. */

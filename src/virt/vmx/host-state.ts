@@ -3,6 +3,7 @@ import { allFlagsMask, writeFlags } from "../../isa/flags.ts";
 import * as layout from "../../isa/state.ts";
 import { Cr4Mask, EferMask, SegmentAttribute, SegmentIndex } from "../../isa/system/mode.ts";
 import { refreshSegmentEnds } from "../../isa/system/segments.ts";
+import { Unchecked } from "./checks/pending.ts";
 import { Control } from "./controls.ts";
 import type { VmxContext } from "./context.ts";
 import { Field, type VmcsField } from "./fields.ts";
@@ -48,7 +49,7 @@ export function loadHostState(context: VmxContext): void {
 
 /** The block that VM exits load is made once and kept until its fields are written. */
 function loadSegments({ state, vmcs, segmentWords }: VmxContext, isLong: boolean): void {
-  if (vmcs.hostSegmentWords !== undefined) return segmentWords.set(vmcs.hostSegmentWords);
+  if ((vmcs.unchecked & Unchecked.hostSegments) === 0) return segmentWords.set(vmcs.hostSegmentWords);
   const load = (index: number, selector: number, base: VmcsField | undefined, limit: number, attributes: number): void => {
     const fields = layout.segments[index];
     state.set16(fields.selector, selector);
@@ -70,5 +71,6 @@ function loadSegments({ state, vmcs, segmentWords }: VmxContext, isLong: boolean
   load64(state, vmcs, layout.idtrBase, Field.hostIdtrBase);
   state.set32(layout.gdtrLimit, tableLimit);
   state.set32(layout.idtrLimit, tableLimit);
-  vmcs.hostSegmentWords = segmentWords.slice();
+  vmcs.hostSegmentWords.set(segmentWords);
+  vmcs.unchecked &= ~Unchecked.hostSegments;
 }

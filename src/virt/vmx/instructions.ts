@@ -244,20 +244,26 @@ export class VmxInstructions {
     return control === undefined || this.#context.offeredControls.has(control);
   }
 
+  /** The outcome is result 0. */
   #writeField(encoding: bigint, value: bigint): Status {
     const { state } = this.#context;
     const target = this.#target();
-    if (target === undefined) return this.#end("failInvalid");
     const found = encoding >> 32n === 0n ? findField(Number(encoding)) : undefined;
+    if (target === undefined) {
+      state.result32(0, VmxOutcome.failInvalid);
+      return Status.Next;
+    }
     if (found === undefined || !this.#exists(found.field.requires)) {
       target.set32(Field.instructionError, InstructionError.unsupportedField);
-      return this.#end("failValid");
+      state.result32(0, VmxOutcome.failValid);
+      return Status.Next;
     }
     noteFieldWrite(target, found.field, value);
     if (found.isHigh) target.setHigh32(found.field, Number(value & 0xffff_ffffn));
     // Outside of 64-bit mode a full access to a 64-bit field clears its upper half.
     else target.set(found.field, is64BitMode(state) || sizeBytesOf(found.field.width) < 8 ? value : value & 0xffff_ffffn);
-    return this.#end("succeed");
+    state.result32(0, VmxOutcome.succeed);
+    return Status.Next;
   }
 
   #invalidateEpt(type: bigint, eptPointer: bigint): Status {

@@ -2,6 +2,7 @@
  * One virtual-machine control structure as the processor keeps it while it is active (SDM volume 3, "VMCS Region" and
  * "Software Use of Virtual-Machine Control Structures"). Memory holds it before VMPTRLD and after VMCLEAR.
  */
+import { vmcsSizeBytes } from "../../isa/state.ts";
 import { vmcsRegionBytes } from "./capabilities.ts";
 import { segmentBlock, sizeBytesOf, type VmcsField } from "./fields.ts";
 
@@ -11,29 +12,46 @@ const launchWord = 2;
 const shadowIndicatorMask = 0x8000_0000;
 const launchedMark = 0x4c41_5543;
 
+/** Behind the region: a word for what VM entry has to check again. */
+export const uncheckedOffset: number = vmcsRegionBytes;
+const allUnchecked = 0xff;
+
 /** Everything that VMCS fields hold, by field; 64-bit and natural-width ones also in two halves. */
 export class Vmcs {
   /** Physical address of the region. */
   readonly address: number;
-  /** What VM entry has to check again, in bits of `Unchecked`: see `checks/pending.ts`. */
-  unchecked = 0xff;
+  /** Its place in linear memory, or wherever it is kept. */
+  readonly place: number;
   /** Whether the host was in IA-32e mode when its state was checked last. */
   wasCheckedInLongMode = false;
-  readonly bytes: Uint8Array<ArrayBuffer> = new Uint8Array(vmcsRegionBytes);
+  readonly bytes: Uint8Array;
   /** The guest's segment and descriptor-table registers, as the processor's state area has them. */
-  readonly segmentWords: Uint32Array<ArrayBuffer>;
-  /** Segment registers of the host as VM exits load them; undefined since the fields that they come from were written. */
-  hostSegmentWords: Uint32Array<ArrayBuffer> | undefined;
+  readonly segmentWords: Uint32Array;
+  /** Segment registers of the host as VM exits load them, unless `Unchecked.hostSegments` says that their fields were written. */
+  readonly hostSegmentWords: Uint32Array = new Uint32Array(segmentBlock.sizeBytes / 4);
   readonly #words: Uint32Array;
   readonly #halves: Uint16Array;
   readonly #wide: BigUint64Array;
 
-  constructor(address: number) {
+  /** In memory of its own, or in `buffer` at `place`, where `state.vmcsSizeBytes` are its own. */
+  constructor(address: number, buffer: ArrayBufferLike = new ArrayBuffer(vmcsSizeBytes), place: number = 0) {
     this.address = address;
-    this.segmentWords = new Uint32Array(this.bytes.buffer, segmentBlock.offset, segmentBlock.sizeBytes / 4);
-    this.#words = new Uint32Array(this.bytes.buffer);
-    this.#halves = new Uint16Array(this.bytes.buffer);
-    this.#wide = new BigUint64Array(this.bytes.buffer);
+    this.place = place;
+    this.bytes = new Uint8Array(buffer, place, vmcsRegionBytes);
+    this.segmentWords = new Uint32Array(buffer, place + segmentBlock.offset, segmentBlock.sizeBytes / 4);
+    this.#words = new Uint32Array(buffer, place, vmcsSizeBytes / 4);
+    this.#halves = new Uint16Array(buffer, place, vmcsRegionBytes / 2);
+    this.#wide = new BigUint64Array(buffer, place, vmcsRegionBytes / 8);
+    this.unchecked = allUnchecked;
+  }
+
+  /** What VM entry has to check again, in bits of `Unchecked`: see `checks/pending.ts`. Generated code adds to it. */
+  get unchecked(): number {
+    return this.#words[uncheckedOffset / 4];
+  }
+
+  set unchecked(groups: number) {
+    this.#words[uncheckedOffset / 4] = groups;
   }
 
   get revision(): number {

@@ -34,7 +34,7 @@ function looksAtMemory({ vmcs }: EntryView): boolean {
 
 function guestToCheck(unchecked: number, view: EntryView): readonly EntryCheck[] {
   if ((unchecked & Unchecked.guest) !== 0) return guestChecks;
-  if (unchecked === 0 && !looksAtMemory(view)) return none;
+  if ((unchecked & ~Unchecked.hostSegments) === 0 && !looksAtMemory(view)) return none;
   const hasEvent = (unchecked & Unchecked.event) !== 0;
   if ((unchecked & Unchecked.instructionPointer) !== 0) return hasEvent ? afterBoth : afterInstructionPointer;
   return hasEvent ? afterEvent : memoryGuestChecks;
@@ -51,7 +51,7 @@ export function findEntryFailure(view: EntryView): EntryFailure | undefined {
   if (host !== undefined) return failed(view, "host", host);
   const guest = firstFailure(guestToCheck(unchecked, view), view);
   if (guest !== undefined) return failed(view, "guest", guest);
-  vmcs.unchecked = 0;
+  vmcs.unchecked = unchecked & Unchecked.hostSegments;
   vmcs.wasCheckedInLongMode = environment.isLongMode;
   return undefined;
 }

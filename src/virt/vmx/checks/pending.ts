@@ -10,6 +10,8 @@ export const Unchecked = {
   instructionPointer: 8,
   /** The event to inject, RFLAGS, activity, interruptibility and pending debug exceptions. */
   event: 16,
+  /** Nothing to check: the host's segment registers have to be made anew from their fields. */
+  hostSegments: 32,
 } as const;
 export const allUnchecked = 0xff;
 
@@ -30,16 +32,15 @@ function groupsOf(field: VmcsField): number {
   if (field.type === "read-only" || uncheckedFields.has(field)) return 0;
   if (eventFields.has(field)) return Unchecked.event;
   if (field === Field.guestRip) return Unchecked.instructionPointer;
-  return field.type === "host" ? Unchecked.host : field.type === "guest" ? Unchecked.guest : allUnchecked;
+  return field.type === "host" ? Unchecked.host | Unchecked.hostSegments : field.type === "guest" ? Unchecked.guest : allUnchecked;
 }
 
-const groups: ReadonlyMap<VmcsField, number> = new Map(Object.values(Field).map((field) => [field, groupsOf(field)]));
+/** What a write to a field makes necessary, in bits of `Unchecked`. */
+export const groupsByField: ReadonlyMap<VmcsField, number> = new Map(Object.values(Field).map((field) => [field, groupsOf(field)]));
 
 /** Before software writes `value` to a field. */
 export function noteFieldWrite(vmcs: Vmcs, field: VmcsField, value: bigint): void {
-  const changed = groups.get(field) ?? allUnchecked;
-  vmcs.unchecked |= changed;
-  if ((changed & (Unchecked.host | Unchecked.controls)) !== 0) vmcs.hostSegmentWords = undefined;
+  vmcs.unchecked |= groupsByField.get(field) ?? allUnchecked;
   // Virtual-8086 mode changes what the segment registers may hold.
   const flagsChanged = field === Field.guestRflags ? vmcs.get32(field) ^ Number(value & 0xffff_ffffn) : 0;
   if ((flagsChanged & FlagMask.VM) !== 0) vmcs.unchecked |= Unchecked.guest;

@@ -1,6 +1,6 @@
-/** What fast paths of the engine's own are written with. */
+/** What fast paths of routines and of the engine's own are written with. */
 import { answer, Bits, recorder, when, type StateLocation } from "../ir/index.ts";
-import * as state from "../isa/state.ts";
+import * as state from "./state.ts";
 
 export function field<W extends 16 | 32 | 64>({ offset }: StateLocation, width: W): Bits<W> {
   return new Bits<W>(recorder().emit({ op: "readState", location: { offset, width } }, width));

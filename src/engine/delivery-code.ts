@@ -14,6 +14,7 @@ import {
 import * as state from "../isa/state.ts";
 import { SegmentAttribute } from "../isa/system/mode.ts";
 import { SystemType } from "../isa/system/segments.ts";
+import { exitVector } from "../isa/virtualization.ts";
 import { entryPlace, field, refuseIf, setField } from "../isa/fast-path-parts.ts";
 import { ModuleBuilder } from "../wasm/index.ts";
 import { pageSizeBytes } from "./physical-memory.ts";
@@ -122,17 +123,27 @@ const pageFaultPath: () => FastPath = fastPath([32], (argument) => {
 
 /**
  * A WebAssembly function that delivers the exception that is recorded in the state, if it is an ordinary page fault, and answers 1;
- * else 0, with nothing changed. `base`: offset of the processor's area in linear memory.
+ * else 0, with nothing changed. When an exit from a guest is recorded, `leaveGuest` is asked, and answers the same. `base`: offset of
+ * the processor's area in linear memory.
  */
-export function faultDelivery(memory: WasmMemory, base: number): () => number {
+export function faultDelivery(memory: WasmMemory, base: number, leaveGuest: () => number): () => number {
   const builder = new ModuleBuilder();
   const pages = memory.buffer.byteLength / 65_536;
   builder.importMemory("host", "memory", { min: pages, max: pages, shared: true });
+  const leave = builder.importFunction("host", "leaveGuest", { params: [], results: ["i32"] });
   const deliver = builder.addFunction("deliver page fault", { params: ["i32", "i32"], results: ["i32"] }, (f) => emitFastPath(f, pageFaultPath()));
   builder.exportFunction("deliver", builder.addFunction("deliver", { params: [], results: ["i32"] }, (f) => {
     f.i32.const(base);
+    f.i32.load(state.exceptionVector.offset);
+    f.i32.const(exitVector);
+    f.i32.eq();
+    f.if("i32");
+    f.call(leave);
+    f.else();
+    f.i32.const(base);
     f.i32.const(base);
     f.call(deliver);
+    f.end();
   }));
-  return new wasm.Instance(new wasm.Module(builder.build()), { host: { memory } }).exports["deliver"];
+  return new wasm.Instance(new wasm.Module(builder.build()), { host: { memory, leaveGuest } }).exports["deliver"];
 }

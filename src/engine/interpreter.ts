@@ -34,6 +34,8 @@ export interface InterpreterHost {
   findBlock(): number;
   /** The block with this header has been entered often. */
   blockIsHot(header: number): void;
+  /** Goes on outside of the guest by the exit that is recorded, and answers 1; 0: not here, between two calls of `run`. */
+  readonly leaveGuest: () => number;
 }
 
 /** Handler numbers with a meaning of their own. */
@@ -86,6 +88,7 @@ export class Interpreter {
   readonly #base: number;
   /** Those whose functions are in the table, or are about to be. */
   readonly #registered = new Set<RegisteredHandler>();
+  readonly #leaveGuest: () => number;
   readonly #countersOffset: number | undefined;
   /** Functions have names, for profilers. */
   readonly #names: boolean;
@@ -105,6 +108,7 @@ export class Interpreter {
     this.#countersOffset = countersOffset;
     this.#memory = memory;
     this.#base = base;
+    this.#leaveGuest = host.leaveGuest;
     this.fastRoutines = new FastRoutines(memory, (bytes) => {
       this.generatedBytes += bytes.length;
     });
@@ -145,7 +149,7 @@ export class Interpreter {
     const inline = this.#hot().map(registeredHandler);
     if (inline.length === 0) return;
     Interpreter.hasInlinedHot = true;
-    this.#imports["host"]["deliverFault"] = faultDelivery(this.#memory, this.#base);
+    this.#imports["host"]["deliverFault"] = faultDelivery(this.#memory, this.#base, this.#leaveGuest);
     this.#run = this.#instantiate(this.#dispatchLoopOf(inline)).exports["run"];
     // Nobody calls them through the table any more.
     for (const handler of inline) this.#registered.add(handler);

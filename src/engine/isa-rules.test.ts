@@ -68,7 +68,7 @@ describe.each(codeSizes)("%i-bit code", (bits) => {
     const memory = new wasm.Memory({ initial: 16, maximum: 16, shared: true });
     const answer = (): number => 0;
     const makeInterpreter = (): Interpreter => new Interpreter(memory, 0, {
-      slowLoad: answer, slowStore: answer, slowCheckWrite: answer, segmentCheck: answer, runRoutine: answer, observe: answer, findBlock: answer, blockIsHot: () => undefined,
+      slowLoad: answer, slowStore: answer, slowCheckWrite: answer, segmentCheck: answer, runRoutine: answer, observe: answer, findBlock: answer, blockIsHot: () => undefined, leaveGuest: () => 0,
     }, () => []);
     const invalid: string[] = [];
     let interpreter = makeInterpreter();

@@ -170,6 +170,8 @@ export class SoftProcessor implements Processor {
   #breakpointsArmed = false;
   /** The current instruction began with RFLAGS.TF set and is to be followed by a trap. */
   #isTraced = false;
+  /** The slice began with RFLAGS.RF set, which its first instruction clears. */
+  #hadResume = false;
   /** Slices end after one instruction. */
   #isAlone = false;
   /** Something wants attention right after the running instruction. */
@@ -228,6 +230,7 @@ export class SoftProcessor implements Processor {
       observe: (routine) => (routine.run as (p: Processor) => Status)(this),
       findBlock: () => this.#findBlock(),
       blockIsHot: (header) => this.jit.blockIsHot(header),
+      leaveGuest: () => this.#leaveGuest(),
     }, () => this.#hotForms(options.hotInstructions ?? []), this.#countersOffset, (options.jit ?? defaultJitSettings()).names);
     this.#inlineHotAt = options.inlineHotAfter ?? 0;
     if (this.#inlineHotAt === 0) this.#inlineHot();
@@ -650,6 +653,23 @@ export class SoftProcessor implements Processor {
     return status;
   }
 
+  /** Within a slice, where nothing has to be looked at between instructions: what `#step` does after one that ends in an exit. */
+  #leaveGuest(): number {
+    const s = this.state;
+    if (this.#mode.single || this.virtualization === undefined) return 0;
+    if (s.get32(state.currentRecord) !== 0) this.#returnToCurrent();
+    if ((s.get32(state.interruptShadow) & state.ShadowMask.stiAtRip) !== 0) this.#settleShadow(0);
+    this.virtualization.exit(undefined);
+    s.set32(state.currentRecord, 0);
+    this.#hadResume = false;
+    this.#noteWaiting();
+    if (s.get32(state.interruptShadow) === 0) this.#shadowAt = this.#castAt = -1;
+    const isOrdinary = s.get32(state.interruptShadow) === 0 && s.get32(state.activity) === Activity.active && this.#resetRequest === undefined &&
+      !this.virtualization.stepsAlone && !this.#hasEvent();
+    if (!isOrdinary) this.attend();
+    return 1;
+  }
+
   #noteWaiting(): void {
     this.state.set32(state.eventWaiting, this.#nmiPending || this.#interrupts.hasInterrupt() ? 1 : 0);
   }
@@ -995,7 +1015,7 @@ export class SoftProcessor implements Processor {
         return deliverRecordedException(this);
       }
     }
-    const hadResume = (s.get32(state.systemFlags) & FlagMask.RF) !== 0;
+    this.#hadResume = (s.get32(state.systemFlags) & FlagMask.RF) !== 0;
     // Only where breakpoints and traps look: elsewhere RF would tell how budgets cut a string instruction.
     const isWatched = this.#isTraced || this.#breakpointsArmed;
     const startRip = isWatched ? s.get64(state.rip) : 0n;
@@ -1019,7 +1039,7 @@ export class SoftProcessor implements Processor {
     if (branch !== undefined) this.#recordBranch(branch);
     const isBetweenIterations = isWatched && s.get64(state.rip) === startRip && this.#isRepeated();
     if (isBetweenIterations) s.set32(state.systemFlags, s.get32(state.systemFlags) | FlagMask.RF);
-    else if (hadResume) s.set32(state.systemFlags, s.get32(state.systemFlags) & ~FlagMask.RF);
+    else if (this.#hadResume) s.set32(state.systemFlags, s.get32(state.systemFlags) & ~FlagMask.RF);
     const shadowedByThis = (s.get32(state.interruptShadow) & stackSegmentShadow) !== 0 && this.#shadowAt === this.#retired - 1;
     if (shadowedByThis) {
       this.#heldHits = this.#dataHits;

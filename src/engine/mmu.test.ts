@@ -174,7 +174,7 @@ describe("translations", () => {
 
 test("where a guest's tables are is kept with its context, and forgotten with its translations", () => {
   const { memory } = longMachine().processor;
-  const guest = 7, root = BigInt(Place.level4);
+  const guest = 7, root = Place.level4;
   let tables = 0;
   const stage: SecondStage = {
     translate: (address, _kind, target) => {

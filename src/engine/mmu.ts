@@ -40,7 +40,8 @@ interface Space {
   /** How paging was configured when its slot was given: see `configure`. */
   readonly configuration: Int32Array;
   isConfigured: boolean;
-  root: bigint;
+  /** CR3, and what the second stage begins with. */
+  root: number;
 }
 
 /** Contexts that are kept: a hypervisor chooses their tags, of which there are 2^32. */
@@ -52,7 +53,7 @@ export const hostSpace = 0;
 function newSpace(): Space {
   return {
     slot: -1, slotOfPcid: new Map(), largeRegions: new Set(), tablePlaces: new TablePlaces(), configuration: new Int32Array(5), isConfigured: false,
-    root: 0n,
+    root: 0,
   };
 }
 
@@ -164,7 +165,7 @@ export class Mmu implements ProcessorMemory {
     const view = this.#view, { paging } = this;
     const ram = this.#memory.plainRam;
     const mode = walkModeOf(paging);
-    const isForCode = mode !== WalkMode.none && ram !== undefined && this.walker.secondStage === undefined && this.watch === undefined;
+    const isForCode = this.walker.secondStage === undefined && mode !== WalkMode.none && ram !== undefined && this.watch === undefined;
     view.set32(state.walkMode, isForCode ? mode : WalkMode.none);
     if (!isForCode) return;
     view.set32(state.walkRoot, paging.root);
@@ -199,7 +200,7 @@ export class Mmu implements ProcessorMemory {
    * that the context has kept from the last time hold while `root` (CR3, and what the second stage begins with) is the same.
    * `paging` is brought up to date after this.
    */
-  enterSpace(tag: number, secondStage: SecondStage | undefined, root: bigint): void {
+  enterSpace(tag: number, secondStage: SecondStage | undefined, root: number): void {
     let space = this.#spaces.get(tag);
     if (space === undefined) {
       if (this.#spaces.size >= maximumSpaces) this.forgetGuestSpaces();
@@ -221,7 +222,7 @@ export class Mmu implements ProcessorMemory {
   }
 
   /** CR3 or what the second stage begins with has changed within the context; its translations have been seen to. */
-  noteRoot(root: bigint): void {
+  noteRoot(root: number): void {
     this.#space.root = root;
   }
 

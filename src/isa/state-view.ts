@@ -53,6 +53,12 @@ export class StateView {
     return this.u32[((this.base + field.offset) >>> 2) + 1];
   }
 
+  /** A 64-bit field that holds an address: exact below 2^53, which is beyond every physical address. */
+  getAddress(field: StateField): number {
+    const at = (this.base + field.offset) >>> 2;
+    return this.u32[at + 1] * 0x1_0000_0000 + this.u32[at];
+  }
+
   get64(field: StateField): bigint {
     return this.u64[(this.base + field.offset) >>> 3];
   }

@@ -93,7 +93,7 @@ export class SvmContext {
   reset(kind: "reset" | "init"): void {
     if (this.isGuest) {
       this.isGuest = false;
-      this.processor.memory.enterSpace(hostSpace, undefined, 0n);
+      this.processor.memory.enterSpace(hostSpace, undefined, 0);
     }
     this.processor.state.set32(layout.interception, 0);
     this.vmcbAddress = -1;
@@ -200,6 +200,6 @@ export class SvmContext {
       this.#nestedRoots.set(asid, nestedRoot);
     }
     memory.noteRoot(this.host.root);
-    memory.enterSpace(asid, this.hasNestedPaging ? this.nested : undefined, state.get64(layout.cr3));
+    memory.enterSpace(asid, this.hasNestedPaging ? this.nested : undefined, state.getAddress(layout.cr3));
   }
 }

@@ -53,7 +53,7 @@ export function leaveGuest(context: SvmContext, during: ProcessorEvent | undefin
     kind: "exit", reason: exitCodeName(exit.code), code: exit.code, space: vmcb.get32(Control.asid), controlBlock: context.vmcbAddress,
     rip: state.get64(layout.rip), information: [exit.info1, exit.info2],
   });
-  p.memory.noteRoot(state.get64(layout.cr3));
+  p.memory.noteRoot(state.getAddress(layout.cr3));
   enterHost(context);
 }
 
@@ -67,7 +67,7 @@ function enterHost(context: SvmContext): void {
   state.set32(layout.exceptionVector, noException);
   state.set32(layout.interruptShadow, 0);
   state.set32(layout.activity, Activity.active);
-  p.memory.enterSpace(hostSpace, undefined, state.get64(layout.cr3));
+  p.memory.enterSpace(hostSpace, undefined, state.getAddress(layout.cr3));
   p.dropSingleStep();
   p.contextReplaced();
   if (p.memory.paging.mode === "pae") p.memory.loadPageDirectoryPointers();

@@ -93,8 +93,8 @@ export class HostState {
   }
 
   /** The host's CR3. */
-  get root(): bigint {
-    return (BigInt(this.#wide[3]) << 32n) | BigInt(this.#wide[2]);
+  get root(): number {
+    return this.#wide[3] * 0x1_0000_0000 + this.#wide[2];
   }
 
   /** Breakpoints end with the guest. The hidden parts of segment registers come back as they were. */

@@ -5,7 +5,7 @@ import * as layout from "../../isa/state.ts";
 import { supportedCr4 } from "../../isa/system/control-registers.ts";
 import { ActiveStructures } from "./active-structures.ts";
 import { cr4FixedToOne, featureControlValues, vmxCapabilities, type VmxCapabilities } from "./capabilities.ts";
-import { effectiveControls, type ControlWords } from "./checks/view.ts";
+import { effectiveControls } from "./checks/view.ts";
 import { controlGroups, controls, type Control } from "./controls.ts";
 import type { Exit } from "./exit-reasons.ts";
 import { segmentBlock } from "./fields.ts";
@@ -70,7 +70,8 @@ export class VmxContext {
   }
 
   /** Goes on with `vmcs` and its controls. */
-  adopt(vmcs: Vmcs, words: ControlWords = effectiveControls(vmcs)): void {
+  adopt(vmcs: Vmcs): void {
+    const words = effectiveControls(vmcs);
     this.vmcs = vmcs;
     this.#words[0] = words.pin;
     this.#words[1] = words.primary;

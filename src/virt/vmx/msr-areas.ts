@@ -44,12 +44,12 @@ export function loadMsrArea(p: Processor, memory: PhysicalMemory, address: numbe
 /** Stores `count` registers into the entries that name them; false when one cannot be. */
 export function storeMsrArea(p: Processor, memory: PhysicalMemory, address: number, count: number): boolean {
   if (count > maximumEntries) return false;
-  const bytes = new Uint8Array(8);
   for (let number = 0; number < count; number++) {
     const at = address + number * entryBytes;
     const { index, reserved } = readEntry(memory, at);
     const value = reserved !== 0 || isX2Apic(index) || managementMsrs.includes(index) ? undefined : readMsr(p, index);
     if (value === undefined) return false;
+    const bytes = new Uint8Array(8);
     new DataView(bytes.buffer).setBigUint64(0, value, true);
     memory.writeRange(at + 8, bytes);
   }

@@ -23,7 +23,7 @@ export class Translations {
   }
 
   /** Goes on as a guest. VPID 0: nothing is kept across transitions, the host's own translations neither. */
-  enterGuest(vpid: number, table: number, stage: SecondStage | undefined, hostRoot: bigint, guestRoot: bigint): void {
+  enterGuest(vpid: number, table: number, stage: SecondStage | undefined, hostRoot: number, guestRoot: number): void {
     this.#memory.noteRoot(hostRoot);
     if (vpid === 0) this.#memory.flush({ keepGlobal: false });
     const { tag } = this.#spaceOf(vpid, table);
@@ -32,12 +32,12 @@ export class Translations {
   }
 
   /** The guest goes on with other extended page tables. */
-  switchTable(vpid: number, table: number, stage: SecondStage | undefined, root: bigint): void {
+  switchTable(vpid: number, table: number, stage: SecondStage | undefined, root: number): void {
     this.#memory.noteRoot(root);
     this.#memory.enterSpace(this.#spaceOf(vpid, table).tag, stage, root);
   }
 
-  enterHost(vpid: number, guestRoot: bigint, hostRoot: bigint): void {
+  enterHost(vpid: number, guestRoot: number, hostRoot: number): void {
     this.#memory.noteRoot(guestRoot);
     this.#memory.enterSpace(hostSpace, undefined, hostRoot);
     if (vpid === 0) this.#memory.flush({ keepGlobal: false });

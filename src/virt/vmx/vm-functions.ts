@@ -40,7 +40,7 @@ export class VmFunctions {
     vmcs.unchecked |= Unchecked.controls;
     this.#ept.configure();
     const vpid = context.has(Control.vpid) ? vmcs.get32(Field.virtualProcessorId) : 0;
-    this.#translations.switchTable(vpid, this.#ept.root, this.#ept, state.get64(layout.cr3));
+    this.#translations.switchTable(vpid, this.#ept.root, this.#ept, state.getAddress(layout.cr3));
     if (memory.paging.mode !== "pae") context.processor.contextReplaced();
     return true;
   }

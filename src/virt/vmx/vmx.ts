@@ -17,7 +17,7 @@ import { cr0FixedToOne, cr4FixedToOne, FeatureControlMask, featureControlValues,
 import { ActivityState, hasReservedPointer, InterruptibilityMask, PendingDebugMask } from "./checks/guest.ts";
 import { findEntryFailure } from "./checks/index.ts";
 import { Unchecked } from "./checks/pending.ts";
-import { EntryView, type EntryEnvironment } from "./checks/view.ts";
+import type { EntryEnvironment } from "./checks/view.ts";
 import { Control } from "./controls.ts";
 import { noAddress, VmxContext, type ExitSink } from "./context.ts";
 import { EventDecision } from "./events.ts";
@@ -40,6 +40,8 @@ import type { Vmcs } from "./vmcs.ts";
 import { VmFunctions } from "./vm-functions.ts";
 
 const noException = 0xffff_ffff;
+/** Pending debug exceptions that VM entry loads. */
+const loadedDebugMask = Number(PendingDebugMask.breakpoints | PendingDebugMask.singleStep);
 const entryFailureMask = 0x8000_0000;
 /** Reasons that are written to the VMX-abort indicator (SDM volume 3, "VMX Aborts"). */
 const Abort = { msrStore: 1, pageDirectoryPointers: 2, msrLoad: 4 } as const;
@@ -118,7 +120,7 @@ export class Vmx implements Virtualization, ExitSink {
     if (context.isGuest) {
       this.#timer.leave();
       context.isGuest = false;
-      this.#translations.enterHost(0, 0n, 0n);
+      this.#translations.enterHost(0, 0, 0);
     }
     this.#p.state.set32(layout.interception, 0);
     context.isOn = false;
@@ -170,7 +172,7 @@ export class Vmx implements Virtualization, ExitSink {
     context.adopt(context.structures.activate(Number(guest.vmcs)));
     context.isGuest = true;
     const hasStage = this.#ept.configure();
-    this.#translations.enterGuest(this.#vpid, this.#ept.root, hasStage ? this.#ept : undefined, 0n, state.get64(layout.cr3));
+    this.#translations.enterGuest(this.#vpid, this.#ept.root, hasStage ? this.#ept : undefined, 0, state.getAddress(layout.cr3));
     state.set32(layout.interception, this.#interception.enter());
     this.#apic.restore(guest);
     this.#timer.restore(guest);
@@ -314,12 +316,12 @@ export class Vmx implements Virtualization, ExitSink {
     if (isLaunch && current.isLaunched) return this.#instructions.fail(InstructionError.launchNotClear);
     if (!isLaunch && !current.isLaunched) return this.#instructions.fail(InstructionError.resumeNotLaunched);
     this.#entryEnvironment ??= this.#environment();
-    const view = new EntryView(current, this.#entryEnvironment);
     const areSegmentsNew = (current.unchecked & Unchecked.guest) !== 0;
-    const failure = findEntryFailure(view);
+    const hasNewControls = context.vmcs !== current || (current.unchecked & Unchecked.controls) !== 0;
+    const failure = findEntryFailure(current, this.#entryEnvironment);
     if (failure?.kind === "controls") return this.#instructions.fail(InstructionError.entryControls);
     if (failure?.kind === "host") return this.#instructions.fail(InstructionError.entryHostState);
-    context.adopt(current, view.words);
+    if (hasNewControls) context.adopt(current);
     if (failure !== undefined) return this.#failEntry(ExitReason.invalidGuestState, failure.check.qualification ?? 0, false);
     return this.#enterGuest(isLaunch, current, areSegmentsNew);
   }
@@ -328,11 +330,11 @@ export class Vmx implements Virtualization, ExitSink {
     const { context } = this;
     const p = this.#p;
     const { state } = p;
-    const hostRoot = state.get64(layout.cr3);
+    const hostRoot = state.getAddress(layout.cr3);
     loadGuestState(context, areSegmentsNew);
     context.isGuest = true;
     const hasStage = this.#ept.configure();
-    this.#translations.enterGuest(this.#vpid, this.#ept.root, hasStage ? this.#ept : undefined, hostRoot, state.get64(layout.cr3));
+    this.#translations.enterGuest(this.#vpid, this.#ept.root, hasStage ? this.#ept : undefined, hostRoot, state.getAddress(layout.cr3));
     p.contextReplaced();
     loadPageDirectoryPointers(context);
     const failed = loadMsrArea(p, p.physical, vmcs.getAddress(Field.entryMsrLoadAddress), vmcs.get32(Field.entryMsrLoadCount));
@@ -368,8 +370,7 @@ export class Vmx implements Virtualization, ExitSink {
     state.set32(layout.activity, activity === ActivityState.active ? Activity.active
       : activity === ActivityState.waitForSipi ? Activity.waitingForSipi : Activity.halted);
     this.#events.activity = activity;
-    const pending = Number(vmcs.get(Field.guestPendingDebugExceptions) & 0xffffn);
-    this.#events.pendingDebug = pending & Number(PendingDebugMask.breakpoints | PendingDebugMask.singleStep);
+    this.#events.pendingDebug = vmcs.get32(Field.guestPendingDebugExceptions) & loadedDebugMask;
   }
 
   #inject(vmcs: Vmcs): void {
@@ -393,7 +394,7 @@ export class Vmx implements Virtualization, ExitSink {
     vmcs.set32(Field.exitReason, (reason | entryFailureMask) >>> 0);
     vmcs.set(Field.exitQualification, BigInt(qualification));
     if (this.observer !== undefined) this.#observe("exit", reason, exitReasonName(reason), [BigInt(qualification), 0n]);
-    if (isLoaded) this.#translations.enterHost(this.#vpid, p.state.get64(layout.cr3), vmcs.get(Field.hostCr3));
+    if (isLoaded) this.#translations.enterHost(this.#vpid, p.state.getAddress(layout.cr3), vmcs.getAddress(Field.hostCr3));
     context.isGuest = false;
     this.#enterHost(isLoaded);
     return Status.Branch;
@@ -527,7 +528,7 @@ export class Vmx implements Virtualization, ExitSink {
     if (this.observer !== undefined) {
       this.#observe("exit", exit.reason, exitReasonName(exit.reason), [vmcs.get(Field.exitQualification), exit.guestPhysicalAddress ?? 0n]);
     }
-    this.#translations.enterHost(this.#vpid, p.state.get64(layout.cr3), vmcs.get(Field.hostCr3));
+    this.#translations.enterHost(this.#vpid, p.state.getAddress(layout.cr3), vmcs.getAddress(Field.hostCr3));
     context.isGuest = false;
     if (!storeMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrStoreAddress), vmcs.get32(Field.exitMsrStoreCount))) {
       return this.#abort(Abort.msrStore);
@@ -619,7 +620,7 @@ export class Vmx implements Virtualization, ExitSink {
     const p = this.#p;
     const { state } = p;
     const { vmcs } = context;
-    if (!isLoaded) this.#translations.enterHost(this.#vpid, state.get64(layout.cr3), vmcs.get(Field.hostCr3));
+    if (!isLoaded) this.#translations.enterHost(this.#vpid, state.getAddress(layout.cr3), vmcs.getAddress(Field.hostCr3));
     loadHostState(context);
     state.set32(layout.interception, 0);
     state.set32(layout.exceptionVector, noException);

@@ -35,8 +35,8 @@ const branchTraceMask = 2n;
 const rflagsReserved = 0xffff_ffff_ffc0_8028n;
 const rflagsFixed = 2n;
 
-function isLongGuest(view: EntryView): boolean {
-  return view.has(Control.ia32eModeGuest);
+function isLongGuest(vmcs: Pick<EntryView, "get32">): boolean {
+  return (vmcs.get32(Field.entryControls) & Control.ia32eModeGuest.mask) !== 0;
 }
 
 function hasFlag(view: EntryView, mask: number): boolean {
@@ -120,8 +120,8 @@ const tableChecks: readonly EntryCheck[] = [
   })),
 ];
 
-function isIn64BitMode(view: EntryView): boolean {
-  return isLongGuest(view) && (view.get32(Field.guestCSAccessRights) & longCodeMask) !== 0;
+export function isIn64BitMode(vmcs: Pick<EntryView, "get32">): boolean {
+  return isLongGuest(vmcs) && (vmcs.get32(Field.guestCSAccessRights) & longCodeMask) !== 0;
 }
 
 const instructionPointerChecks: readonly EntryCheck[] = [

@@ -61,7 +61,7 @@ const twoPow32 = 0x1_0000_0000;
 
 /** Bits 51:MAXPHYADDR of every entry are reserved, bit 63 too while no-execute is off: those of its upper half. */
 export function reservedUpperBits({ physicalAddressBits, noExecute }: PagingState): number {
-  return ((0x000f_ffff & ~(2 ** (physicalAddressBits - 32) - 1)) | (noExecute ? 0 : 0x8000_0000)) >>> 0;
+  return ((0x000f_ffff & ~((1 << (physicalAddressBits - 32)) - 1)) | (noExecute ? 0 : 0x8000_0000)) >>> 0;
 }
 
 /** One walker per processor. Results stay in its fields until the next walk. */

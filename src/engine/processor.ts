@@ -108,6 +108,8 @@ const trapFlag: number = FlagMask.TF;
 const codeSizeMask: number = SegmentAttribute.big | SegmentAttribute.long;
 /** Flags that modes depend on. */
 const modeFlagsMask: number = FlagMask.TF | FlagMask.AC | FlagMask.VM;
+/** No control register's value. */
+const unknownInput = 0xffff_ffff;
 /** No code key: of the modes, none has all bits set. */
 const noCodeKey = 0xffff_ffff;
 /** Place of the address-space slot in code keys. */
@@ -461,8 +463,10 @@ export class SoftProcessor implements Processor {
   }
 
   #recomputeMode(): void {
-    this.#noteModeInputs();
     const s = this.state;
+    const known = this.#modeInputs;
+    const hasNewControls = known[1] !== s.get32(state.cr0) || known[4] !== s.get32(state.cr4) || known[5] !== s.get32(state.efer);
+    this.#noteModeInputs();
     const cs = s.get32(state.segments[Segment.CS].attributes);
     const is64 = is64BitMode(s);
     const code = is64 ? 64 : cs & SegmentAttribute.big ? 32 : 16;
@@ -476,7 +480,11 @@ export class SoftProcessor implements Processor {
     this.#setMode(code, stack, hasRealModeSegments(s), single);
     s.copy64(state.fetchBase, is64 ? state.zero : state.segments[Segment.CS].base);
     s.setHalves(state.canonicalShift, s.get32(state.cr4) & Cr4Mask.LA57 ? 7 : 16, 0);
-    this.#updateExtensionFaults();
+    // A guest's are its host's, as a rule.
+    if (hasNewControls) {
+      this.#updateExtensionFaults();
+      this.#updatePagingRules();
+    }
     this.#updatePaging();
     const cpl = s.get32(state.cpl);
     const isAligned = (s.get32(state.cr0) & Cr0Mask.AM) !== 0 && (s.get32(state.systemFlags) & FlagMask.AC) !== 0;
@@ -604,6 +612,22 @@ export class SoftProcessor implements Processor {
     }
   }
 
+  /** What CR0, CR4 and EFER alone say of paging. */
+  #updatePagingRules(): void {
+    const s = this.state;
+    const { paging } = this.memory;
+    const cr0 = s.get32(state.cr0), cr4 = s.get32(state.cr4), efer = s.get32(state.efer);
+    paging.writeProtect = (cr0 & Cr0Mask.WP) !== 0;
+    paging.noExecute = (efer & EferMask.NXE) !== 0;
+    paging.pageSizeExtension = (cr4 & Cr4Mask.PSE) !== 0;
+    paging.globalPages = (cr4 & Cr4Mask.PGE) !== 0;
+    paging.smep = (cr4 & Cr4Mask.SMEP) !== 0;
+    paging.smap = (cr4 & Cr4Mask.SMAP) !== 0;
+    paging.protectionKeys = (cr4 & Cr4Mask.PKE) !== 0;
+    paging.physicalAddressBits = this.model.physicalAddressBits;
+    paging.gigabytePages = this.#hasGigabytePages;
+  }
+
   #updatePaging(): void {
     const s = this.state;
     const { paging } = this.memory;
@@ -613,16 +637,7 @@ export class SoftProcessor implements Processor {
     paging.mode = mode;
     paging.root = mode === "pae" ? (rootLow & 0xffff_ffe0) >>> 0 : (rootLow & 0xffff_f000) >>> 0;
     if (mode === "level4" || mode === "level5") paging.root += (rootHigh & 0xf_ffff) * twoPow32;
-    paging.writeProtect = (cr0 & Cr0Mask.WP) !== 0;
-    paging.noExecute = (efer & EferMask.NXE) !== 0;
-    paging.pageSizeExtension = (cr4 & Cr4Mask.PSE) !== 0;
-    paging.globalPages = (cr4 & Cr4Mask.PGE) !== 0;
-    paging.smep = (cr4 & Cr4Mask.SMEP) !== 0;
-    paging.smap = (cr4 & Cr4Mask.SMAP) !== 0;
     paging.alignmentCheck = (s.get32(state.systemFlags) & FlagMask.AC) !== 0;
-    paging.protectionKeys = (cr4 & Cr4Mask.PKE) !== 0;
-    paging.physicalAddressBits = this.model.physicalAddressBits;
-    paging.gigabytePages = this.#hasGigabytePages;
     const pkru = s.get32(state.pkru);
     paging.pkru = pkru;
     // CR3 alone is the business of whoever writes it: a write flushes by its own rules, even of the same value.
@@ -850,6 +865,7 @@ export class SoftProcessor implements Processor {
     this.memory.clear();
     this.memory.forgetConfiguration();
     this.#clearJumpCache();
+    this.#modeInputs.fill(unknownInput);
     this.#recomputeMode();
   }
 

@@ -69,7 +69,7 @@ export class ExtendedPageTables implements SecondStage {
     this.#apicPage = context.has(Control.apicAccesses) ? context.vmcs.getAddress(Field.apicAccessAddress) : -1;
     this.#hasUserExecute = context.has(Control.modeBasedExecute);
     this.#logsModifications = context.has(Control.pml);
-    this.#reservedHigh = (0x000f_ffff & ~(2 ** (context.capabilities.physicalAddressBits - 32) - 1)) >>> 0;
+    this.#reservedHigh = (0x000f_ffff & ~((1 << (context.capabilities.physicalAddressBits - 32)) - 1)) >>> 0;
     const usesTables = context.has(Control.ept);
     const low = context.vmcs.get32(Field.eptPointer);
     this.root = usesTables ? context.vmcs.getAddress(Field.eptPointer) - (low & pageOffsetMask) : -1;

@@ -16,13 +16,22 @@ function perform(name: VirtualizationInstruction, fast?: () => FastPath): Routin
   return routine(name, (p) => p.virtualization?.execute(name) ?? p.raise(Vector.UD), fast);
 }
 
+/** Both, for instructions that read no memory in between. */
+function whole(name: VirtualizationInstruction, fast?: () => FastPath): Routine {
+  return routine(name, (p) => {
+    const { virtualization } = p;
+    if (virtualization === undefined) return p.raise(Vector.UD);
+    const status = virtualization.prepare(name);
+    return status === Status.Next ? virtualization.execute(name) : status;
+  }, fast);
+}
+
 /** Instructions without an operand, which set the flags by themselves. */
 function plain(name: VirtualizationInstruction, encoding: string): InstructionDefinition {
-  const begin = prepare(name), run = perform(name);
+  const run = whole(name);
   return instruction({
     name, feature: "vmx", encodings: [encoding], endsBlock: true,
     execute({ cpu }) {
-      cpu.call(begin);
       cpu.call(run);
     },
   });
@@ -58,17 +67,7 @@ const vmptrst = instruction({
   },
 });
 
-/** With what comes before it: VMREAD reads nothing but registers. */
-function readRoutine(fast?: () => FastPath): Routine {
-  return routine("vmread", (p) => {
-    const { virtualization } = p;
-    if (virtualization === undefined) return p.raise(Vector.UD);
-    const status = virtualization.prepare("vmread");
-    return status === Status.Next ? virtualization.execute("vmread") : status;
-  }, fast);
-}
-
-const readField = readRoutine(), readFieldFast = readRoutine(readFieldPath);
+const readField = whole("vmread"), readFieldFast = whole("vmread", readFieldPath);
 
 const vmread = instruction({
   name: "vmread", feature: "vmx", encodings: ["NP 0F 78 /r i64 Ed,Gd", "NP 0F 78 /r o64 Eq,Gq"],

@@ -228,12 +228,14 @@ export const localEntriesOffset: number = jumpCacheOffset + jumpCacheEntries * j
  */
 export const largeRegionsOffset: number = localEntriesOffset + tlbEntries * 2;
 export const largeRegionEntries = 2048;
-/** What VMREAD and VMWRITE need to know of fields, for generated code: words at numbers that `vmcsAccess` makes of encodings. */
+/** What VMREAD and VMWRITE need to know of fields, for generated code: words at numbers made of encodings, see `semantics/vmcs-access.ts`. */
 export const vmcsFieldsOffset: number = largeRegionsOffset + largeRegionEntries * 4;
 export const vmcsFieldEntries = 1024;
 /** The VMCSs that are active: each a region, and as much again for what the processor keeps about it. */
 export const vmcsOffset: number = Math.ceil((vmcsFieldsOffset + vmcsFieldEntries * 4) / 4096) * 4096;
 export const vmcsCount = 64;
 export const vmcsSizeBytes = 8192;
+/** Of each, behind the region: a word for what VM entry has to check again. */
+export const vmcsUncheckedOffset = 4096;
 /** Bytes of one processor's area. */
 export const processorAreaSizeBytes: number = Math.ceil((vmcsOffset + vmcsCount * vmcsSizeBytes) / 65536) * 65536;

@@ -16,8 +16,6 @@ const indexPart = 0x3f, typePart = 0xc0, widthPart = 0x300;
 export const FieldWord = { offsetMask: 0xfff, shiftAt: 12, shiftMask: 0x3f, groupsAt: 18, groupsMask: 0xff, isWritable: 0x4000_0000, isReadable: 0x8000_0000 } as const;
 
 const words: StateRow = { first: { offset: state.vmcsFieldsOffset, width: 32 }, strideBytes: 4, count: state.vmcsFieldEntries };
-/** Where, from a VMCS's place on, VM entry finds what it has to check. */
-const uncheckedOffset = 4096;
 
 /** The number of a field's word; undefined: it has none. */
 export function fieldNumber(encoding: number): number | undefined {
@@ -57,7 +55,7 @@ export const writeFieldPath: () => FastPath = fastPath([64, 64], (encoding, valu
   const { vmcs, at, shift, groups } = find(encoding as Bits<64>, FieldWord.isWritable);
   const old = readMemory(64, at);
   writeMemory(at, old.xor(old.xor(value as Bits<64>).shl(shift).shr(shift)));
-  const unchecked = vmcs.add(uncheckedOffset);
+  const unchecked = vmcs.add(state.vmcsUncheckedOffset);
   writeMemory(unchecked, readMemory(32, unchecked).or(groups));
   setField(state.scratch[0], constant(32, 0));
 });

@@ -2,8 +2,9 @@
  * One virtual-machine control structure as the processor keeps it while it is active (SDM volume 3, "VMCS Region" and
  * "Software Use of Virtual-Machine Control Structures"). Memory holds it before VMPTRLD and after VMCLEAR.
  */
-import { vmcsSizeBytes } from "../../isa/state.ts";
+import { vmcsSizeBytes, vmcsUncheckedOffset } from "../../isa/state.ts";
 import { vmcsRegionBytes } from "./capabilities.ts";
+import { allUnchecked } from "./checks/pending.ts";
 import { segmentBlock, sizeBytesOf, type VmcsField } from "./fields.ts";
 
 const revisionWord = 0;
@@ -11,10 +12,6 @@ const abortWord = 1;
 const launchWord = 2;
 const shadowIndicatorMask = 0x8000_0000;
 const launchedMark = 0x4c41_5543;
-
-/** Behind the region: a word for what VM entry has to check again. */
-export const uncheckedOffset: number = vmcsRegionBytes;
-const allUnchecked = 0xff;
 
 /** Everything that VMCS fields hold, by field; 64-bit and natural-width ones also in two halves. */
 export class Vmcs {
@@ -47,11 +44,11 @@ export class Vmcs {
 
   /** What VM entry has to check again, in bits of `Unchecked`: see `checks/pending.ts`. Generated code adds to it. */
   get unchecked(): number {
-    return this.#words[uncheckedOffset / 4];
+    return this.#words[vmcsUncheckedOffset / 4];
   }
 
   set unchecked(groups: number) {
-    this.#words[uncheckedOffset / 4] = groups;
+    this.#words[vmcsUncheckedOffset / 4] = groups;
   }
 
   get revision(): number {

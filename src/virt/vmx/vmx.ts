@@ -139,7 +139,7 @@ export class Vmx implements Virtualization, ExitSink {
       featureControl: context.featureControl,
       vmxonPointer: context.isOn ? BigInt(context.vmxonPointer) : undefined,
       current: context.current === undefined ? undefined : BigInt(context.current.address),
-      structures: context.structures.all().map(({ address, bytes }) => ({ address: BigInt(address), bytes })),
+      structures: context.structures.all().map(({ address, bytes }) => ({ address: BigInt(address), bytes: bytes.slice() })),
       guest: context.isGuest ? this.#guestState() : undefined,
     };
   }

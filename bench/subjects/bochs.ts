@@ -1,6 +1,7 @@
 /** Debian's Bochs, the only other processor with VMX that needs none below it. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { UserError } from "../../src/base/errors.ts";
 import { PackageSource } from "../../src/host/node/guests/apt.ts";
 import { BuildTools, type BuildTool } from "../../src/host/node/guests/build-tools.ts";
 import { defaultCacheDirectory, withCacheLock } from "../../src/host/node/guests/cache.ts";
@@ -21,17 +22,26 @@ export async function findBochs({ onProgress }: Pick<BenchOptions, "onProgress">
   const progress = new Progress(onProgress);
   const cacheDirectory = defaultCacheDirectory();
   const tools = new BuildTools(cacheDirectory, new PackageSource(cacheDirectory, "release", progress));
-  return withCacheLock(cacheDirectory, () => progress.step("another process is working on the cache; waiting for it"), async () =>
+  const found = await withCacheLock(cacheDirectory, () => progress.step("another process is working on the cache; waiting for it"), async () =>
     ({ nasm: await tools.find("nasm"), bochs: await tools.find("bochs") }));
+  const firmware = firmwareOf(found.bochs);
+  for (const file of [firmware.bios, firmware.vgaBios]) {
+    if (!existsSync(file)) throw new UserError("TOOL_MISSING", `${found.bochs.path} has no firmware, ${file} is missing: install Debian's packages bochsbios and vgabios, or remove the machine's own Bochs, so that the bench fetches one.`);
+  }
+  return found;
+}
+
+function firmwareOf({ path }: BuildTool): { readonly bios: string; readonly vgaBios: string } {
+  const share = path.replace(/\/bin\/bochs$/u, "/share/bochs");
+  return { bios: `${share}/BIOS-bochs-latest`, vgaBios: `${share}/VGABIOS-lgpl-latest` };
 }
 
 /** Bochs with this memory and these further lines of configuration, in files of `directory`. */
 export function launchBochs({ bochs }: BochsTools, directory: string, memoryMib: number, lines: readonly string[]): Launch {
   const configuration = join(directory, "bochsrc"), script = join(directory, "bochs-script");
-  const share = bochs.path.replace(/\/bin\/bochs$/u, "/share/bochs");
+  const { bios, vgaBios } = firmwareOf(bochs);
   writeFileSync(configuration, [
-    "config_interface: textconfig", "display_library: rfb, options=\"timeout=0\"", `romimage: file=${share}/BIOS-bochs-latest`,
-    `vgaromimage: file=${share}/VGABIOS-lgpl-latest`, `megs: ${memoryMib}`, `cpu: model=${bochsModel}, count=1, ips=50000000`, "clock: sync=none",
+    "config_interface: textconfig", "display_library: rfb, options=\"timeout=0\"", `romimage: file=${bios}`, `vgaromimage: file=${vgaBios}`, `megs: ${memoryMib}`, `cpu: model=${bochsModel}, count=1, ips=50000000`, "clock: sync=none",
     ...lines, `log: ${join(directory, "bochs.log")}`, "sound: waveoutdrv=dummy", "panic: action=fatal", "error: action=ignore", "info: action=ignore", "",
   ].join("\n"));
   // Debian's asks what to do before it begins.

@@ -147,6 +147,8 @@ export class SoftProcessor implements Processor {
   readonly msrs: Map<number, bigint> = new Map();
   readonly virtualization: Virtualization | undefined;
   shutdownCause: string | undefined;
+  /** Exits from guests after which generated code went on by itself: for tests. */
+  exitsWithinSlices = 0;
   readonly interpreter: Interpreter;
   readonly code: CodeCache;
   readonly jit: Jit;
@@ -674,6 +676,7 @@ export class SoftProcessor implements Processor {
     if (this.#mode.single || this.virtualization === undefined) return 0;
     if (s.get32(state.currentRecord) !== 0) this.#returnToCurrent();
     if ((s.get32(state.interruptShadow) & state.ShadowMask.stiAtRip) !== 0) this.#settleShadow(0);
+    this.exitsWithinSlices++;
     this.virtualization.exit(undefined);
     s.set32(state.currentRecord, 0);
     this.#hadResume = false;

@@ -1,5 +1,6 @@
 /** Random control blocks, nested tables and guests: VMRUN enters or fails by the rules, and never throws or hangs. */
 import { expect, test } from "vitest";
+import { jitSettingsNamed } from "../../engine/jit/settings.ts";
 import { fuzzEntries } from "../testing/fuzz-entries.ts";
 import { FuzzedGuest } from "./testing/fuzzed-guest.ts";
 
@@ -10,4 +11,11 @@ test("every entry runs, exits or is refused", () => {
   // A fuzzer that never gets past the checks, or always does, tests little.
   expect(ends.get("exit") ?? 0).toBeGreaterThan(entries / 10);
   expect(ends.get("invalid") ?? 0).toBeGreaterThan(entries / 50);
+});
+
+test.each([["forced", true], ["off", false]] as const)("with the JIT %s, going on within the slice behind an exit is %s", (jit, isWithin) => {
+  const guest = new FuzzedGuest(jitSettingsNamed(jit));
+  const ends = fuzzEntries(guest, { extension: "svm", firstSeed: 10, entries: 100 });
+  expect(ends.get("exit") ?? 0).toBeGreaterThan(0);
+  expect(guest.machine.processor.exitsWithinSlices > 0).toBe(isWithin);
 });

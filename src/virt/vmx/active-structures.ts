@@ -56,6 +56,9 @@ export class ActiveStructures {
 
   /** Makes `bytes` the data of an active VMCS. */
   restore(address: number, bytes: Uint8Array): void {
+    // A snapshot that names one twice does not take two places.
+    const known = this.#active.get(address);
+    if (known !== undefined) this.#free.push(known.place);
     const vmcs = this.#create(address);
     vmcs.bytes.set(bytes);
     this.#active.set(address, vmcs);

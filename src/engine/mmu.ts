@@ -5,7 +5,7 @@ import type { Privilege, ProcessorMemory } from "../isa/processor.ts";
 import * as state from "../isa/state.ts";
 import type { StateView } from "../isa/state-view.ts";
 import { exitVector } from "../isa/virtualization.ts";
-import { PageWalker, reservedUpperBits, type AccessKind, type PagingState, type SecondStage } from "./page-walk.ts";
+import { newPagingState, PageWalker, reservedUpperBits, type AccessKind, type PagingState, type SecondStage } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";
 import { AccessFlag, scratchValue } from "./slow-access.ts";
@@ -94,7 +94,8 @@ export class Mmu implements ProcessorMemory {
   readonly #view: StateView;
   readonly #memory: PhysicalMemory;
   readonly walker: PageWalker;
-  readonly paging: PagingState;
+  /** Of the host, or of guests: see `enterPaging`. */
+  paging: PagingState;
   watch: DataWatch | undefined = undefined;
   listener: TranslationListener | undefined = undefined;
   virtualPage: VirtualPage | undefined = undefined;
@@ -112,15 +113,11 @@ export class Mmu implements ProcessorMemory {
   /** IA-32e mode: the processor's own accesses have 64-bit addresses in compatibility mode, too. */
   #isLong = false;
 
-  constructor(view: StateView, memory: PhysicalMemory) {
+  constructor(view: StateView, memory: PhysicalMemory, paging: PagingState = newPagingState()) {
     this.#view = view;
     this.#memory = memory;
     this.walker = new PageWalker(memory);
-    this.paging = {
-      mode: "none", root: 0, pdpte: new Uint32Array(8), writeProtect: false, noExecute: false, pageSizeExtension: false,
-      globalPages: false, smep: false, smap: false, alignmentCheck: false, protectionKeys: false, pkru: 0,
-      physicalAddressBits: 40, gigabytePages: true,
-    };
+    this.paging = paging;
     this.clear();
   }
 
@@ -178,10 +175,16 @@ export class Mmu implements ProcessorMemory {
     view.set32(state.codePages, ram.codePages);
   }
 
+  /** Goes on with the paging of the host, or of guests. */
+  enterPaging(paging: PagingState, is64: boolean): void {
+    this.paging = paging;
+    this.#is64 = is64;
+    this.#isLong = paging.mode === "level4" || paging.mode === "level5";
+  }
+
   /** Takes over privilege and mode; `paging` has been brought up to date by the caller. */
   updateContext(cpl: number, is64: boolean, alignmentChecked: boolean): void {
-    this.#is64 = is64;
-    this.#isLong = this.paging.mode === "level4" || this.paging.mode === "level5";
+    this.enterPaging(this.paging, is64);
     const privilege = cpl === 3
       ? (alignmentChecked ? ContextPrivilege.userAligned : ContextPrivilege.user)
       : this.paging.smap && !this.paging.alignmentCheck ? ContextPrivilege.supervisor : ContextPrivilege.supervisorOverUser;
@@ -189,16 +192,20 @@ export class Mmu implements ProcessorMemory {
   }
 
   #setSlot(slot: number): void {
+    this.#useSlot(slot);
+    this.listener?.contextChanged();
+  }
+
+  #useSlot(slot: number): void {
     this.#slot = slot;
     const privilege = this.#view.get32(state.tlbContext) & 3;
     this.#view.set32(state.tlbContext, (slot << 2) | privilege);
-    this.listener?.contextChanged();
   }
 
   /**
    * Goes on with the translations of another context: `hostSpace`, or a guest's as its hypervisor tags it. Translations
    * that the context has kept from the last time hold while `root` (CR3, and what the second stage begins with) is the same.
-   * `paging` is brought up to date after this.
+   * What depends on the context, `paging` too, is brought up to date after this.
    */
   enterSpace(tag: number, secondStage: SecondStage | undefined, root: number): void {
     let space = this.#spaces.get(tag);
@@ -218,7 +225,13 @@ export class Mmu implements ProcessorMemory {
       space.slot = this.#freshSlot();
     }
     space.root = root;
-    this.#setSlot(space.slot);
+    this.#useSlot(space.slot);
+  }
+
+  /** The same where nothing but the second stage's tables is new. */
+  switchSpace(tag: number, secondStage: SecondStage, root: number): void {
+    this.enterSpace(tag, secondStage, root);
+    this.listener?.contextChanged();
   }
 
   /** CR3 or what the second stage begins with has changed within the context; its translations have been seen to. */

@@ -37,6 +37,14 @@ export interface PagingState {
   gigabytePages: boolean;
 }
 
+export function newPagingState(): PagingState {
+  return {
+    mode: "none", root: 0, pdpte: new Uint32Array(8), writeProtect: false, noExecute: false, pageSizeExtension: false,
+    globalPages: false, smep: false, smap: false, alignmentCheck: false, protectionKeys: false, pkru: 0,
+    physicalAddressBits: 40, gigabytePages: true,
+  };
+}
+
 export type AccessKind = "read" | "write" | "fetch";
 
 /** Translates guest-physical to what memory understands: the second stage of nested paging. */

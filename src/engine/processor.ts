@@ -16,7 +16,7 @@ import { Activity, Cr0Mask, Cr4Mask, EferMask, hasRealModeSegments, is64BitMode,
 import { loadSegmentCache } from "../isa/system/segments.ts";
 import { bulkMemory } from "./bulk-memory.ts";
 import { CodePages } from "./code-pages.ts";
-import { CodeCache, codeModeNumber, handlerFormOf, maximumBlockInstructions, type CodeMode } from "./code-cache.ts";
+import { CodeCache, handlerFormOf, maximumBlockInstructions, type CodeMode } from "./code-cache.ts";
 import { EntrySet } from "./entry-set.ts";
 import type { HandlerForm } from "./handler.ts";
 import { maximumHandlers } from "./handler-registry.ts";
@@ -24,6 +24,7 @@ import { Interpreter, RunResult, SpecialHandler } from "./interpreter.ts";
 import { Jit } from "./jit/jit.ts";
 import { defaultJitSettings, type JitSettings } from "./jit/settings.ts";
 import { Mmu } from "./mmu.ts";
+import { ModeContext } from "./mode-context.ts";
 import { pagingModeOf } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField, recordSizeBytes } from "./record.ts";
@@ -104,12 +105,6 @@ const stackSegmentShadow = state.ShadowMask.stackSegment;
 const counterBytes = maximumHandlers * 4;
 const noException = 0xffff_ffff;
 const trapFlag: number = FlagMask.TF;
-/** Attributes of CS that modes depend on. */
-const codeSizeMask: number = SegmentAttribute.big | SegmentAttribute.long;
-/** Flags that modes depend on. */
-const modeFlagsMask: number = FlagMask.TF | FlagMask.AC | FlagMask.VM;
-/** No control register's value. */
-const unknownInput = 0xffff_ffff;
 /** No code key: of the modes, none has all bits set. */
 const noCodeKey = 0xffff_ffff;
 /** Place of the address-space slot in code keys. */
@@ -157,8 +152,10 @@ export class SoftProcessor implements Processor {
   readonly #countersOffset: number | undefined;
   readonly #hasGigabytePages: boolean;
   readonly #decoder: Decoder<InstructionDefinition>;
-  #mode: CodeMode = { code: 16, stack: 16, isRealOrVirtual8086: true, single: false };
-  #modeNumber: number = codeModeNumber(this.#mode);
+  readonly #hostModes = new ModeContext();
+  readonly #guestModes = new ModeContext();
+  /** Of the two the one that the processor runs in. */
+  #modes: ModeContext = this.#hostModes;
   #nmiPending = false;
   /** Taken already, for instance by another accelerator: comes before the next instruction. */
   #waitingEvent: WaitingEvent | undefined;
@@ -200,8 +197,6 @@ export class SoftProcessor implements Processor {
   readonly #codePages = new CodePages();
   /** By a hash of page numbers: 0 where the jump cache has no code of such pages. Most pages that a guest invalidates hold data. */
   readonly #mayHoldBlocks = new Uint8Array(pageHashes);
-  /** What the present mode follows from: see `#noteModeInputs`. */
-  readonly #modeInputs = new Uint32Array(11);
   /** What intercepted instructions decode to, by their records, since code was flushed this many times. */
   readonly #decoded = new Map<number, DecodedInstruction<InstructionDefinition>>();
   #decodedFlush = 0;
@@ -210,7 +205,7 @@ export class SoftProcessor implements Processor {
 
   constructor(options: SoftProcessorOptions) {
     this.state = new StateView(options.memory.buffer, options.stateOffset);
-    this.memory = new Mmu(this.state, options.physical);
+    this.memory = new Mmu(this.state, options.physical, this.#hostModes.paging);
     this.strings = new StringRuns(this.state, this.memory, bulkMemory(options.memory));
     this.bus = options.bus;
     this.model = options.model;
@@ -328,6 +323,7 @@ export class SoftProcessor implements Processor {
     this.#waitingEvent = undefined;
     this.#heldHits = 0;
     this.virtualization?.reset(kind);
+    this.#forgetModes();
     this.#clearJumpCache();
     this.#recomputeMode();
     this.memory.flush({ keepGlobal: false });
@@ -422,37 +418,55 @@ export class SoftProcessor implements Processor {
     else this.#recomputeMode();
   }
 
-  /** A guest has taken the place of its host, or the other way round: with the second stage, more may be new than registers tell. */
+  /**
+   * A guest has taken the place of its host, or the other way round: what was derived for it holds while its registers are as
+   * they were when it ended. Within one of them more may be new than registers tell.
+   */
   contextReplaced(): void {
-    this.#recomputeMode();
+    const s = this.state;
+    const left = this.#modes;
+    this.#enterModes();
+    const modes = this.#modes;
+    if (modes === left) return this.#recomputeMode();
+    left.keepDerived(s);
+    // The pointers of PAE paging and what watches instructions are seen to by `#recomputeMode` alone.
+    if (left.mode.single || modes.paging.mode === "pae" || !this.#isOnlyLevelNews()) {
+      modes.forgetInputs();
+      this.#recomputeMode();
+      // It was so when it ran last: `#recomputeMode` sees no news.
+      if (modes.mode.single && !left.mode.single) this.attend();
+      return;
+    }
+    modes.restoreDerived(s);
+    this.#updateFetchBase();
+    this.#configurePaging();
+    this.#levelChanged();
+  }
+
+  /** Goes on with what was derived for the host, or for guests. */
+  #enterModes(): void {
+    this.#modes = this.virtualization?.isGuest === true ? this.#guestModes : this.#hostModes;
+    this.memory.enterPaging(this.#modes.paging, this.#modes.mode.code === 64);
+  }
+
+  #forgetModes(): void {
+    this.#hostModes.forgetInputs();
+    this.#guestModes.forgetInputs();
+    this.#enterModes();
+  }
+
+  get #mode(): CodeMode {
+    return this.#modes.mode;
+  }
+
+  get #hasStage(): boolean {
+    return this.memory.walker.secondStage !== undefined;
   }
 
   /** Whether what modes follow from is as it was, but for CPL: exceptions, interrupts and their ends, mostly. */
   #isOnlyLevelNews(): boolean {
-    const s = this.state, known = this.#modeInputs, { code, single } = this.#mode;
-    if (code === 16 || single || this.#isAlone) return false;
-    const { CS, SS } = Segment;
-    const isSegmentation = known[0] === (s.get32(state.segments[CS].attributes) & codeSizeMask) && (code === 64 ||
-      (known[9] === (s.get32(state.segments[SS].attributes) & SegmentAttribute.big) && known[10] === s.get32(state.segments[CS].base)));
-    return isSegmentation && known[1] === s.get32(state.cr0) &&
-      known[2] === s.get32(state.cr3) && known[3] === s.getHigh32(state.cr3) && known[4] === s.get32(state.cr4) &&
-      known[5] === s.get32(state.efer) && known[6] === (s.get32(state.systemFlags) & modeFlagsMask) && known[7] === s.get32(state.dr[7]) &&
-      known[8] === s.get32(state.pkru);
-  }
-
-  #noteModeInputs(): void {
-    const s = this.state, known = this.#modeInputs;
-    known[0] = s.get32(state.segments[Segment.CS].attributes) & codeSizeMask;
-    known[1] = s.get32(state.cr0);
-    known[2] = s.get32(state.cr3);
-    known[3] = s.getHigh32(state.cr3);
-    known[4] = s.get32(state.cr4);
-    known[5] = s.get32(state.efer);
-    known[6] = s.get32(state.systemFlags) & modeFlagsMask;
-    known[7] = s.get32(state.dr[7]);
-    known[8] = s.get32(state.pkru);
-    known[9] = s.get32(state.segments[Segment.SS].attributes) & SegmentAttribute.big;
-    known[10] = s.get32(state.segments[Segment.CS].base);
+    const { code, single } = this.#mode;
+    return code !== 16 && !single && !this.#isAlone && this.#modes.hasSameInputs(this.state, this.#hasStage);
   }
 
   #levelChanged(): void {
@@ -466,9 +480,8 @@ export class SoftProcessor implements Processor {
 
   #recomputeMode(): void {
     const s = this.state;
-    const known = this.#modeInputs;
-    const hasNewControls = known[1] !== s.get32(state.cr0) || known[4] !== s.get32(state.cr4) || known[5] !== s.get32(state.efer);
-    this.#noteModeInputs();
+    const hasNewControls = !this.#modes.hasSameControls(s);
+    this.#modes.noteInputs(s, this.#hasStage);
     const cs = s.get32(state.segments[Segment.CS].attributes);
     const is64 = is64BitMode(s);
     const code = is64 ? 64 : cs & SegmentAttribute.big ? 32 : 16;
@@ -479,8 +492,8 @@ export class SoftProcessor implements Processor {
       hasPortBreakpoints(s);
     // Traps and breakpoints are looked at between slices: the running one ends with this instruction.
     if (single && !this.#mode.single) this.attend();
-    this.#setMode(code, stack, hasRealModeSegments(s), single);
-    s.copy64(state.fetchBase, is64 ? state.zero : state.segments[Segment.CS].base);
+    this.#modes.setMode(code, stack, hasRealModeSegments(s), single);
+    this.#updateFetchBase();
     s.setHalves(state.canonicalShift, s.get32(state.cr4) & Cr4Mask.LA57 ? 7 : 16, 0);
     // A guest's are its host's, as a rule.
     if (hasNewControls) {
@@ -505,13 +518,8 @@ export class SoftProcessor implements Processor {
     this.state.set32(state.deliversFaults, isPlain && this.#mode.code === 64 && keepsFaults ? 1 : 0);
   }
 
-  /** Called at every system call and interrupt: nearly always nothing changes. */
-  #setMode(code: 16 | 32 | 64, stack: 16 | 32 | 64, isRealOrVirtual8086: boolean, single: boolean): void {
-    const old = this.#mode;
-    const isSame = old.code === code && old.stack === stack && old.isRealOrVirtual8086 === isRealOrVirtual8086 && old.single === single;
-    if (isSame) return;
-    this.#mode = { code, stack, isRealOrVirtual8086, single };
-    this.#modeNumber = codeModeNumber(this.#mode);
+  #updateFetchBase(): void {
+    this.state.copy64(state.fetchBase, this.#mode.code === 64 ? state.zero : state.segments[Segment.CS].base);
   }
 
   /** Watched pages are kept out of the TLB, so that every access to them comes by. */
@@ -543,7 +551,7 @@ export class SoftProcessor implements Processor {
     const s = this.state;
     const { code, stack, isRealOrVirtual8086, single } = this.#mode;
     const range = this.#codeRangeNumber();
-    s.set32(state.codeKey, (range << 18) | (s.get32(state.tlbContext) << 6) | this.#modeNumber);
+    s.set32(state.codeKey, (range << 18) | (s.get32(state.tlbContext) << 6) | this.#modes.modeNumber);
     const isFlat = code === 32 && stack === 32 && !isRealOrVirtual8086 && !single && range === 0 && (s.get32(state.efer) & EferMask.LMA) === 0;
     s.set32(state.isFlat, isFlat ? 1 : 0);
   }
@@ -568,6 +576,7 @@ export class SoftProcessor implements Processor {
 
   #forgetTranslations(): void {
     this.memory.clear();
+    this.#forgetModes();
     this.code.forgetMoved();
     this.#recomputeMode();
     this.#clearJumpCache();
@@ -640,11 +649,17 @@ export class SoftProcessor implements Processor {
     paging.root = mode === "pae" ? (rootLow & 0xffff_ffe0) >>> 0 : (rootLow & 0xffff_f000) >>> 0;
     if (mode === "level4" || mode === "level5") paging.root += (rootHigh & 0xf_ffff) * twoPow32;
     paging.alignmentCheck = (s.get32(state.systemFlags) & FlagMask.AC) !== 0;
-    const pkru = s.get32(state.pkru);
-    paging.pkru = pkru;
-    // CR3 alone is the business of whoever writes it: a write flushes by its own rules, even of the same value.
+    paging.pkru = s.get32(state.pkru);
     this.memory.publishPaging();
-    this.memory.configure(cr0 & (Cr0Mask.WP | Cr0Mask.PG), cr4, efer, paging.protectionKeys ? pkru : 0, mode === "pae" ? rootLow : 0);
+    this.#configurePaging();
+  }
+
+  /** CR3 alone is the business of whoever writes it: a write flushes by its own rules, even of the same value. */
+  #configurePaging(): void {
+    const s = this.state;
+    const { paging } = this.memory;
+    this.memory.configure(s.get32(state.cr0) & (Cr0Mask.WP | Cr0Mask.PG), s.get32(state.cr4), s.get32(state.efer),
+      paging.protectionKeys ? paging.pkru : 0, paging.mode === "pae" ? s.get32(state.cr3) : 0);
   }
 
   get physical(): PhysicalMemory {
@@ -766,7 +781,7 @@ export class SoftProcessor implements Processor {
     let isGlobal = known >= 0 ? pages.isGlobal(known) : memory.walker.isGlobal;
     if (known < 0) pages.note(low, linearHigh, codeKey, physical, isGlobal);
     const bytesToLimit = is64 ? maximumBlockBytes : Math.min(limit - ripLow + 1, maximumBlockBytes);
-    const record = this.code.recent(physical, this.#modeNumber, bytesToLimit) || this.code.find({
+    const record = this.code.recent(physical, this.#modes.modeNumber, bytesToLimit) || this.code.find({
       physical,
       nextPage: () => {
         const next = ((low & ~0xfff) + pageSizeBytes) >>> 0;
@@ -868,7 +883,7 @@ export class SoftProcessor implements Processor {
     this.memory.clear();
     this.memory.forgetConfiguration();
     this.#clearJumpCache();
-    this.#modeInputs.fill(unknownInput);
+    this.#forgetModes();
     this.#recomputeMode();
   }
 

@@ -32,9 +32,9 @@ export class Translations {
   }
 
   /** The guest goes on with other extended page tables. */
-  switchTable(vpid: number, table: number, stage: SecondStage | undefined, root: number): void {
+  switchTable(vpid: number, table: number, stage: SecondStage, root: number): void {
     this.#memory.noteRoot(root);
-    this.#memory.enterSpace(this.#spaceOf(vpid, table).tag, stage, root);
+    this.#memory.switchSpace(this.#spaceOf(vpid, table).tag, stage, root);
   }
 
   enterHost(vpid: number, guestRoot: number, hostRoot: number): void {

@@ -35,10 +35,11 @@ export class EventDecision {
     this.#sink = sink;
   }
 
-  enter(injected: Interruption): void {
-    const isOtherEvent = injected.isValid && injected.type === InterruptionType.otherEvent;
+  /** VM entry; undefined: nothing is injected. */
+  enter(injected: Interruption | undefined): void {
+    const isOtherEvent = injected?.type === InterruptionType.otherEvent;
     const isEnabled = this.#context.has(Control.monitorTrapFlag);
-    this.#trap = isOtherEvent || (isEnabled && injected.isValid) ? "pending" : isEnabled ? "armed" : "off";
+    this.#trap = isOtherEvent || (isEnabled && injected !== undefined) ? "pending" : isEnabled ? "armed" : "off";
   }
 
   get monitorTrap(): VmxGuestState["monitorTrap"] {

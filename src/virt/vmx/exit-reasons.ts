@@ -36,32 +36,52 @@ export function exitReasonName(reason: number): string {
 /** What became of the guest's RF (SDM volume 3, "Saving RIP, RSP, and RFLAGS"). */
 export type ResumeFlagRule = "cleared" | "as delivered" | "set" | "kept";
 
+/** 0 and 0n stand for what an exit does not tell. */
 export interface Exit {
   readonly reason: number;
-  readonly qualification?: bigint;
-  /** The exit takes the place of the current instruction, whose length is reported. */
-  readonly isInstruction?: boolean;
-  readonly instructionLength?: number;
-  readonly instructionInformation?: number;
-  readonly guestLinearAddress?: bigint;
-  readonly guestPhysicalAddress?: bigint;
-  /** VM-exit interruption information and error code. */
-  readonly interruption?: number;
-  readonly errorCode?: number;
+  readonly qualification: bigint;
   readonly resumeFlag: ResumeFlagRule;
+  /** The exit takes the place of the current instruction, whose length is reported. */
+  readonly isInstruction: boolean;
+  /** Of the instruction that raised the event; undefined: it is that of the event during whose delivery the guest is left. */
+  readonly instructionLength: number | undefined;
+  readonly instructionInformation: number;
+  readonly guestLinearAddress: bigint;
+  readonly guestPhysicalAddress: bigint;
+  /** VM-exit interruption information, and its error code. */
+  readonly interruption: number;
+  readonly errorCode: number;
+}
+
+type Details = Partial<Omit<Exit, "reason" | "qualification" | "resumeFlag" | "isInstruction">>;
+const noDetails: Details = {};
+
+/** All exits have the same members in the same order, since most transitions read all of them. */
+function exitOf(reason: number, qualification: bigint, resumeFlag: ResumeFlagRule, isInstruction: boolean, details: Details): Exit {
+  return {
+    reason, qualification, resumeFlag, isInstruction,
+    instructionLength: details.instructionLength, instructionInformation: details.instructionInformation ?? 0,
+    guestLinearAddress: details.guestLinearAddress ?? 0n, guestPhysicalAddress: details.guestPhysicalAddress ?? 0n,
+    interruption: details.interruption ?? 0, errorCode: details.errorCode ?? 0,
+  };
 }
 
 /** An exit in the place of an instruction. */
-export function instructionExit(reason: number, qualification: bigint = 0n, more: Partial<Exit> = {}): Exit {
-  return { reason, qualification, isInstruction: true, resumeFlag: "cleared", ...more };
+export function instructionExit(reason: number, qualification: bigint = 0n, details: Details = noDetails): Exit {
+  return exitOf(reason, qualification, "cleared", true, details);
 }
 
 /** An exit between two instructions. */
-export function boundaryExit(reason: number, qualification: bigint = 0n, more: Partial<Exit> = {}): Exit {
-  return { reason, qualification, resumeFlag: "kept", ...more };
+export function boundaryExit(reason: number, qualification: bigint = 0n, details: Details = noDetails): Exit {
+  return exitOf(reason, qualification, "kept", false, details);
 }
 
 /** An exit in the place of an access to memory. */
-export function accessExit(reason: number, qualification: bigint, more: Partial<Exit> = {}): Exit {
-  return { reason, qualification, resumeFlag: "set", ...more };
+export function accessExit(reason: number, qualification: bigint, details: Details = noDetails): Exit {
+  return exitOf(reason, qualification, "set", false, details);
+}
+
+/** An exit in the place of an event's delivery. */
+export function eventExit(reason: number, qualification: bigint, details: Details): Exit {
+  return exitOf(reason, qualification, "as delivered", false, details);
 }

@@ -2,15 +2,14 @@
 import { allFlagsMask, readFlags, writeFlags } from "../../isa/flags.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as layout from "../../isa/state.ts";
-import type { StateField } from "../../isa/state.ts";
 import { normalizeDebugControl } from "../../isa/system/debug.ts";
 import { Cr0Mask, EferMask, SegmentIndex } from "../../isa/system/mode.ts";
 import { refreshSegmentEnds } from "../../isa/system/segments.ts";
 import { Control } from "./controls.ts";
 import type { VmxContext } from "./context.ts";
 import { allUnchecked } from "./checks/pending.ts";
-import { Field, guestPageDirectoryPointers, type VmcsField } from "./fields.ts";
-import type { Vmcs } from "./vmcs.ts";
+import { Field, guestPageDirectoryPointers } from "./fields.ts";
+import { RegisterWords } from "./register-words.ts";
 
 /** Bits of CR0 that no transition changes: ET, NW, CD and what is reserved. */
 const cr0KeptMask = ~(Cr0Mask.PE | Cr0Mask.MP | Cr0Mask.EM | Cr0Mask.TS | Cr0Mask.NE | Cr0Mask.WP | Cr0Mask.AM | Cr0Mask.PG);
@@ -20,21 +19,16 @@ const debugControlReset = 0x400;
 const dplShift = 5;
 const privilegeMask = 3;
 const stackPointer = layout.gpr[4];
+const registers = new RegisterWords([
+  [layout.cr3, Field.guestCr3], [layout.cr4, Field.guestCr4], [layout.rip, Field.guestRip], [stackPointer, Field.guestRsp],
+  [layout.sysenterEsp, Field.guestSysenterEsp], [layout.sysenterEip, Field.guestSysenterEip],
+]);
+const cr0 = new RegisterWords([[layout.cr0, Field.guestCr0]]), dr7 = new RegisterWords([[layout.dr[7], Field.guestDr7]]);
+const pat = new RegisterWords([[layout.pat, Field.guestPat]]), efer = new RegisterWords([[layout.efer, Field.guestEfer]]);
 
 /** CR0 in a transition that loads `value`. */
 export function loadCr0(state: StateView, value: number): void {
   state.setHalves(layout.cr0, ((value & ~cr0KeptMask) | (state.get32(layout.cr0) & cr0KeptMask)) >>> 0, 0);
-}
-
-export function load64(state: StateView, vmcs: Vmcs, target: StateField, source: VmcsField): void {
-  const at = (state.base + target.offset) >>> 2;
-  state.u32[at] = vmcs.get32(source);
-  state.u32[at + 1] = vmcs.getHigh32(source);
-}
-
-function save64(state: StateView, vmcs: Vmcs, source: StateField, target: VmcsField): void {
-  vmcs.set32(target, state.get32(source));
-  vmcs.setHigh32(target, state.getHigh32(source));
 }
 
 /**
@@ -45,21 +39,16 @@ export function loadGuestState(context: VmxContext, areSegmentsNew: boolean): vo
   const { state, vmcs, processor } = context;
   const isLong = context.has(Control.ia32eModeGuest);
   loadCr0(state, vmcs.get32(Field.guestCr0));
-  load64(state, vmcs, layout.cr3, Field.guestCr3);
-  load64(state, vmcs, layout.cr4, Field.guestCr4);
-  load64(state, vmcs, layout.rip, Field.guestRip);
-  load64(state, vmcs, stackPointer, Field.guestRsp);
-  load64(state, vmcs, layout.sysenterEsp, Field.guestSysenterEsp);
-  load64(state, vmcs, layout.sysenterEip, Field.guestSysenterEip);
+  registers.load(state, vmcs);
   state.setHalves(layout.sysenterCs, vmcs.get32(Field.guestSysenterCs), 0);
   if (context.has(Control.loadDebugControls)) {
-    const dr7 = vmcs.get32(Field.guestDr7);
-    if (dr7 === debugControlReset) state.setHalves(layout.dr[7], dr7, 0);
-    else state.set64(layout.dr[7], normalizeDebugControl(BigInt(dr7)));
+    const value = vmcs.get32(Field.guestDr7);
+    if (value === debugControlReset) state.setHalves(layout.dr[7], value, 0);
+    else state.set64(layout.dr[7], normalizeDebugControl(BigInt(value)));
     loadDebugControl(processor.msrs, vmcs.get(Field.guestDebugControl));
   }
-  if (context.has(Control.entryLoadPat)) load64(state, vmcs, layout.pat, Field.guestPat);
-  if (context.has(Control.entryLoadEfer)) load64(state, vmcs, layout.efer, Field.guestEfer);
+  if (context.has(Control.entryLoadPat)) pat.load(state, vmcs);
+  if (context.has(Control.entryLoadEfer)) efer.load(state, vmcs);
   else state.setHalves(layout.efer, derivedEfer(state, isLong, (vmcs.get32(Field.guestCr0) & Cr0Mask.PG) !== 0), 0);
   loadSegments(context, areSegmentsNew);
   writeFlags(state, vmcs.get32(Field.guestRflags), allFlagsMask);
@@ -68,7 +57,7 @@ export function loadGuestState(context: VmxContext, areSegmentsNew: boolean): vo
 
 /** IA32_DEBUGCTL: plain storage, absent while it is 0. */
 export function loadDebugControl(msrs: Map<number, bigint>, value: bigint): void {
-  if (value !== 0n || msrs.has(debugControlMsr)) msrs.set(debugControlMsr, value);
+  if (value !== 0n || (msrs.size !== 0 && msrs.has(debugControlMsr))) msrs.set(debugControlMsr, value);
 }
 
 /** IA32_EFER where it is not loaded: LMA is the guest's, and LME too while it pages. */
@@ -88,20 +77,15 @@ function loadSegments({ state, vmcs, segmentWords }: VmxContext, areNew: boolean
 /** What VM exits save of registers. */
 export function saveGuestState(context: VmxContext, resumeFlag: boolean): void {
   const { state, vmcs, processor } = context;
-  save64(state, vmcs, layout.cr0, Field.guestCr0);
-  save64(state, vmcs, layout.cr3, Field.guestCr3);
-  save64(state, vmcs, layout.cr4, Field.guestCr4);
-  save64(state, vmcs, layout.rip, Field.guestRip);
-  save64(state, vmcs, stackPointer, Field.guestRsp);
-  save64(state, vmcs, layout.sysenterEsp, Field.guestSysenterEsp);
-  save64(state, vmcs, layout.sysenterEip, Field.guestSysenterEip);
+  cr0.save(state, vmcs);
+  registers.save(state, vmcs);
   vmcs.set32(Field.guestSysenterCs, state.get32(layout.sysenterCs));
   if (context.has(Control.saveDebugControls)) {
-    save64(state, vmcs, layout.dr[7], Field.guestDr7);
+    dr7.save(state, vmcs);
     vmcs.set(Field.guestDebugControl, processor.msrs.get(debugControlMsr) ?? 0n);
   }
-  if (context.has(Control.savePat)) save64(state, vmcs, layout.pat, Field.guestPat);
-  if (context.has(Control.saveEfer)) save64(state, vmcs, layout.efer, Field.guestEfer);
+  if (context.has(Control.savePat)) pat.save(state, vmcs);
+  if (context.has(Control.saveEfer)) efer.save(state, vmcs);
   vmcs.segmentWords.set(context.segmentWords);
   const resumeMask = 0x1_0000;
   vmcs.set32(Field.guestRflags, (readFlags(state) & ~resumeMask) | (resumeFlag ? resumeMask : 0));

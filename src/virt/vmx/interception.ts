@@ -5,7 +5,7 @@ import * as layout from "../../isa/state.ts";
 import { Cr0Mask } from "../../isa/system/mode.ts";
 import { Control, type Control as ControlDefinition } from "./controls.ts";
 import type { VmxContext } from "./context.ts";
-import { ExitReason, instructionExit, type Exit } from "./exit-reasons.ts";
+import { eventExit, ExitReason, instructionExit, type Exit } from "./exit-reasons.ts";
 import { cr3Targets, Field, type VmcsField } from "./fields.ts";
 import { displacementQualification, generalRegister, instructionInformation, operandLinearAddress } from "./instruction-information.ts";
 
@@ -48,25 +48,32 @@ interface PauseLoop {
 export class Interception {
   readonly #context: VmxContext;
   #pauseLoop: PauseLoop | undefined;
+  /** What instructions without a routine ask for, by the controls. */
+  #controlMask = 0;
 
   constructor(context: VmxContext) {
     this.#context = context;
   }
 
-  /** VM entry; what instructions without a routine ask for is the result. */
-  enter(): number {
+  /** Takes over the controls of the guest that is entered. */
+  configure(): void {
     const context = this.#context;
-    const { vmcs } = context;
-    this.#pauseLoop = undefined;
     let mask = 0;
     if (context.has(Control.pauseExiting) || context.has(Control.pauseLoopExiting)) mask |= InterceptionMask.pause;
     if (context.has(Control.descriptorTableExiting)) mask |= InterceptionMask.globalTables | InterceptionMask.localTables;
     if (!context.has(Control.rdtscp)) mask |= InterceptionMask.rdpid;
-    const hasCr0Mask = vmcs.get32(Field.cr0Mask) !== 0, hasCr4Mask = vmcs.get32(Field.cr4Mask) !== 0;
-    if (hasCr0Mask) mask |= InterceptionMask.smsw;
-    const asksForReads = hasCr0Mask || hasCr4Mask || context.has(Control.cr3StoreExiting) || context.has(Control.cr8StoreExiting) ||
-      context.has(Control.tprShadow);
-    return asksForReads ? mask | InterceptionMask.readControlRegister : mask;
+    if (context.has(Control.cr3StoreExiting) || context.has(Control.cr8StoreExiting) || context.has(Control.tprShadow)) {
+      mask |= InterceptionMask.readControlRegister;
+    }
+    this.#controlMask = mask;
+  }
+
+  /** VM entry; what instructions without a routine ask for is the result. */
+  enter(): number {
+    const { vmcs } = this.#context;
+    this.#pauseLoop = undefined;
+    if (vmcs.get32(Field.cr0Mask) !== 0) return this.#controlMask | InterceptionMask.smsw | InterceptionMask.readControlRegister;
+    return vmcs.get32(Field.cr4Mask) !== 0 ? this.#controlMask | InterceptionMask.readControlRegister : this.#controlMask;
   }
 
   /** What takes the instruction's place; undefined: nothing. */
@@ -208,7 +215,7 @@ export class Interception {
     const qualification = BigInt(selector) | (BigInt(taskSwitchSources[reason]) << BigInt(taskSwitchSourceShift));
     // Through a gate of the IDT: only events of the program have an instruction.
     return event === undefined ? instructionExit(ExitReason.taskSwitch, qualification)
-      : { reason: ExitReason.taskSwitch, qualification, instructionLength: event.instructionLength ?? 0, resumeFlag: "as delivered" };
+      : eventExit(ExitReason.taskSwitch, qualification, { instructionLength: event.instructionLength ?? 0 });
   }
 
   #pause(): boolean {

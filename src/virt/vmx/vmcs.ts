@@ -26,7 +26,8 @@ export class Vmcs {
   readonly segmentWords: Uint32Array;
   /** Segment registers of the host as VM exits load them, unless `Unchecked.hostSegments` says that their fields were written. */
   readonly hostSegmentWords: Uint32Array = new Uint32Array(segmentBlock.sizeBytes / 4);
-  readonly #words: Uint32Array;
+  /** All of the region, and what is kept behind it. */
+  readonly words: Uint32Array;
   readonly #halves: Uint16Array;
   readonly #wide: BigUint64Array;
 
@@ -36,7 +37,7 @@ export class Vmcs {
     this.place = place;
     this.bytes = new Uint8Array(buffer, place, vmcsRegionBytes);
     this.segmentWords = new Uint32Array(buffer, place + segmentBlock.offset, segmentBlock.sizeBytes / 4);
-    this.#words = new Uint32Array(buffer, place, vmcsSizeBytes / 4);
+    this.words = new Uint32Array(buffer, place, vmcsSizeBytes / 4);
     this.#halves = new Uint16Array(buffer, place, vmcsRegionBytes / 2);
     this.#wide = new BigUint64Array(buffer, place, vmcsRegionBytes / 8);
     this.unchecked = allUnchecked;
@@ -44,54 +45,54 @@ export class Vmcs {
 
   /** What VM entry has to check again, in bits of `Unchecked`: see `checks/pending.ts`. Generated code adds to it. */
   get unchecked(): number {
-    return this.#words[vmcsUncheckedOffset / 4];
+    return this.words[vmcsUncheckedOffset / 4];
   }
 
   set unchecked(groups: number) {
-    this.#words[vmcsUncheckedOffset / 4] = groups;
+    this.words[vmcsUncheckedOffset / 4] = groups;
   }
 
   get revision(): number {
-    return (this.#words[revisionWord] & ~shadowIndicatorMask) >>> 0;
+    return (this.words[revisionWord] & ~shadowIndicatorMask) >>> 0;
   }
 
   get isShadow(): boolean {
-    return (this.#words[revisionWord] & shadowIndicatorMask) !== 0;
+    return (this.words[revisionWord] & shadowIndicatorMask) !== 0;
   }
 
   get abortIndicator(): number {
-    return this.#words[abortWord];
+    return this.words[abortWord];
   }
 
   set abortIndicator(reason: number) {
-    this.#words[abortWord] = reason;
+    this.words[abortWord] = reason;
   }
 
   get isLaunched(): boolean {
-    return this.#words[launchWord] === launchedMark;
+    return this.words[launchWord] === launchedMark;
   }
 
   set isLaunched(isLaunched: boolean) {
-    this.#words[launchWord] = isLaunched ? launchedMark : 0;
+    this.words[launchWord] = isLaunched ? launchedMark : 0;
   }
 
   /** Low 32 bits of a field, or all of a shorter one. */
   get32(field: VmcsField): number {
-    return field.width === 16 ? this.#halves[field.offset >>> 1] : this.#words[field.offset >>> 2];
+    return field.width === 16 ? this.#halves[field.offset >>> 1] : this.words[field.offset >>> 2];
   }
 
   /** Upper half of a 64-bit or natural-width field. */
   getHigh32(field: VmcsField): number {
-    return this.#words[(field.offset >>> 2) + 1];
+    return this.words[(field.offset >>> 2) + 1];
   }
 
   set32(field: VmcsField, value: number): void {
     if (field.width === 16) this.#halves[field.offset >>> 1] = value;
-    else this.#words[field.offset >>> 2] = value;
+    else this.words[field.offset >>> 2] = value;
   }
 
   setHigh32(field: VmcsField, value: number): void {
-    this.#words[(field.offset >>> 2) + 1] = value;
+    this.words[(field.offset >>> 2) + 1] = value;
   }
 
   get(field: VmcsField): bigint {
@@ -107,6 +108,6 @@ export class Vmcs {
   /** The value as an address: exact below 2^53, which is beyond every physical address. */
   getAddress(field: VmcsField): number {
     const word = field.offset >>> 2;
-    return this.#words[word + 1] * 0x1_0000_0000 + this.#words[word];
+    return this.words[word + 1] * 0x1_0000_0000 + this.words[word];
   }
 }

@@ -22,14 +22,14 @@ import { Control } from "./controls.ts";
 import { noAddress, VmxContext, type ExitSink } from "./context.ts";
 import { EventDecision } from "./events.ts";
 import { describeVmcs } from "./description.ts";
-import { boundaryExit, ExitReason, exitReasonName, instructionExit, type Exit } from "./exit-reasons.ts";
+import { accessExit, boundaryExit, eventExit, ExitReason, exitReasonName, instructionExit, type Exit } from "./exit-reasons.ts";
 import { apicAccessQualification, ApicAccessType, ExtendedPageTables } from "./extended-page-tables.ts";
 import { Field } from "./fields.ts";
 import { loadGuestState, loadPageDirectoryPointers, saveGuestState } from "./guest-state.ts";
 import { loadHostState } from "./host-state.ts";
 import { InstructionError, VmxInstructions } from "./instructions.ts";
 import { Interception } from "./interception.ts";
-import { encodeInterruption, InterruptionMask, InterruptionType, parseInterruption } from "./interruption.ts";
+import { encodeInterruption, InterruptionMask, InterruptionType, parseInterruption, type Interruption } from "./interruption.ts";
 import { loadMsrArea, storeMsrArea } from "./msr-areas.ts";
 import type { VmxGuestState, VmxState } from "./saved-state.ts";
 import { PreemptionTimer } from "./preemption-timer.ts";
@@ -72,6 +72,8 @@ export class Vmx implements Virtualization, ExitSink {
   readonly #events: EventDecision;
   readonly #exceptions: VirtualizationExceptions;
   readonly #functions: VmFunctions;
+  /** The second stage of the VMCS that was entered last. */
+  #stage: ExtendedPageTables | undefined;
   #entryEnvironment: EntryEnvironment | undefined;
   /** The exit recorded last. */
   #exit: Exit = boundaryExit(0);
@@ -171,8 +173,8 @@ export class Vmx implements Virtualization, ExitSink {
     const { state } = this.#p;
     context.adopt(context.structures.activate(Number(guest.vmcs)));
     context.isGuest = true;
-    const hasStage = this.#ept.configure();
-    this.#translations.enterGuest(this.#vpid, this.#ept.root, hasStage ? this.#ept : undefined, 0, state.getAddress(layout.cr3));
+    this.#configure();
+    this.#translations.enterGuest(this.#vpid, this.#ept.root, this.#stage, 0, state.getAddress(layout.cr3));
     state.set32(layout.interception, this.#interception.enter());
     this.#apic.restore(guest);
     this.#timer.restore(guest);
@@ -321,7 +323,10 @@ export class Vmx implements Virtualization, ExitSink {
     const failure = findEntryFailure(current, this.#entryEnvironment);
     if (failure?.kind === "controls") return this.#instructions.fail(InstructionError.entryControls);
     if (failure?.kind === "host") return this.#instructions.fail(InstructionError.entryHostState);
-    if (hasNewControls) context.adopt(current);
+    if (hasNewControls) {
+      context.adopt(current);
+      this.#configure();
+    }
     if (failure !== undefined) return this.#failEntry(ExitReason.invalidGuestState, failure.check.qualification ?? 0, false);
     return this.#enterGuest(isLaunch, current, areSegmentsNew);
   }
@@ -333,11 +338,11 @@ export class Vmx implements Virtualization, ExitSink {
     const hostRoot = state.getAddress(layout.cr3);
     loadGuestState(context, areSegmentsNew);
     context.isGuest = true;
-    const hasStage = this.#ept.configure();
-    this.#translations.enterGuest(this.#vpid, this.#ept.root, hasStage ? this.#ept : undefined, hostRoot, state.getAddress(layout.cr3));
+    this.#translations.enterGuest(this.#vpid, this.#ept.root, this.#stage, hostRoot, state.getAddress(layout.cr3));
     p.contextReplaced();
     loadPageDirectoryPointers(context);
-    const failed = loadMsrArea(p, p.physical, vmcs.getAddress(Field.entryMsrLoadAddress), vmcs.get32(Field.entryMsrLoadCount));
+    const msrCount = vmcs.get32(Field.entryMsrLoadCount);
+    const failed = msrCount === 0 ? 0 : loadMsrArea(p, p.physical, vmcs.getAddress(Field.entryMsrLoadAddress), msrCount);
     if (failed !== 0) return this.#failEntry(ExitReason.msrLoading, failed, true);
     if (isLaunch) vmcs.isLaunched = true;
     state.set32(layout.exceptionVector, noException);
@@ -349,11 +354,18 @@ export class Vmx implements Virtualization, ExitSink {
     this.#loadBlocking(vmcs);
     p.dropSingleStep();
     if (this.observer !== undefined) this.#observe("entry", 0, isLaunch ? "VMLAUNCH" : "VMRESUME", [0n, 0n]);
-    const injected = parseInterruption(vmcs.get32(Field.entryInterruptionInformation));
+    const interruption = vmcs.get32(Field.entryInterruptionInformation);
+    const injected = (interruption & InterruptionMask.valid) === 0 ? undefined : parseInterruption(interruption);
     this.#events.enter(injected);
-    if (injected.isValid && injected.type !== InterruptionType.otherEvent) this.#inject(vmcs);
+    if (injected !== undefined && injected.type !== InterruptionType.otherEvent) this.#inject(vmcs, injected);
     if (this.stepsAlone || state.get32(layout.activity) !== Activity.active) p.attend();
     return Status.Branch;
+  }
+
+  /** Takes over the controls of the VMCS that is entered. */
+  #configure(): void {
+    this.#stage = this.#ept.configure() ? this.#ept : undefined;
+    this.#interception.configure();
   }
 
   get #vpid(): number {
@@ -373,8 +385,7 @@ export class Vmx implements Virtualization, ExitSink {
     this.#events.pendingDebug = vmcs.get32(Field.guestPendingDebugExceptions) & loadedDebugMask;
   }
 
-  #inject(vmcs: Vmcs): void {
-    const { vector, type, deliversErrorCode } = parseInterruption(vmcs.get32(Field.entryInterruptionInformation));
+  #inject(vmcs: Vmcs, { vector, type, deliversErrorCode }: Interruption): void {
     const isByInstruction = type >= InterruptionType.softwareInterrupt;
     this.#events.activity = ActivityState.active;
     // Whatever becomes of its delivery.
@@ -426,11 +437,10 @@ export class Vmx implements Virtualization, ExitSink {
     const qualification = event.kind !== "exception" ? 0n
       : event.vector === Vector.PF ? state.get64(layout.pageFaultAddress)
         : event.vector === Vector.DB ? BigInt(this.#debugConditions) : 0n;
-    this.record({
-      reason: ExitReason.exceptionOrNmi, qualification, resumeFlag: "as delivered",
+    this.record(eventExit(ExitReason.exceptionOrNmi, qualification, {
       interruption: encodeInterruption(event.vector, eventTypes[event.kind], hasErrorCode), errorCode: event.errorCode ?? 0,
-      ...(event.instructionLength === undefined ? {} : { instructionLength: event.instructionLength }),
-    });
+      instructionLength: event.instructionLength,
+    }));
     return true;
   }
 
@@ -526,15 +536,13 @@ export class Vmx implements Virtualization, ExitSink {
     this.#saveBlocking(vmcs);
     saveGuestState(context, this.#resumeFlag(exit, during));
     if (this.observer !== undefined) {
-      this.#observe("exit", exit.reason, exitReasonName(exit.reason), [vmcs.get(Field.exitQualification), exit.guestPhysicalAddress ?? 0n]);
+      this.#observe("exit", exit.reason, exitReasonName(exit.reason), [vmcs.get(Field.exitQualification), exit.guestPhysicalAddress]);
     }
     this.#translations.enterHost(this.#vpid, p.state.getAddress(layout.cr3), vmcs.getAddress(Field.hostCr3));
     context.isGuest = false;
-    if (!storeMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrStoreAddress), vmcs.get32(Field.exitMsrStoreCount))) {
-      return this.#abort(Abort.msrStore);
-    }
-    const isNmi = exit.reason === ExitReason.exceptionOrNmi && exit.interruption !== undefined &&
-      parseInterruption(exit.interruption).type === InterruptionType.nmi;
+    const msrCount = vmcs.get32(Field.exitMsrStoreCount);
+    if (msrCount !== 0 && !storeMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrStoreAddress), msrCount)) return this.#abort(Abort.msrStore);
+    const isNmi = exit.reason === ExitReason.exceptionOrNmi && parseInterruption(exit.interruption).type === InterruptionType.nmi;
     if (isNmi) p.state.set32(layout.nmiBlocked, 1);
     else if (context.has(Control.virtualNmis)) p.state.set32(layout.nmiBlocked, 0);
     this.#enterHost(true);
@@ -548,7 +556,7 @@ export class Vmx implements Virtualization, ExitSink {
       this.#p.state.set32(layout.exceptionVector, noException);
       return true;
     }
-    this.record({ reason: ExitReason.apicAccess, qualification: apicAccessQualification(0, ApicAccessType.duringDelivery), resumeFlag: "set" });
+    this.record(accessExit(ExitReason.apicAccess, apicAccessQualification(0, ApicAccessType.duringDelivery)));
     return false;
   }
 
@@ -558,7 +566,7 @@ export class Vmx implements Virtualization, ExitSink {
       case "cleared": return false;
       case "set": return during === undefined || (flagsImage(state, during) & FlagMask.RF) !== 0;
       case "as delivered": {
-        if (exit.interruption === undefined) return hasSystemFlag(state, FlagMask.RF);
+        if (exit.interruption === 0) return hasSystemFlag(state, FlagMask.RF);
         const { vector, type } = parseInterruption(exit.interruption);
         return (flagsImage(state, { vector, kind: eventKinds[type] }) & FlagMask.RF) !== 0;
       }
@@ -572,21 +580,20 @@ export class Vmx implements Virtualization, ExitSink {
     const p = this.#p;
     const isApicDuringDelivery = during !== undefined && exit.reason === ExitReason.apicAccess;
     const qualification = isApicDuringDelivery
-      ? apicAccessQualification(Number((exit.qualification ?? 0n) & 0xfffn), ApicAccessType.duringDelivery) : exit.qualification ?? 0n;
+      ? apicAccessQualification(Number(exit.qualification & 0xfffn), ApicAccessType.duringDelivery) : exit.qualification;
     // IRET unblocked NMIs and then could not end.
-    const isUnblocked = during === undefined && this.#unblockedAt === p.state.get64(layout.rip);
+    const isUnblocked = during === undefined && this.#unblockedAt !== undefined && this.#unblockedAt === p.state.get64(layout.rip);
     const isEpt = exit.reason === ExitReason.eptViolation || exit.reason === ExitReason.pmlFull;
     const unblockingMask = InterruptionMask.nmiUnblocking;
     vmcs.set32(Field.exitReason, exit.reason);
     vmcs.set(Field.exitQualification, isUnblocked && isEpt ? qualification | BigInt(unblockingMask) : qualification);
-    vmcs.set(Field.guestLinearAddress, exit.guestLinearAddress ?? 0n);
-    vmcs.set(Field.guestPhysicalAddress, exit.guestPhysicalAddress ?? 0n);
-    const interruption = exit.interruption ?? 0;
+    vmcs.set(Field.guestLinearAddress, exit.guestLinearAddress);
+    vmcs.set(Field.guestPhysicalAddress, exit.guestPhysicalAddress);
+    const { interruption } = exit;
     vmcs.set32(Field.exitInterruptionInformation, (isUnblocked && interruption !== 0 ? interruption | unblockingMask : interruption) >>> 0);
-    vmcs.set32(Field.exitInterruptionErrorCode, exit.errorCode ?? 0);
-    vmcs.set32(Field.exitInstructionInformation, exit.instructionInformation ?? 0);
-    const length = exit.isInstruction === true ? p.currentLength
-      : exit.instructionLength ?? during?.instructionLength ?? 0;
+    vmcs.set32(Field.exitInterruptionErrorCode, exit.errorCode);
+    vmcs.set32(Field.exitInstructionInformation, exit.instructionInformation);
+    const length = exit.isInstruction ? p.currentLength : exit.instructionLength ?? during?.instructionLength ?? 0;
     vmcs.set32(Field.exitInstructionLength, length);
     this.#saveInterruptedEvent(vmcs, during);
     vmcs.set32(Field.entryInterruptionInformation, vmcs.get32(Field.entryInterruptionInformation) & ~InterruptionMask.valid);
@@ -610,7 +617,7 @@ export class Vmx implements Virtualization, ExitSink {
       : !isHalted ? ActivityState.active : this.#events.activity === ActivityState.shutdown ? ActivityState.shutdown : ActivityState.hlt);
     const held = (shadow & InterruptibilityMask.movSs) !== 0 ? p.waiting.heldDebugConditions : this.#events.pendingDebug;
     const enabledMask = held & 0xf ? PendingDebugMask.enabledBreakpoint : 0n;
-    vmcs.set(Field.guestPendingDebugExceptions, BigInt(held) | enabledMask);
+    vmcs.set(Field.guestPendingDebugExceptions, held === 0 ? 0n : BigInt(held) | enabledMask);
     if (held !== 0 && (shadow & InterruptibilityMask.movSs) !== 0) p.waiting = { ...p.waiting, heldDebugConditions: 0 };
   }
 
@@ -632,8 +639,8 @@ export class Vmx implements Virtualization, ExitSink {
       p.memory.loadPageDirectoryPointers();
       if (hasReservedPointer(p.memory.pageDirectoryPointers, context.capabilities.physicalAddressBits)) return this.#abort(Abort.pageDirectoryPointers);
     }
-    const failed = loadMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrLoadAddress), vmcs.get32(Field.exitMsrLoadCount));
-    if (failed !== 0) this.#abort(Abort.msrLoad);
+    const msrCount = vmcs.get32(Field.exitMsrLoadCount);
+    if (msrCount !== 0 && loadMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrLoadAddress), msrCount) !== 0) this.#abort(Abort.msrLoad);
   }
 
   /** A VMX abort: the processor is shut down, and memory tells why. */

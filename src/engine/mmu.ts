@@ -44,6 +44,15 @@ interface Space {
   root: number;
 }
 
+/** A context to come back to. */
+export interface SpaceAsLeft {
+  readonly tag: number;
+  readonly stage: SecondStage | undefined;
+  /** CR3, and what the second stage begins with, of who goes on and of who ends. */
+  readonly root: number;
+  readonly endingRoot: number;
+}
+
 /** Contexts that are kept: a hypervisor chooses their tags, of which there are 2^32. */
 const maximumSpaces = 512;
 
@@ -228,7 +237,21 @@ export class Mmu implements ProcessorMemory {
     this.#useSlot(space.slot);
   }
 
-  /** The same where nothing but the second stage's tables is new. */
+  /** Goes on with a context as it was left, with its translations in `slot`; false: they are void, or its root is another one. */
+  resumeSpace({ tag, stage, root, endingRoot }: SpaceAsLeft, slot: number): boolean {
+    const space = this.#spaces.get(tag);
+    if (space === undefined || space.slot !== slot || space.root !== root) return false;
+    this.#space.root = endingRoot;
+    this.#space.slot = this.#slot;
+    this.#space = space;
+    this.#spaceTag = tag;
+    this.walker.secondStage = stage;
+    this.walker.tablePlaces = space.tablePlaces;
+    this.#slot = slot;
+    return true;
+  }
+
+  /** Like `enterSpace`, where nothing but the second stage's tables is new. */
   switchSpace(tag: number, secondStage: SecondStage, root: number): void {
     this.enterSpace(tag, secondStage, root);
     this.listener?.contextChanged();

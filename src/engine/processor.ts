@@ -23,7 +23,7 @@ import { maximumHandlers } from "./handler-registry.ts";
 import { Interpreter, RunResult, SpecialHandler } from "./interpreter.ts";
 import { Jit } from "./jit/jit.ts";
 import { defaultJitSettings, type JitSettings } from "./jit/settings.ts";
-import { Mmu } from "./mmu.ts";
+import { Mmu, type SpaceAsLeft } from "./mmu.ts";
 import { ModeContext } from "./mode-context.ts";
 import { pagingModeOf } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
@@ -428,9 +428,10 @@ export class SoftProcessor implements Processor {
     this.#enterModes();
     const modes = this.#modes;
     if (modes === left) return this.#recomputeMode();
-    left.keepDerived(s);
+    const { isKept } = modes;
+    modes.isKept = false;
     // The pointers of PAE paging and what watches instructions are seen to by `#recomputeMode` alone.
-    if (left.mode.single || modes.paging.mode === "pae" || !this.#isOnlyLevelNews()) {
+    if (!isKept || left.mode.single || modes.paging.mode === "pae" || !this.#isOnlyLevelNews()) {
       modes.forgetInputs();
       this.#recomputeMode();
       // It was so when it ran last: `#recomputeMode` sees no news.
@@ -438,9 +439,36 @@ export class SoftProcessor implements Processor {
       return;
     }
     modes.restoreDerived(s);
-    this.#updateFetchBase();
     this.#configurePaging();
     this.#levelChanged();
+  }
+
+  /** Before a guest takes the place of its host, or the other way round. `owner` tells those that end from one another. */
+  contextEnds(owner: object): void {
+    this.#modes.keep(this.state, owner);
+  }
+
+  /**
+   * In the place of `Mmu.enterSpace` and `contextReplaced`: the guest of `owner` goes on as it ended, with its registers loaded, in
+   * the address space that it had. Whoever asks knows that segments and flags are what they were then. False, with nothing changed:
+   * it is not that simple.
+   */
+  resumeGuest(owner: object, space: SpaceAsLeft): boolean {
+    return this.#resume(this.#guestModes, owner, space);
+  }
+
+  /** The same of the host, at level 0 in 64-bit mode. */
+  resumeHost(owner: object, space: SpaceAsLeft): boolean {
+    return this.#hostModes.wasAtKernelLevel && this.#resume(this.#hostModes, owner, space);
+  }
+
+  #resume(modes: ModeContext, owner: object, space: SpaceAsLeft): boolean {
+    const left = this.#modes;
+    if (left === modes || left.mode.single || !modes.isKeptBy(owner, this.state) || !this.memory.resumeSpace(space, modes.slot)) return false;
+    this.#modes = modes;
+    this.memory.enterPaging(modes.paging, modes.mode.code === 64);
+    modes.restore(this.state);
+    return true;
   }
 
   /** Goes on with what was derived for the host, or for guests. */

@@ -20,6 +20,7 @@ export function runGuest(context: SvmContext, vmcb: StateView): Status {
   if (!isConsistent(context, vmcb)) return refuse(context, vmcb);
   host.save(state, p.nextRip());
   context.loadControls(vmcb);
+  p.contextEnds(context);
   loadGuest(state, vmcb);
   if (context.hasNestedPaging) {
     context.hostPat = state.get64(layout.pat);

@@ -60,6 +60,7 @@ export function leaveGuest(context: SvmContext, during: ProcessorEvent | undefin
 function enterHost(context: SvmContext): void {
   const { processor: p } = context;
   const { state } = p;
+  p.contextEnds(context);
   context.isGuest = false;
   context.gif = false;
   context.host.restore(state);

@@ -1,4 +1,5 @@
 /** Intel's VMX: operation modes, VM entry and VM exit, events between instructions (SDM volume 3, "Introduction to Virtual Machine Extensions" and after). */
+import { hostSpace, type SpaceAsLeft } from "../../engine/mmu.ts";
 import type { SoftProcessor } from "../../engine/processor.ts";
 import { Status } from "../../ir/index.ts";
 import { Vector } from "../../isa/definition.ts";
@@ -15,7 +16,7 @@ import {
 } from "../../isa/virtualization.ts";
 import { cr0FixedToOne, cr4FixedToOne, FeatureControlMask, featureControlValues, VmxMsr } from "./capabilities.ts";
 import { ActivityState, hasReservedPointer, InterruptibilityMask, PendingDebugMask } from "./checks/guest.ts";
-import { findEntryFailure } from "./checks/index.ts";
+import { findEntryFailure, looksAtMemory } from "./checks/index.ts";
 import { Unchecked } from "./checks/pending.ts";
 import type { EntryEnvironment } from "./checks/view.ts";
 import { Control } from "./controls.ts";
@@ -48,6 +49,14 @@ const Abort = { msrStore: 1, pageDirectoryPointers: 2, msrLoad: 4 } as const;
 /** Bits of IA32_DEBUGCTL that the CPU models have. */
 const debugControlMask = 3n;
 
+/** Controls with which a transition does more than to load and save registers. */
+const unusualControls = [
+  Control.preemptionTimer, Control.tprShadow, Control.virtualInterruptDelivery, Control.apicAccesses, Control.monitorTrapFlag,
+  Control.interruptWindowExiting, Control.nmiWindowExiting, Control.eptViolationVe,
+] as const;
+
+type MutableSpace = { -readonly [Key in keyof SpaceAsLeft]: SpaceAsLeft[Key] };
+
 /** Types of events in interruption information. */
 const eventTypes: Readonly<Record<ProcessorEvent["kind"], number>> = {
   external: InterruptionType.external, nmi: InterruptionType.nmi, exception: InterruptionType.hardwareException,
@@ -74,6 +83,13 @@ export class Vmx implements Virtualization, ExitSink {
   readonly #functions: VmFunctions;
   /** The second stage of the VMCS that was entered last. */
   #stage: ExtendedPageTables | undefined;
+  /** What its instructions without a routine ask for. */
+  #interceptionMask = 0;
+  /** The same VMCS while its transitions are ordinary: see `#noteEntry`. */
+  #ordinary: Vmcs | undefined;
+  /** Made once, since there are millions of transitions. */
+  readonly #guestSpace: MutableSpace = { tag: hostSpace, stage: undefined, root: 0, endingRoot: 0 };
+  readonly #hostSpace: MutableSpace = { tag: hostSpace, stage: undefined, root: 0, endingRoot: 0 };
   #entryEnvironment: EntryEnvironment | undefined;
   /** The exit recorded last. */
   #exit: Exit = boundaryExit(0);
@@ -124,6 +140,7 @@ export class Vmx implements Virtualization, ExitSink {
       context.isGuest = false;
       this.#translations.enterHost(0, 0, 0);
     }
+    this.#ordinary = undefined;
     this.#p.state.set32(layout.interception, 0);
     context.isOn = false;
     context.vmxonPointer = noAddress;
@@ -318,8 +335,8 @@ export class Vmx implements Virtualization, ExitSink {
     if (isLaunch && current.isLaunched) return this.#instructions.fail(InstructionError.launchNotClear);
     if (!isLaunch && !current.isLaunched) return this.#instructions.fail(InstructionError.resumeNotLaunched);
     this.#entryEnvironment ??= this.#environment();
-    const areSegmentsNew = (current.unchecked & Unchecked.guest) !== 0;
-    const hasNewControls = context.vmcs !== current || (current.unchecked & Unchecked.controls) !== 0;
+    const { unchecked } = current;
+    const hasNewControls = context.vmcs !== current || (unchecked & Unchecked.controls) !== 0;
     const failure = findEntryFailure(current, this.#entryEnvironment);
     if (failure?.kind === "controls") return this.#instructions.fail(InstructionError.entryControls);
     if (failure?.kind === "host") return this.#instructions.fail(InstructionError.entryHostState);
@@ -327,39 +344,77 @@ export class Vmx implements Virtualization, ExitSink {
       context.adopt(current);
       this.#configure();
     }
-    if (failure !== undefined) return this.#failEntry(ExitReason.invalidGuestState, failure.check.qualification ?? 0, false);
-    return this.#enterGuest(isLaunch, current, areSegmentsNew);
+    if (failure !== undefined) return this.#failEntry(ExitReason.invalidGuestState, failure.check.qualification ?? 0);
+    return this.#enterGuest(isLaunch, current, unchecked);
   }
 
-  #enterGuest(isLaunch: boolean, vmcs: Vmcs, areSegmentsNew: boolean): Status {
+  /** `unchecked`: what has been written of the VMCS since it was entered last. */
+  #enterGuest(isLaunch: boolean, vmcs: Vmcs, unchecked: number): Status {
     const { context } = this;
     const p = this.#p;
     const { state } = p;
     const hostRoot = state.getAddress(layout.cr3);
-    loadGuestState(context, areSegmentsNew);
+    p.contextEnds(vmcs);
+    loadGuestState(context, (unchecked & Unchecked.guest) !== 0);
     context.isGuest = true;
+    this.#unblockedAt = undefined;
+    this.#soloBoundaries = 0;
+    p.dropSingleStep();
+    if ((unchecked & ~Unchecked.instructionPointer) === 0 && this.#resumeGuest(vmcs, hostRoot)) return Status.Branch;
     this.#translations.enterGuest(this.#vpid, this.#ept.root, this.#stage, hostRoot, state.getAddress(layout.cr3));
     p.contextReplaced();
     loadPageDirectoryPointers(context);
     const msrCount = vmcs.get32(Field.entryMsrLoadCount);
     const failed = msrCount === 0 ? 0 : loadMsrArea(p, p.physical, vmcs.getAddress(Field.entryMsrLoadAddress), msrCount);
-    if (failed !== 0) return this.#failEntry(ExitReason.msrLoading, failed, true);
+    if (failed !== 0) return this.#failEntry(ExitReason.msrLoading, failed);
     if (isLaunch) vmcs.isLaunched = true;
     state.set32(layout.exceptionVector, noException);
-    state.set32(layout.interception, this.#interception.enter());
-    this.#unblockedAt = undefined;
-    this.#soloBoundaries = 0;
+    this.#interceptionMask = this.#interception.enter();
+    state.set32(layout.interception, this.#interceptionMask);
     this.#apic.enter();
     this.#timer.enter();
     this.#loadBlocking(vmcs);
-    p.dropSingleStep();
     if (this.observer !== undefined) this.#observe("entry", 0, isLaunch ? "VMLAUNCH" : "VMRESUME", [0n, 0n]);
     const interruption = vmcs.get32(Field.entryInterruptionInformation);
     const injected = (interruption & InterruptionMask.valid) === 0 ? undefined : parseInterruption(interruption);
     this.#events.enter(injected);
     if (injected !== undefined && injected.type !== InterruptionType.otherEvent) this.#inject(vmcs, injected);
     if (this.stepsAlone || state.get32(layout.activity) !== Activity.active) p.attend();
+    this.#noteEntry(vmcs);
     return Status.Branch;
+  }
+
+  /** Whether entries and exits to come have to do no more than to load and save registers, unless the hypervisor writes more than RIP. */
+  #noteEntry(vmcs: Vmcs): void {
+    const { context } = this;
+    const isOrdinary = !unusualControls.some((control) => context.has(control)) && context.has(Control.vpid) && context.has(Control.hostAddressSpaceSize) &&
+      !looksAtMemory(vmcs) && (vmcs.get32(Field.entryMsrLoadCount) | vmcs.get32(Field.exitMsrLoadCount) | vmcs.get32(Field.exitMsrStoreCount)) === 0;
+    this.#ordinary = isOrdinary ? vmcs : undefined;
+    if (!isOrdinary) return;
+    this.#guestSpace.tag = this.#translations.tagOf(this.#vpid, this.#ept.root);
+    this.#guestSpace.stage = this.#stage;
+  }
+
+  /** Goes on with a guest whose registers are loaded as if it had not been left. False, with nothing changed: that is not all. */
+  #resumeGuest(vmcs: Vmcs, hostRoot: number): boolean {
+    if (vmcs !== this.#ordinary || this.observer !== undefined) return false;
+    const waiting = vmcs.get32(Field.guestInterruptibility) | vmcs.get32(Field.guestActivity) | vmcs.get32(Field.guestPendingDebugExceptions);
+    if (waiting !== 0) return false;
+    const { state } = this.#p;
+    const space = this.#guestSpace;
+    space.root = state.getAddress(layout.cr3);
+    space.endingRoot = hostRoot;
+    if (!this.#p.resumeGuest(vmcs, space)) return false;
+    state.set32(layout.exceptionVector, noException);
+    state.set32(layout.interception, this.#interceptionMask);
+    state.set32(layout.interruptShadow, 0);
+    state.set32(layout.nmiBlocked, 0);
+    state.set32(layout.activity, Activity.active);
+    this.#apic.enter();
+    this.#events.enter(undefined);
+    this.#events.activity = ActivityState.active;
+    this.#events.pendingDebug = 0;
+    return true;
   }
 
   /** Takes over the controls of the VMCS that is entered. */
@@ -398,16 +453,14 @@ export class Vmx implements Virtualization, ExitSink {
   }
 
   /** The guest's state is refused: the host goes on as after an exit (SDM volume 3, "VM-Entry Failures During or After Loading Guest State"). */
-  #failEntry(reason: number, qualification: number, isLoaded: boolean): Status {
+  #failEntry(reason: number, qualification: number): Status {
     const { context } = this;
-    const p = this.#p;
     const { vmcs } = context;
     vmcs.set32(Field.exitReason, (reason | entryFailureMask) >>> 0);
     vmcs.set(Field.exitQualification, BigInt(qualification));
     if (this.observer !== undefined) this.#observe("exit", reason, exitReasonName(reason), [BigInt(qualification), 0n]);
-    if (isLoaded) this.#translations.enterHost(this.#vpid, p.state.getAddress(layout.cr3), vmcs.getAddress(Field.hostCr3));
     context.isGuest = false;
-    this.#enterHost(isLoaded);
+    this.#enterHost();
     return Status.Branch;
   }
 
@@ -538,14 +591,17 @@ export class Vmx implements Virtualization, ExitSink {
     if (this.observer !== undefined) {
       this.#observe("exit", exit.reason, exitReasonName(exit.reason), [vmcs.get(Field.exitQualification), exit.guestPhysicalAddress]);
     }
-    this.#translations.enterHost(this.#vpid, p.state.getAddress(layout.cr3), vmcs.getAddress(Field.hostCr3));
+    p.contextEnds(vmcs);
     context.isGuest = false;
     const msrCount = vmcs.get32(Field.exitMsrStoreCount);
-    if (msrCount !== 0 && !storeMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrStoreAddress), msrCount)) return this.#abort(Abort.msrStore);
+    if (msrCount !== 0 && !storeMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrStoreAddress), msrCount)) {
+      this.#translations.enterHost(this.#vpid, p.state.getAddress(layout.cr3), vmcs.getAddress(Field.hostCr3));
+      return this.#abort(Abort.msrStore);
+    }
     const isNmi = exit.reason === ExitReason.exceptionOrNmi && parseInterruption(exit.interruption).type === InterruptionType.nmi;
     if (isNmi) p.state.set32(layout.nmiBlocked, 1);
     else if (context.has(Control.virtualNmis)) p.state.set32(layout.nmiBlocked, 0);
-    this.#enterHost(true);
+    this.#enterHost();
   }
 
   /** A write to the APIC page is executed again, alone; during delivery of an event it is an exit. True: there is none. */
@@ -621,19 +677,22 @@ export class Vmx implements Virtualization, ExitSink {
     if (held !== 0 && (shadow & InterruptibilityMask.movSs) !== 0) p.waiting = { ...p.waiting, heldDebugConditions: 0 };
   }
 
-  /** Loads the host; `isLoaded`: the guest's state has replaced it before. */
-  #enterHost(isLoaded: boolean): void {
+  /** Loads the host. */
+  #enterHost(): void {
     const { context } = this;
     const p = this.#p;
     const { state } = p;
     const { vmcs } = context;
-    if (!isLoaded) this.#translations.enterHost(this.#vpid, state.getAddress(layout.cr3), vmcs.getAddress(Field.hostCr3));
+    const endingRoot = state.getAddress(layout.cr3);
+    const areSegmentsKnown = (vmcs.unchecked & Unchecked.hostSegments) === 0;
     loadHostState(context);
     state.set32(layout.interception, 0);
     state.set32(layout.exceptionVector, noException);
     state.set32(layout.interruptShadow, 0);
     state.set32(layout.activity, Activity.active);
     p.dropSingleStep();
+    if (areSegmentsKnown && this.#resumeHost(vmcs, endingRoot)) return;
+    this.#translations.enterHost(this.#vpid, endingRoot, state.getAddress(layout.cr3));
     p.contextReplaced();
     if (p.memory.paging.mode === "pae") {
       p.memory.loadPageDirectoryPointers();
@@ -643,11 +702,19 @@ export class Vmx implements Virtualization, ExitSink {
     if (msrCount !== 0 && loadMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrLoadAddress), msrCount) !== 0) this.#abort(Abort.msrLoad);
   }
 
+  /** Goes on with a host whose registers are loaded as if there had been no guest. False, with nothing changed: that is not all. */
+  #resumeHost(vmcs: Vmcs, guestRoot: number): boolean {
+    if (vmcs !== this.#ordinary) return false;
+    const space = this.#hostSpace;
+    space.root = this.#p.state.getAddress(layout.cr3);
+    space.endingRoot = guestRoot;
+    return this.#p.resumeHost(vmcs, space);
+  }
+
   /** A VMX abort: the processor is shut down, and memory tells why. */
   #abort(reason: number): void {
     const { context } = this;
     const p = this.#p;
-    context.isGuest = false;
     p.physical.write32(context.vmcs.address + 4, reason);
     context.vmcs.abortIndicator = reason;
     p.state.set32(layout.exceptionVector, noException);

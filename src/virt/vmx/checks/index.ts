@@ -25,6 +25,8 @@ const afterInstructionPointer: readonly EntryCheck[] = [...instructionPointerChe
 const afterBoth: readonly EntryCheck[] = [...instructionPointerChecks, ...afterEvent];
 
 const none: readonly EntryCheck[] = [];
+/** Groups that no check is about. */
+const unrelated: number = Unchecked.hostSegments | Unchecked.interception;
 
 /**
  * Whether nothing has to be checked but RIP, and RIP holds, as at nearly every entry: the hypervisor has moved its guest behind an
@@ -32,7 +34,7 @@ const none: readonly EntryCheck[] = [];
  */
 function holdsAsBefore(vmcs: Vmcs, environment: EntryEnvironment): boolean {
   const { unchecked } = vmcs;
-  if ((unchecked & ~(Unchecked.instructionPointer | Unchecked.hostSegments)) !== 0) return false;
+  if ((unchecked & ~(Unchecked.instructionPointer | unrelated)) !== 0) return false;
   if ((vmcs.get32(Field.primaryControls) & Control.tprShadow.mask) !== 0 || looksAtMemory(vmcs)) return false;
   if ((unchecked & Unchecked.instructionPointer) === 0) return true;
   const high = vmcs.getHigh32(Field.guestRip) | 0, unused = 64 - environment.linearAddressBits;
@@ -40,7 +42,7 @@ function holdsAsBefore(vmcs: Vmcs, environment: EntryEnvironment): boolean {
 }
 
 /** Whether memory matters: there is a link pointer, or PAE paging. */
-function looksAtMemory(vmcs: Vmcs): boolean {
+export function looksAtMemory(vmcs: Vmcs): boolean {
   const hasLink = (vmcs.get32(Field.vmcsLinkPointer) & vmcs.getHigh32(Field.vmcsLinkPointer)) !== -1;
   const isLong = (vmcs.get32(Field.entryControls) & Control.ia32eModeGuest.mask) !== 0;
   return hasLink || (!isLong && (vmcs.get32(Field.guestCr4) & Cr4Mask.PAE) !== 0);
@@ -48,7 +50,7 @@ function looksAtMemory(vmcs: Vmcs): boolean {
 
 function guestToCheck(unchecked: number, view: EntryView): readonly EntryCheck[] {
   if ((unchecked & Unchecked.guest) !== 0) return guestChecks;
-  if ((unchecked & ~Unchecked.hostSegments) === 0 && !looksAtMemory(view.vmcs)) return none;
+  if ((unchecked & ~unrelated) === 0 && !looksAtMemory(view.vmcs)) return none;
   const hasEvent = (unchecked & Unchecked.event) !== 0;
   if ((unchecked & Unchecked.instructionPointer) !== 0) return hasEvent ? afterBoth : afterInstructionPointer;
   return hasEvent ? afterEvent : memoryGuestChecks;

@@ -12,16 +12,20 @@ export const Unchecked = {
   event: 16,
   /** Nothing to check: the host's segment registers have to be made anew from their fields. */
   hostSegments: 32,
+  /** Nothing to check: what instructions and page faults of the guest ask for has to be made anew. */
+  interception: 64,
 } as const;
 export const allUnchecked = 0xff;
 
 /** Fields that no check looks at. */
 const uncheckedFields: ReadonlySet<VmcsField> = new Set([
-  Field.guestRsp, Field.hostRsp, Field.exceptionBitmap, Field.pageFaultErrorCodeMask, Field.pageFaultErrorCodeMatch,
-  Field.cr0Mask, Field.cr4Mask, Field.cr0ReadShadow, Field.cr4ReadShadow, Field.cr3Target0, Field.cr3Target1, Field.cr3Target2,
+  Field.guestRsp, Field.hostRsp, Field.cr0ReadShadow, Field.cr4ReadShadow, Field.cr3Target0, Field.cr3Target1, Field.cr3Target2,
   Field.cr3Target3, Field.tscOffset, Field.preemptionTimerValue, Field.guestInterruptStatus, Field.eoiExitBitmap0,
   Field.eoiExitBitmap1, Field.eoiExitBitmap2, Field.eoiExitBitmap3, Field.guestSysenterCs, Field.hostSysenterCs, Field.pmlIndex,
   Field.pleGap, Field.pleWindow, Field.guestSmbase, Field.xssExitingBitmap, Field.eptpIndex,
+]);
+const interceptionFields: ReadonlySet<VmcsField> = new Set([
+  Field.exceptionBitmap, Field.pageFaultErrorCodeMask, Field.pageFaultErrorCodeMatch, Field.cr0Mask, Field.cr4Mask,
 ]);
 const eventFields: ReadonlySet<VmcsField> = new Set([
   Field.entryInterruptionInformation, Field.entryExceptionErrorCode, Field.entryInstructionLength, Field.guestRflags,
@@ -30,6 +34,7 @@ const eventFields: ReadonlySet<VmcsField> = new Set([
 
 function groupsOf(field: VmcsField): number {
   if (field.type === "read-only" || uncheckedFields.has(field)) return 0;
+  if (interceptionFields.has(field)) return Unchecked.interception;
   if (eventFields.has(field)) return Unchecked.event;
   if (field === Field.guestRip) return Unchecked.instructionPointer;
   return field.type === "host" ? Unchecked.host | Unchecked.hostSegments : field.type === "guest" ? Unchecked.guest : allUnchecked;

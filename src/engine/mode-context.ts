@@ -5,7 +5,9 @@ import type { StateView } from "../isa/state-view.ts";
 import * as state from "../isa/state.ts";
 import { SegmentAttribute } from "../isa/system/mode.ts";
 import { codeModeNumber, type CodeMode } from "./code-cache.ts";
+import { copyFunctions, reversed, type CopyFunction, type FieldCopy } from "./copy-functions.ts";
 import { newPagingState, type PagingState } from "./page-walk.ts";
+import type { WasmMemory } from "./web-assembly.ts";
 
 /** Attributes of CS that modes depend on. */
 const codeSizeMask: number = SegmentAttribute.big | SegmentAttribute.long;
@@ -16,14 +18,41 @@ const unknownInput = 0xffff_ffff;
 /** Indices of inputs. */
 const Input = { cr0: 1, cr4: 4, efer: 5 } as const;
 
-/** Words of the state area that follow from the inputs alone, and are not derived anew while these are the same. */
+/** What follows from the inputs alone, and is not derived anew while these are the same. */
 const derivedFields: readonly state.StateField[] = [
   state.canonicalShift, state.simdFault, state.mmxFault, state.contextRule, state.walkMode, state.walkRoot, state.walkRules, state.walkReserved,
 ];
 /** What follows from the level and the address space besides. */
 const levelFields: readonly state.StateField[] = [state.tlbContext, state.codeKey, state.isPlain, state.isFlat, state.deliversFaults];
-const derivedWords: Uint32Array = Uint32Array.from([...derivedFields, ...levelFields], ({ offset }) => offset >>> 2);
-const tlbContextAt: number = derivedFields.length + levelFields.indexOf(state.tlbContext);
+/** Registers that tell whether a context goes on as it ended. */
+const registers: readonly state.StateField[] = [state.cr0, state.cr3, state.cr4, state.efer, state.dr[7], state.pkru];
+/** The registers come first: 64-bit ones are kept whole. */
+const registersBytes: number = registers.length * 8;
+const kept32: readonly state.StateField[] = [...derivedFields, ...levelFields, state.cpl, state.systemFlags];
+
+function keptWord(at: number): number {
+  return registersBytes + at * 4;
+}
+
+function wordCopy({ offset }: state.StateField, at: number): FieldCopy {
+  return { target: keptWord(at), source: offset, width: 32 };
+}
+
+const derivedCopies: readonly FieldCopy[] = derivedFields.map(wordCopy);
+const allDerivedCopies: readonly FieldCopy[] = [...derivedFields, ...levelFields].map(wordCopy);
+const keptCopies: readonly FieldCopy[] = [
+  ...registers.map(({ offset, width }, index): FieldCopy => ({ target: index * 8, source: offset, width: width === 64 ? 64 : 32 })),
+  ...kept32.map(wordCopy),
+];
+const Kept = { tlbContext: keptWord(kept32.indexOf(state.tlbContext)), cpl: keptWord(kept32.indexOf(state.cpl)), flags: keptWord(kept32.indexOf(state.systemFlags)) };
+
+/** Copies between the state area and the place of what is kept. */
+export type ModeCopies = ReturnType<typeof modeCopies>;
+
+export function modeCopies(memory: WasmMemory): Readonly<Record<"keep" | "restoreDerived" | "restore", CopyFunction>> {
+  return copyFunctions(memory, { keep: keptCopies, restoreDerived: reversed(derivedCopies), restore: reversed(allDerivedCopies) });
+}
+
 const noOwner: object = {};
 
 export class ModeContext {
@@ -31,20 +60,16 @@ export class ModeContext {
   modeNumber: number = codeModeNumber(this.mode);
   readonly paging: PagingState = newPagingState();
   readonly #inputs = new Uint32Array(12);
-  readonly #derived = new Uint32Array(derivedWords.length);
   /** It has ended with what is kept, and has not gone on since. */
   isKept = false;
   /** Who ended. */
   #owner: object = noOwner;
-  #cr0 = 0;
-  #cr3Low = 0;
-  #cr3High = 0;
-  #cr4 = 0;
-  #efer = 0;
-  #dr7 = 0;
-  #pkru = 0;
-  /** CPL, and flags that modes depend on. */
-  #level = 0;
+  /** Where it is kept, in linear memory. */
+  readonly #place: number;
+
+  constructor(place: number) {
+    this.#place = place;
+  }
 
   /** Whether what the mode follows from is as it was noted, but for CPL. `hasStage`: there is a second stage of translation. */
   hasSameInputs(s: StateView, hasStage: boolean): boolean {
@@ -96,52 +121,46 @@ export class ModeContext {
   }
 
   /** It ends, before anything of it is replaced. */
-  keep(s: StateView, owner: object): void {
-    const { u32, base } = s, first = base >>> 2, kept = this.#derived;
-    for (let index = 0; index < kept.length; index++) kept[index] = u32[first + derivedWords[index]];
+  keep(s: StateView, copies: ModeCopies, owner: object): void {
+    copies.keep(this.#place, s.base);
     this.#owner = owner;
-    this.#cr0 = s.get32(state.cr0);
-    this.#cr3Low = s.get32(state.cr3);
-    this.#cr3High = s.getHigh32(state.cr3);
-    this.#cr4 = s.get32(state.cr4);
-    this.#efer = s.get32(state.efer);
-    this.#dr7 = s.get32(state.dr[7]);
-    this.#pkru = s.get32(state.pkru);
-    this.#level = s.get32(state.cpl) | (s.get32(state.systemFlags) & modeFlagsMask);
     this.isKept = true;
   }
 
   /** Whether it may go on with all that was kept when `owner` ended: segments and flags are known to be as they were then. */
   isKeptBy(owner: object, s: StateView): boolean {
-    return this.isKept && this.#owner === owner && !this.mode.single && this.paging.mode !== "pae" && this.#cr0 === s.get32(state.cr0) &&
-      this.#cr3Low === s.get32(state.cr3) && this.#cr3High === s.getHigh32(state.cr3) && this.#cr4 === s.get32(state.cr4) &&
-      this.#efer === s.get32(state.efer) && this.#dr7 === s.get32(state.dr[7]) && this.#pkru === s.get32(state.pkru);
+    if (!this.isKept || this.#owner !== owner || this.mode.single || this.paging.mode === "pae") return false;
+    const { u32 } = s, at = this.#place >>> 2;
+    return u32[at] === s.get32(state.cr0) && u32[at + 2] === s.get32(state.cr3) && u32[at + 3] === s.getHigh32(state.cr3) &&
+      u32[at + 4] === s.get32(state.cr4) && u32[at + 6] === s.get32(state.efer) && u32[at + 8] === s.get32(state.dr[7]) &&
+      u32[at + 10] === s.get32(state.pkru);
   }
 
   /** It ended in 64-bit mode at level 0 without flags that modes depend on. */
-  get wasAtKernelLevel(): boolean {
-    return this.#level === 0 && this.mode.code === 64;
+  wasAtKernelLevel({ u32 }: StateView): boolean {
+    const level = u32[(this.#place + Kept.cpl) >>> 2] | (u32[(this.#place + Kept.flags) >>> 2] & modeFlagsMask);
+    return level === 0 && this.mode.code === 64;
   }
 
   /** Slot of the address space in which it ended. */
-  get slot(): number {
-    return this.#derived[tlbContextAt] >>> 2;
+  slot({ u32 }: StateView): number {
+    return u32[(this.#place + Kept.tlbContext) >>> 2] >>> 2;
   }
 
   /** Goes on with the inputs that it had: what follows from them alone. */
-  restoreDerived(s: StateView): void {
-    this.#restore(s, derivedFields.length);
+  restoreDerived(s: StateView, copies: ModeCopies): void {
+    copies.restoreDerived(s.base, this.#place);
+    this.#setFetchBase(s);
   }
 
   /** Goes on as it ended. */
-  restore(s: StateView): void {
-    this.#restore(s, derivedWords.length);
+  restore(s: StateView, copies: ModeCopies): void {
+    copies.restore(s.base, this.#place);
+    this.#setFetchBase(s);
     this.isKept = false;
   }
 
-  #restore(s: StateView, count: number): void {
-    const { u32, base } = s, first = base >>> 2, kept = this.#derived;
-    for (let index = 0; index < count; index++) u32[first + derivedWords[index]] = kept[index];
+  #setFetchBase(s: StateView): void {
     s.copy64(state.fetchBase, this.mode.code === 64 ? state.zero : state.segments[Segment.CS].base);
   }
 }

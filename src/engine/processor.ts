@@ -24,7 +24,7 @@ import { Interpreter, RunResult, SpecialHandler } from "./interpreter.ts";
 import { Jit } from "./jit/jit.ts";
 import { defaultJitSettings, type JitSettings } from "./jit/settings.ts";
 import { Mmu, type SpaceAsLeft } from "./mmu.ts";
-import { ModeContext } from "./mode-context.ts";
+import { ModeContext, modeCopies, type ModeCopies } from "./mode-context.ts";
 import { pagingModeOf } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField, recordSizeBytes } from "./record.ts";
@@ -152,10 +152,13 @@ export class SoftProcessor implements Processor {
   readonly #countersOffset: number | undefined;
   readonly #hasGigabytePages: boolean;
   readonly #decoder: Decoder<InstructionDefinition>;
-  readonly #hostModes = new ModeContext();
-  readonly #guestModes = new ModeContext();
+  readonly #hostModes: ModeContext;
+  readonly #guestModes: ModeContext;
   /** Of the two the one that the processor runs in. */
-  #modes: ModeContext = this.#hostModes;
+  #modes: ModeContext;
+  /** Made when the first of them ends. */
+  #modeCopies: ModeCopies | undefined;
+  readonly linearMemory: WasmMemory;
   #nmiPending = false;
   /** Taken already, for instance by another accelerator: comes before the next instruction. */
   #waitingEvent: WaitingEvent | undefined;
@@ -205,6 +208,11 @@ export class SoftProcessor implements Processor {
 
   constructor(options: SoftProcessorOptions) {
     this.state = new StateView(options.memory.buffer, options.stateOffset);
+    this.linearMemory = options.memory;
+    const keptPlace = options.stateOffset + state.keptContextsOffset;
+    this.#hostModes = new ModeContext(keptPlace);
+    this.#guestModes = new ModeContext(keptPlace + state.keptContextSizeBytes);
+    this.#modes = this.#hostModes;
     this.memory = new Mmu(this.state, options.physical, this.#hostModes.paging);
     this.strings = new StringRuns(this.state, this.memory, bulkMemory(options.memory));
     this.bus = options.bus;
@@ -431,21 +439,22 @@ export class SoftProcessor implements Processor {
     const { isKept } = modes;
     modes.isKept = false;
     // The pointers of PAE paging and what watches instructions are seen to by `#recomputeMode` alone.
-    if (!isKept || left.mode.single || modes.paging.mode === "pae" || !this.#isOnlyLevelNews()) {
+    if (!isKept || this.#modeCopies === undefined || left.mode.single || modes.paging.mode === "pae" || !this.#isOnlyLevelNews()) {
       modes.forgetInputs();
       this.#recomputeMode();
       // It was so when it ran last: `#recomputeMode` sees no news.
       if (modes.mode.single && !left.mode.single) this.attend();
       return;
     }
-    modes.restoreDerived(s);
+    modes.restoreDerived(s, this.#modeCopies);
     this.#configurePaging();
     this.#levelChanged();
   }
 
   /** Before a guest takes the place of its host, or the other way round. `owner` tells those that end from one another. */
   contextEnds(owner: object): void {
-    this.#modes.keep(this.state, owner);
+    this.#modeCopies ??= modeCopies(this.linearMemory);
+    this.#modes.keep(this.state, this.#modeCopies, owner);
   }
 
   /**
@@ -459,15 +468,15 @@ export class SoftProcessor implements Processor {
 
   /** The same of the host, at level 0 in 64-bit mode. */
   resumeHost(owner: object, space: SpaceAsLeft): boolean {
-    return this.#hostModes.wasAtKernelLevel && this.#resume(this.#hostModes, owner, space);
+    return this.#hostModes.wasAtKernelLevel(this.state) && this.#resume(this.#hostModes, owner, space);
   }
 
   #resume(modes: ModeContext, owner: object, space: SpaceAsLeft): boolean {
-    const left = this.#modes;
-    if (left === modes || left.mode.single || !modes.isKeptBy(owner, this.state) || !this.memory.resumeSpace(space, modes.slot)) return false;
+    const left = this.#modes, copies = this.#modeCopies;
+    if (copies === undefined || left === modes || left.mode.single || !modes.isKeptBy(owner, this.state) || !this.memory.resumeSpace(space, modes.slot(this.state))) return false;
     this.#modes = modes;
     this.memory.enterPaging(modes.paging, modes.mode.code === 64);
-    modes.restore(this.state);
+    modes.restore(this.state, copies);
     return true;
   }
 

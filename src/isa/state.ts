@@ -231,11 +231,15 @@ export const largeRegionEntries = 2048;
 /** What VMREAD and VMWRITE need to know of fields, for generated code: words at numbers made of encodings, see `semantics/vmcs-access.ts`. */
 export const vmcsFieldsOffset: number = largeRegionsOffset + largeRegionEntries * 4;
 export const vmcsFieldEntries = 1024;
+/** What is kept of host and guest while the other one runs, a place for each: see `ModeContext`. */
+export const keptContextsOffset: number = vmcsFieldsOffset + vmcsFieldEntries * 4;
+export const keptContextSizeBytes = 128;
 /** The VMCSs that are active: each a region, and as much again for what the processor keeps about it. */
-export const vmcsOffset: number = Math.ceil((vmcsFieldsOffset + vmcsFieldEntries * 4) / 4096) * 4096;
+export const vmcsOffset: number = Math.ceil((keptContextsOffset + 2 * keptContextSizeBytes) / 4096) * 4096;
 export const vmcsCount = 64;
 export const vmcsSizeBytes = 8192;
-/** Of each, behind the region: a word for what VM entry has to check again. */
+/** Of each, behind the region: a word for what VM entry has to check again, and the host's segment registers as exits load them. */
 export const vmcsUncheckedOffset = 4096;
+export const vmcsHostSegmentsOffset = 4104;
 /** Bytes of one processor's area. */
 export const processorAreaSizeBytes: number = Math.ceil((vmcsOffset + vmcsCount * vmcsSizeBytes) / 65536) * 65536;

@@ -8,8 +8,8 @@ import { cr4FixedToOne, featureControlValues, vmxCapabilities, type VmxCapabilit
 import { effectiveControls } from "./checks/view.ts";
 import { controlGroups, controls, type Control } from "./controls.ts";
 import type { Exit } from "./exit-reasons.ts";
-import { segmentBlock } from "./fields.ts";
 import { publishFields } from "./published-fields.ts";
+import { registerCopies, type RegisterCopies } from "./register-copies.ts";
 import { Vmcs } from "./vmcs.ts";
 
 export const noAddress = -1;
@@ -20,8 +20,7 @@ export class VmxContext {
   readonly state: StateView;
   readonly capabilities: VmxCapabilities;
   readonly structures: ActiveStructures;
-  /** The processor's segment and descriptor-table registers as one piece of its state area. */
-  readonly segmentWords: Uint32Array;
+  #copies: RegisterCopies | undefined;
   /** Names of the controls that may be 1. */
   readonly offeredControls: ReadonlySet<string>;
   featureControl: bigint;
@@ -38,12 +37,17 @@ export class VmxContext {
   constructor(processor: SoftProcessor) {
     this.processor = processor;
     this.state = processor.state;
-    this.segmentWords = new Uint32Array(this.state.u32.buffer, this.state.base + segmentBlock.stateOffset, segmentBlock.sizeBytes / 4);
     this.structures = new ActiveStructures(processor.physical, this.state);
     this.capabilities = vmxCapabilities(processor.model, supportedCr4(processor) | lowestVmxBit);
     this.offeredControls = new Set(controls.filter(({ feature }) => feature === undefined || processor.model.hasFeature(feature)).map(({ name }) => name));
     this.featureControl = featureControlValues[processor.model.virtualization ?? "on"];
     publishFields(this.state, this.offeredControls);
+  }
+
+  /** Made at the first entry: most guests are no hypervisors. */
+  get copies(): RegisterCopies {
+    this.#copies ??= registerCopies(this.processor.linearMemory);
+    return this.#copies;
   }
 
   get isGuest(): boolean {

@@ -2,14 +2,15 @@
 import { allFlagsMask, readFlags, writeFlags } from "../../isa/flags.ts";
 import type { StateView } from "../../isa/state-view.ts";
 import * as layout from "../../isa/state.ts";
+import type { StateField } from "../../isa/state.ts";
 import { normalizeDebugControl } from "../../isa/system/debug.ts";
 import { Cr0Mask, EferMask, SegmentIndex } from "../../isa/system/mode.ts";
 import { refreshSegmentEnds } from "../../isa/system/segments.ts";
 import { Control } from "./controls.ts";
 import type { VmxContext } from "./context.ts";
 import { allUnchecked } from "./checks/pending.ts";
-import { Field, guestPageDirectoryPointers } from "./fields.ts";
-import { RegisterWords } from "./register-words.ts";
+import { Field, guestPageDirectoryPointers, type VmcsField } from "./fields.ts";
+import type { Vmcs } from "./vmcs.ts";
 
 /** Bits of CR0 that no transition changes: ET, NW, CD and what is reserved. */
 const cr0KeptMask = ~(Cr0Mask.PE | Cr0Mask.MP | Cr0Mask.EM | Cr0Mask.TS | Cr0Mask.NE | Cr0Mask.WP | Cr0Mask.AM | Cr0Mask.PG);
@@ -18,17 +19,18 @@ export const debugControlMsr = 0x1d9;
 const debugControlReset = 0x400;
 const dplShift = 5;
 const privilegeMask = 3;
-const stackPointer = layout.gpr[4];
-const registers = new RegisterWords([
-  [layout.cr3, Field.guestCr3], [layout.cr4, Field.guestCr4], [layout.rip, Field.guestRip], [stackPointer, Field.guestRsp],
-  [layout.sysenterEsp, Field.guestSysenterEsp], [layout.sysenterEip, Field.guestSysenterEip],
-]);
-const cr0 = new RegisterWords([[layout.cr0, Field.guestCr0]]), dr7 = new RegisterWords([[layout.dr[7], Field.guestDr7]]);
-const pat = new RegisterWords([[layout.pat, Field.guestPat]]), efer = new RegisterWords([[layout.efer, Field.guestEfer]]);
-
 /** CR0 in a transition that loads `value`. */
 export function loadCr0(state: StateView, value: number): void {
   state.setHalves(layout.cr0, ((value & ~cr0KeptMask) | (state.get32(layout.cr0) & cr0KeptMask)) >>> 0, 0);
+}
+
+export function load64(state: StateView, vmcs: Vmcs, target: StateField, source: VmcsField): void {
+  state.setHalves(target, vmcs.get32(source), vmcs.getHigh32(source));
+}
+
+function save64(state: StateView, vmcs: Vmcs, source: StateField, target: VmcsField): void {
+  vmcs.set32(target, state.get32(source));
+  vmcs.setHigh32(target, state.getHigh32(source));
 }
 
 /**
@@ -39,7 +41,7 @@ export function loadGuestState(context: VmxContext, areSegmentsNew: boolean): vo
   const { state, vmcs, processor } = context;
   const isLong = context.has(Control.ia32eModeGuest);
   loadCr0(state, vmcs.get32(Field.guestCr0));
-  registers.load(state, vmcs);
+  context.copies.loadGuest(state.base, vmcs.place);
   state.setHalves(layout.sysenterCs, vmcs.get32(Field.guestSysenterCs), 0);
   if (context.has(Control.loadDebugControls)) {
     const value = vmcs.get32(Field.guestDr7);
@@ -47,10 +49,10 @@ export function loadGuestState(context: VmxContext, areSegmentsNew: boolean): vo
     else state.set64(layout.dr[7], normalizeDebugControl(BigInt(value)));
     loadDebugControl(processor.msrs, vmcs.get(Field.guestDebugControl));
   }
-  if (context.has(Control.entryLoadPat)) pat.load(state, vmcs);
-  if (context.has(Control.entryLoadEfer)) efer.load(state, vmcs);
+  if (context.has(Control.entryLoadPat)) load64(state, vmcs, layout.pat, Field.guestPat);
+  if (context.has(Control.entryLoadEfer)) load64(state, vmcs, layout.efer, Field.guestEfer);
   else state.setHalves(layout.efer, derivedEfer(state, isLong, (vmcs.get32(Field.guestCr0) & Cr0Mask.PG) !== 0), 0);
-  loadSegments(context, areSegmentsNew);
+  if (areSegmentsNew) for (let index = 0; index < 8; index++) refreshSegmentEnds(state, index);
   writeFlags(state, vmcs.get32(Field.guestRflags), allFlagsMask);
   state.set32(layout.cpl, (state.get32(layout.segments[SegmentIndex.SS].attributes) >>> dplShift) & privilegeMask);
 }
@@ -67,26 +69,17 @@ function derivedEfer(state: StateView, isLong: boolean, hasPaging: boolean): num
   return (efer & ~changed) | (isLong ? changed : 0);
 }
 
-/** `areNew`: software may have written them since the last exit, so that what derives from them is not known. */
-function loadSegments({ state, vmcs, segmentWords }: VmxContext, areNew: boolean): void {
-  segmentWords.set(vmcs.segmentWords);
-  if (!areNew) return;
-  for (let index = 0; index < 8; index++) refreshSegmentEnds(state, index);
-}
-
 /** What VM exits save of registers. */
 export function saveGuestState(context: VmxContext, resumeFlag: boolean): void {
   const { state, vmcs, processor } = context;
-  cr0.save(state, vmcs);
-  registers.save(state, vmcs);
+  context.copies.saveGuest(vmcs.place, state.base);
   vmcs.set32(Field.guestSysenterCs, state.get32(layout.sysenterCs));
   if (context.has(Control.saveDebugControls)) {
-    dr7.save(state, vmcs);
+    save64(state, vmcs, layout.dr[7], Field.guestDr7);
     vmcs.set(Field.guestDebugControl, processor.msrs.get(debugControlMsr) ?? 0n);
   }
-  if (context.has(Control.savePat)) pat.save(state, vmcs);
-  if (context.has(Control.saveEfer)) efer.save(state, vmcs);
-  vmcs.segmentWords.set(context.segmentWords);
+  if (context.has(Control.savePat)) save64(state, vmcs, layout.pat, Field.guestPat);
+  if (context.has(Control.saveEfer)) save64(state, vmcs, layout.efer, Field.guestEfer);
   const resumeMask = 0x1_0000;
   vmcs.set32(Field.guestRflags, (readFlags(state) & ~resumeMask) | (resumeFlag ? resumeMask : 0));
   vmcs.setHigh32(Field.guestRflags, 0);

@@ -7,8 +7,7 @@ import { Unchecked } from "./checks/pending.ts";
 import { Control } from "./controls.ts";
 import type { VmxContext } from "./context.ts";
 import { Field, type VmcsField } from "./fields.ts";
-import { loadCr0, loadDebugControl } from "./guest-state.ts";
-import { RegisterWords } from "./register-words.ts";
+import { load64, loadCr0, loadDebugControl } from "./guest-state.ts";
 
 const debugControlAfterExit = 0x400;
 const flatLimit = 0xffff_ffff;
@@ -17,16 +16,9 @@ const dataAttributes = 0x8000 | 0x4000 | 0x80 | 0x10 | 0x3;
 const taskAttributes = 0x8b;
 const taskLimit = 0x67;
 const tableLimit = 0xffff;
-const stackPointer = layout.gpr[4];
-const registers = new RegisterWords([
-  [layout.cr3, Field.hostCr3], [layout.rip, Field.hostRip], [stackPointer, Field.hostRsp],
-  [layout.sysenterEsp, Field.hostSysenterEsp], [layout.sysenterEip, Field.hostSysenterEip],
-]);
-const pat = new RegisterWords([[layout.pat, Field.hostPat]]);
-const tables = new RegisterWords([[layout.gdtrBase, Field.hostGdtrBase], [layout.idtrBase, Field.hostIdtrBase]]);
-const bases: ReadonlyMap<number, RegisterWords> = new Map(([
+const bases: ReadonlyMap<number, VmcsField> = new Map([
   [SegmentIndex.FS, Field.hostFSBase], [SegmentIndex.GS, Field.hostGSBase], [SegmentIndex.TR, Field.hostTRBase],
-] as const).map(([index, field]) => [index, new RegisterWords([[layout.segments[index].base, field]])]));
+]);
 
 const dataSegments: readonly (readonly [index: number, selector: VmcsField])[] = [
   [SegmentIndex.ES, Field.hostESSelector], [SegmentIndex.SS, Field.hostSSSelector], [SegmentIndex.DS, Field.hostDSSelector],
@@ -38,7 +30,7 @@ export function loadHostState(context: VmxContext): void {
   const { state, vmcs, processor } = context;
   const isLong = context.has(Control.hostAddressSpaceSize);
   loadCr0(state, vmcs.get32(Field.hostCr0));
-  registers.load(state, vmcs);
+  context.copies.loadHost(state.base, vmcs.place);
   state.setHalves(layout.cr4, vmcs.get32(Field.hostCr4) | (isLong ? Cr4Mask.PAE : 0), 0);
   state.setHalves(layout.dr[7], debugControlAfterExit, 0);
   loadDebugControl(processor.msrs, 0n);
@@ -46,20 +38,21 @@ export function loadHostState(context: VmxContext): void {
   const longMask = EferMask.LMA | EferMask.LME;
   const efer = context.has(Control.exitLoadEfer) ? vmcs.get32(Field.hostEfer) : state.get32(layout.efer);
   state.setHalves(layout.efer, isLong ? efer | longMask : efer & ~longMask, 0);
-  if (context.has(Control.exitLoadPat)) pat.load(state, vmcs);
+  if (context.has(Control.exitLoadPat)) load64(state, vmcs, layout.pat, Field.hostPat);
   loadSegments(context, isLong);
   writeFlags(state, 0, allFlagsMask);
   state.set32(layout.cpl, 0);
 }
 
 /** The block that VM exits load is made once and kept until its fields are written. */
-function loadSegments({ state, vmcs, segmentWords }: VmxContext, isLong: boolean): void {
-  if ((vmcs.unchecked & Unchecked.hostSegments) === 0) return segmentWords.set(vmcs.hostSegmentWords);
+function loadSegments({ state, vmcs, copies }: VmxContext, isLong: boolean): void {
+  if ((vmcs.unchecked & Unchecked.hostSegments) === 0) return copies.loadHostSegments(state.base, vmcs.place);
   const load = (index: number, selector: number, limit: number, attributes: number): void => {
     const fields = layout.segments[index];
     state.set16(fields.selector, selector);
-    state.setHalves(fields.base, 0, 0);
-    bases.get(index)?.load(state, vmcs);
+    const base = bases.get(index);
+    if (base === undefined) state.setHalves(fields.base, 0, 0);
+    else load64(state, vmcs, fields.base, base);
     state.set32(fields.limit, limit);
     state.set32(fields.attributes, attributes);
     refreshSegmentEnds(state, index);
@@ -72,9 +65,10 @@ function loadSegments({ state, vmcs, segmentWords }: VmxContext, isLong: boolean
   }
   load(SegmentIndex.TR, vmcs.get32(Field.hostTRSelector), taskLimit, taskAttributes);
   load(SegmentIndex.LDTR, 0, 0, SegmentAttribute.unusable);
-  tables.load(state, vmcs);
+  load64(state, vmcs, layout.gdtrBase, Field.hostGdtrBase);
+  load64(state, vmcs, layout.idtrBase, Field.hostIdtrBase);
   state.set32(layout.gdtrLimit, tableLimit);
   state.set32(layout.idtrLimit, tableLimit);
-  vmcs.hostSegmentWords.set(segmentWords);
+  copies.keepHostSegments(vmcs.place, state.base);
   vmcs.unchecked &= ~Unchecked.hostSegments;
 }

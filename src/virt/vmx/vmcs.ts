@@ -5,7 +5,7 @@
 import { vmcsSizeBytes, vmcsUncheckedOffset } from "../../isa/state.ts";
 import { vmcsRegionBytes } from "./capabilities.ts";
 import { allUnchecked } from "./checks/pending.ts";
-import { segmentBlock, sizeBytesOf, type VmcsField } from "./fields.ts";
+import { sizeBytesOf, type VmcsField } from "./fields.ts";
 
 const revisionWord = 0;
 const abortWord = 1;
@@ -22,12 +22,7 @@ export class Vmcs {
   /** Whether the host was in IA-32e mode when its state was checked last. */
   wasCheckedInLongMode = false;
   readonly bytes: Uint8Array;
-  /** The guest's segment and descriptor-table registers, as the processor's state area has them. */
-  readonly segmentWords: Uint32Array;
-  /** Segment registers of the host as VM exits load them, unless `Unchecked.hostSegments` says that their fields were written. */
-  readonly hostSegmentWords: Uint32Array = new Uint32Array(segmentBlock.sizeBytes / 4);
-  /** All of the region, and what is kept behind it. */
-  readonly words: Uint32Array;
+  readonly #words: Uint32Array;
   readonly #halves: Uint16Array;
   readonly #wide: BigUint64Array;
 
@@ -36,8 +31,7 @@ export class Vmcs {
     this.address = address;
     this.place = place;
     this.bytes = new Uint8Array(buffer, place, vmcsRegionBytes);
-    this.segmentWords = new Uint32Array(buffer, place + segmentBlock.offset, segmentBlock.sizeBytes / 4);
-    this.words = new Uint32Array(buffer, place, vmcsSizeBytes / 4);
+    this.#words = new Uint32Array(buffer, place, vmcsSizeBytes / 4);
     this.#halves = new Uint16Array(buffer, place, vmcsRegionBytes / 2);
     this.#wide = new BigUint64Array(buffer, place, vmcsRegionBytes / 8);
     this.unchecked = allUnchecked;
@@ -45,54 +39,54 @@ export class Vmcs {
 
   /** What VM entry has to check again, in bits of `Unchecked`: see `checks/pending.ts`. Generated code adds to it. */
   get unchecked(): number {
-    return this.words[vmcsUncheckedOffset / 4];
+    return this.#words[vmcsUncheckedOffset / 4];
   }
 
   set unchecked(groups: number) {
-    this.words[vmcsUncheckedOffset / 4] = groups;
+    this.#words[vmcsUncheckedOffset / 4] = groups;
   }
 
   get revision(): number {
-    return (this.words[revisionWord] & ~shadowIndicatorMask) >>> 0;
+    return (this.#words[revisionWord] & ~shadowIndicatorMask) >>> 0;
   }
 
   get isShadow(): boolean {
-    return (this.words[revisionWord] & shadowIndicatorMask) !== 0;
+    return (this.#words[revisionWord] & shadowIndicatorMask) !== 0;
   }
 
   get abortIndicator(): number {
-    return this.words[abortWord];
+    return this.#words[abortWord];
   }
 
   set abortIndicator(reason: number) {
-    this.words[abortWord] = reason;
+    this.#words[abortWord] = reason;
   }
 
   get isLaunched(): boolean {
-    return this.words[launchWord] === launchedMark;
+    return this.#words[launchWord] === launchedMark;
   }
 
   set isLaunched(isLaunched: boolean) {
-    this.words[launchWord] = isLaunched ? launchedMark : 0;
+    this.#words[launchWord] = isLaunched ? launchedMark : 0;
   }
 
   /** Low 32 bits of a field, or all of a shorter one. */
   get32(field: VmcsField): number {
-    return field.width === 16 ? this.#halves[field.offset >>> 1] : this.words[field.offset >>> 2];
+    return field.width === 16 ? this.#halves[field.offset >>> 1] : this.#words[field.offset >>> 2];
   }
 
   /** Upper half of a 64-bit or natural-width field. */
   getHigh32(field: VmcsField): number {
-    return this.words[(field.offset >>> 2) + 1];
+    return this.#words[(field.offset >>> 2) + 1];
   }
 
   set32(field: VmcsField, value: number): void {
     if (field.width === 16) this.#halves[field.offset >>> 1] = value;
-    else this.words[field.offset >>> 2] = value;
+    else this.#words[field.offset >>> 2] = value;
   }
 
   setHigh32(field: VmcsField, value: number): void {
-    this.words[(field.offset >>> 2) + 1] = value;
+    this.#words[(field.offset >>> 2) + 1] = value;
   }
 
   get(field: VmcsField): bigint {
@@ -108,6 +102,6 @@ export class Vmcs {
   /** The value as an address: exact below 2^53, which is beyond every physical address. */
   getAddress(field: VmcsField): number {
     const word = field.offset >>> 2;
-    return this.words[word + 1] * 0x1_0000_0000 + this.words[word];
+    return this.#words[word + 1] * 0x1_0000_0000 + this.#words[word];
   }
 }

@@ -115,6 +115,8 @@ export class Mmu implements ProcessorMemory {
   #nextSlot = 1;
   #space: Space = newSpace();
   #spaceTag: number = hostSpace;
+  /** An access that the second stage refused to `reachable`, and how many walks there had been. */
+  #refusal: { readonly low: number; readonly high: number; readonly isWrite: boolean; readonly walks: number } | undefined;
   readonly #spaces = new Map<number, Space>([[hostSpace, this.#space]]);
   /** Walks as generated code, once there is some. */
   walkByCode: TranslationFunctions["walk"] | undefined = undefined;
@@ -206,6 +208,7 @@ export class Mmu implements ProcessorMemory {
   }
 
   #useSlot(slot: number): void {
+    this.#refusal = undefined;
     this.#slot = slot;
     const privilege = this.#view.get32(state.tlbContext) & 3;
     this.#view.set32(state.tlbContext, (slot << 2) | privilege);
@@ -241,6 +244,7 @@ export class Mmu implements ProcessorMemory {
   resumeSpace({ tag, stage, root, endingRoot }: SpaceAsLeft, slot: number): boolean {
     const space = this.#spaces.get(tag);
     if (space === undefined || space.slot !== slot || space.root !== root) return false;
+    this.#refusal = undefined;
     this.#space.root = endingRoot;
     this.#space.slot = this.#slot;
     this.#space = space;
@@ -487,11 +491,23 @@ export class Mmu implements ProcessorMemory {
     this.#view.set32(state.exceptionErrorCode, errorCode);
   }
 
+  /** Whether the walk before this one, for `reachable`, has already found that the second stage does not let this access by: its exit is recorded. */
+  #isRefused(low: number, high: number, kind: AccessKind): boolean {
+    const refusal = this.#refusal;
+    if (refusal === undefined) return false;
+    this.#refusal = undefined;
+    return refusal.low === low && refusal.high === high && kind === (refusal.isWrite ? "write" : "read") && refusal.walks === this.counters.walks;
+  }
+
   /**
    * Guest-physical address of one byte, or -1 after recording #PF. The page's rights stay in `walker`.
    */
   #translate(low: number, high: number, kind: AccessKind, isUser: boolean, isImplicit: boolean): number {
     const { walker } = this;
+    if (this.#isRefused(low, high, kind)) {
+      this.#raise(exitVector, 0);
+      return -1;
+    }
     if (this.#walk(low, high, kind, isUser, isImplicit)) return walker.physical;
     if (walker.isSecondStageFault) {
       this.#raise(exitVector, 0);
@@ -565,7 +581,10 @@ export class Mmu implements ProcessorMemory {
     const view = this.#view;
     const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
     if ((low & 0xfff) + sizeBytes > pageSizeBytes || (this.#is64 && !this.#isCanonical(high))) return false;
-    if (!this.#walk(low, high, isWrite ? "write" : "read", this.#isAtUserLevel, false)) return false;
+    if (!this.#walk(low, high, isWrite ? "write" : "read", this.#isAtUserLevel, false)) {
+      if (this.walker.isSecondStageFault) this.#refusal = { low, high, isWrite, walks: this.counters.walks };
+      return false;
+    }
     this.#fill(low, high, this.walker.physical, isWrite);
     return this.reach(low, high, isWrite) !== 0;
   }

@@ -5,7 +5,7 @@ import { Decoder } from "../isa/decode.ts";
 import { allFlagsMask, FlagMask, writeFlags } from "../isa/flags.ts";
 import type { DecodedInstruction } from "../isa/operand.ts";
 import type { CpuModel, Processor, ProcessorBus } from "../isa/processor.ts";
-import type { PendingEvents, Virtualization } from "../isa/virtualization.ts";
+import { exitVector, type Virtualization } from "../isa/virtualization.ts";
 import { StateView } from "../isa/state-view.ts";
 import * as state from "../isa/state.ts";
 import {
@@ -713,11 +713,12 @@ export class SoftProcessor implements Processor {
     }
     const { invalidations } = this.code.counters;
     const status = (routine.run as (p: Processor) => Status)(this);
+    // An exit has taken the instruction's place: `#leaveGuest` or `#step` look at the rest.
+    if (status === Status.Fault && s.get32(state.exceptionVector) === exitVector) return status;
     const shadow = s.get32(state.interruptShadow);
     if (shadow !== 0 && this.#shadowAt < 0) this.#noteShadow(shadow);
     if (this.virtualization !== undefined) this.#updatePlain();
-    this.#noteWaiting();
-    if (this.#hasEvent() || this.#resetRequest !== undefined) this.attend();
+    if (this.#noteWaiting() || this.#resetRequest !== undefined) this.attend();
     s.set32(state.leaveRequested, this.#attends || invalidations !== this.code.counters.invalidations ? 1 : 0);
     return status;
   }
@@ -732,16 +733,21 @@ export class SoftProcessor implements Processor {
     this.virtualization.exit(undefined);
     s.set32(state.currentRecord, 0);
     this.#hadResume = false;
-    this.#noteWaiting();
+    const hasEvent = this.#noteWaiting();
     if (s.get32(state.interruptShadow) === 0) this.#shadowAt = this.#castAt = -1;
     const isOrdinary = s.get32(state.interruptShadow) === 0 && s.get32(state.activity) === Activity.active && this.#resetRequest === undefined &&
-      !this.virtualization.stepsAlone && !this.#hasEvent();
+      !this.virtualization.stepsAlone && !hasEvent;
     if (!isOrdinary) this.attend();
     return 1;
   }
 
-  #noteWaiting(): void {
-    this.state.set32(state.eventWaiting, this.#nmiPending || this.#interrupts.hasInterrupt() ? 1 : 0);
+  /** Tells generated code whether something waits. The result: an interrupt or NMI would be taken now, as far as no shadow is in the way. */
+  #noteWaiting(): boolean {
+    const s = this.state;
+    const nmi = this.#nmiPending, interrupt = this.#interrupts.hasInterrupt();
+    s.set32(state.eventWaiting, nmi || interrupt ? 1 : 0);
+    if (this.virtualization?.decidesEvents === true) return this.virtualization.hasEvent({ nmi, interrupt, shadow: 0 });
+    return nmi || (interrupt && (s.get32(state.systemFlags) & FlagMask.IF) !== 0);
   }
 
   /**
@@ -759,16 +765,6 @@ export class SoftProcessor implements Processor {
     if (!isCovered) return;
     this.#castShadow = state.ShadowMask.sti;
     this.#shadowAt = this.#castAt = (record === 0 ? this.#retired : this.retiredBeforeCurrent) - 1;
-  }
-
-  /** Whether an interrupt or NMI would be taken now, as far as no shadow is in the way. */
-  #hasEvent(): boolean {
-    if (this.virtualization?.decidesEvents === true) return this.virtualization.hasEvent(this.#pendingEvents(0));
-    return this.#nmiPending || (this.#interrupts.hasInterrupt() && (this.state.get32(state.systemFlags) & FlagMask.IF) !== 0);
-  }
-
-  #pendingEvents(shadow: number): PendingEvents {
-    return { nmi: this.#nmiPending, interrupt: this.#interrupts.hasInterrupt(), shadow };
   }
 
   currentShadow(): number {
@@ -972,9 +968,8 @@ export class SoftProcessor implements Processor {
       const activity = s.get32(state.activity);
       if (activity === Activity.halted || activity === Activity.waitingForSipi) return "halted";
       if (this.#retired >= end || ++slices > maximumSlices) return "budget";
-      this.#noteWaiting();
       if (this.virtualization !== undefined) this.#updatePlain();
-      const wantsAttention = this.#hasEvent();
+      const wantsAttention = this.#noteWaiting();
       const budget = this.#mode.single || wantsAttention ? 1 : end - this.#retired;
       // What waits behind a shadow comes after exactly one instruction: STI, NOP, CLI lets it in.
       const isShadowed = wantsAttention && s.get32(state.interruptShadow) !== 0;
@@ -1045,7 +1040,7 @@ export class SoftProcessor implements Processor {
   /** The same while the virtualization extension decides. */
   #takeEvent(virtualization: Virtualization, shadow: number): boolean {
     this.state.set32(state.currentRecord, 0);
-    switch (virtualization.takeEvent(this.#pendingEvents(shadow))) {
+    switch (virtualization.takeEvent({ nmi: this.#nmiPending, interrupt: this.#interrupts.hasInterrupt(), shadow })) {
       case "nmi": return this.#deliverNmi();
       case "nmi taken":
         this.#nmiPending = false;

@@ -1,4 +1,5 @@
 /** Which instructions leave the guest, and what their exits tell (SDM volume 3, "Instructions That Cause VM Exits" and "Exit Qualification"). */
+import { Vector } from "../../isa/definition.ts";
 import type { Interceptable, PlainInstruction } from "../../isa/virtualization.ts";
 import { InterceptionMask } from "../../isa/virtualization.ts";
 import * as layout from "../../isa/state.ts";
@@ -50,6 +51,8 @@ export class Interception {
   #pauseLoop: PauseLoop | undefined;
   /** What instructions without a routine ask for, by the controls. */
   #controlMask = 0;
+  /** None of the guest's page faults leaves it. */
+  keepsPageFaults = true;
 
   constructor(context: VmxContext) {
     this.#context = context;
@@ -72,6 +75,8 @@ export class Interception {
   enter(): number {
     const { vmcs } = this.#context;
     this.#pauseLoop = undefined;
+    const isSelected = ((vmcs.get32(Field.exceptionBitmap) >>> Vector.PF) & 1) !== 0;
+    this.keepsPageFaults = !isSelected && vmcs.get32(Field.pageFaultErrorCodeMask) === 0 && vmcs.get32(Field.pageFaultErrorCodeMatch) === 0;
     if (vmcs.get32(Field.cr0Mask) !== 0) return this.#controlMask | InterceptionMask.smsw | InterceptionMask.readControlRegister;
     return vmcs.get32(Field.cr4Mask) !== 0 ? this.#controlMask | InterceptionMask.readControlRegister : this.#controlMask;
   }

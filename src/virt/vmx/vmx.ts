@@ -535,9 +535,7 @@ export class Vmx implements Virtualization, ExitSink {
   }
 
   get keepsPageFaults(): boolean {
-    const { vmcs } = this.context;
-    const isSelected = ((vmcs.get32(Field.exceptionBitmap) >>> Vector.PF) & 1) !== 0;
-    return !isSelected && vmcs.get32(Field.pageFaultErrorCodeMask) === 0 && vmcs.get32(Field.pageFaultErrorCodeMatch) === 0;
+    return this.#interception.keepsPageFaults;
   }
 
   /** Intel's last branches are those of a model, and ours has none. */

@@ -2,6 +2,13 @@ import { expect, test } from "vitest";
 import { copyFunctions, reversed, type FieldCopy } from "./copy-functions.ts";
 import { wasm } from "./web-assembly.ts";
 
+test("fields get constants", () => {
+  const memory = new wasm.Memory({ initial: 1, maximum: 1, shared: true });
+  const words = new Uint32Array(memory.buffer).fill(7, 0, 8);
+  copyFunctions(memory, { set: [{ target: 8, value: 0x400, width: 64 }, { target: 4, value: -1, width: 32 }] }).set(8, 0);
+  expect([...words.subarray(0, 8)]).toEqual([7, 7, 7, 0xffff_ffff, 0x400, 0, 7, 7]);
+});
+
 test("fields are copied from the source's place to the target's, and back", () => {
   const memory = new wasm.Memory({ initial: 1, maximum: 1, shared: true });
   const fields: readonly FieldCopy[] = [{ target: 8, source: 16, width: 64 }, { target: 4, source: 24, width: 32 }];

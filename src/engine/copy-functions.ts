@@ -9,24 +9,36 @@ export interface FieldCopy {
   readonly width: 32 | 64;
 }
 
+/** A field that gets the same value whatever the source holds; 64-bit values are positive numbers below 2^31. */
+export interface FieldConstant {
+  readonly target: number;
+  readonly value: number;
+  readonly width: 32 | 64;
+}
+
 /** Copies fields; the arguments are places in linear memory, multiples of 8. */
 export type CopyFunction = (target: number, source: number) => void;
 
 const places: FunctionType = { params: ["i32", "i32"], results: [] };
 
 /** One function for each list. */
-export function copyFunctions<Name extends string>(memory: WasmMemory, lists: Readonly<Record<Name, readonly FieldCopy[]>>): Readonly<Record<Name, CopyFunction>> {
+export function copyFunctions<Name extends string>(memory: WasmMemory, lists: Readonly<Record<Name, readonly (FieldCopy | FieldConstant)[]>>): Readonly<Record<Name, CopyFunction>> {
   const pages = memory.buffer.byteLength / 65_536;
   const builder = new ModuleBuilder();
   builder.importMemory("host", "memory", { min: pages, max: pages, shared: true });
-  for (const [name, fields] of Object.entries<readonly FieldCopy[]>(lists)) {
+  for (const [name, fields] of Object.entries<readonly (FieldCopy | FieldConstant)[]>(lists)) {
     builder.exportFunction(name, builder.addFunction(name, places, (f) => {
-      for (const { target, source, width } of fields) {
-        const type = width === 64 ? f.i64 : f.i32;
+      for (const field of fields) {
+        const type = field.width === 64 ? f.i64 : f.i32;
         f.local.get(f.param<"i32">(0));
-        f.local.get(f.param<"i32">(1));
-        type.load(source);
-        type.store(target);
+        if ("value" in field) {
+          if (field.width === 64) f.i64.const(BigInt(field.value));
+          else f.i32.const(field.value);
+        } else {
+          f.local.get(f.param<"i32">(1));
+          type.load(field.source);
+        }
+        type.store(field.target);
       }
     }));
   }

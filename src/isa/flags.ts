@@ -49,7 +49,7 @@ function writeStatusFlags(state: StateView, flags: number): void {
   if ((flags & FlagMask.PF) === 0) aux |= 1 << 8;
   state.set32(layout.flagsAux, aux >>> 0);
   // A result whose low byte is zero has even parity and no sign: `aux` alone says the rest.
-  state.set64(layout.flagsResult, (flags & FlagMask.ZF) !== 0 ? 0n : 0x100n);
+  state.setHalves(layout.flagsResult, (flags & FlagMask.ZF) !== 0 ? 0 : 0x100, 0);
 }
 
 /** All of RFLAGS, the fixed bit 1 included. */
@@ -59,9 +59,8 @@ export function readFlags(state: StateView): number {
 
 /** Replaces the flags in `mask` by those of `value`. Whoever changes TF, VM or AC tells the processor by `modeChanged`. */
 export function writeFlags(state: StateView, value: number, mask: number): void {
-  if ((mask & statusFlagsMask) !== 0) {
-    writeStatusFlags(state, (readStatusFlags(state) & ~mask) | (value & mask & statusFlagsMask));
-  }
+  if ((mask & statusFlagsMask) === statusFlagsMask) writeStatusFlags(state, value);
+  else if ((mask & statusFlagsMask) !== 0) writeStatusFlags(state, (readStatusFlags(state) & ~mask) | (value & mask));
   const systemMask = mask & allFlagsMask & ~statusFlagsMask;
   if (systemMask === 0) return;
   state.set32(layout.systemFlags, (state.get32(layout.systemFlags) & ~systemMask) | (value & systemMask));

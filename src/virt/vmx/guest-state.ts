@@ -42,12 +42,12 @@ export function loadGuestState(context: VmxContext, areSegmentsNew: boolean): vo
   const isLong = context.has(Control.ia32eModeGuest);
   loadCr0(state, vmcs.get32(Field.guestCr0));
   context.copies.loadGuest(state.base, vmcs.place);
-  state.setHalves(layout.sysenterCs, vmcs.get32(Field.guestSysenterCs), 0);
   if (context.has(Control.loadDebugControls)) {
     const value = vmcs.get32(Field.guestDr7);
     if (value === debugControlReset) state.setHalves(layout.dr[7], value, 0);
     else state.set64(layout.dr[7], normalizeDebugControl(BigInt(value)));
-    loadDebugControl(processor.msrs, vmcs.get(Field.guestDebugControl));
+    loadDebugControl(processor.msrs, vmcs.get32(Field.guestDebugControl) === 0 && vmcs.getHigh32(Field.guestDebugControl) === 0
+      ? 0n : vmcs.get(Field.guestDebugControl));
   }
   if (context.has(Control.entryLoadPat)) load64(state, vmcs, layout.pat, Field.guestPat);
   if (context.has(Control.entryLoadEfer)) load64(state, vmcs, layout.efer, Field.guestEfer);
@@ -59,7 +59,7 @@ export function loadGuestState(context: VmxContext, areSegmentsNew: boolean): vo
 
 /** IA32_DEBUGCTL: plain storage, absent while it is 0. */
 export function loadDebugControl(msrs: Map<number, bigint>, value: bigint): void {
-  if (value !== 0n || (msrs.size !== 0 && msrs.has(debugControlMsr))) msrs.set(debugControlMsr, value);
+  if (value !== 0n || msrs.has(debugControlMsr)) msrs.set(debugControlMsr, value);
 }
 
 /** IA32_EFER where it is not loaded: LMA is the guest's, and LME too while it pages. */
@@ -73,7 +73,6 @@ function derivedEfer(state: StateView, isLong: boolean, hasPaging: boolean): num
 export function saveGuestState(context: VmxContext, resumeFlag: boolean): void {
   const { state, vmcs, processor } = context;
   context.copies.saveGuest(vmcs.place, state.base);
-  vmcs.set32(Field.guestSysenterCs, state.get32(layout.sysenterCs));
   if (context.has(Control.saveDebugControls)) {
     save64(state, vmcs, layout.dr[7], Field.guestDr7);
     vmcs.set(Field.guestDebugControl, processor.msrs.get(debugControlMsr) ?? 0n);

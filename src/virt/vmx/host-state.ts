@@ -9,7 +9,6 @@ import type { VmxContext } from "./context.ts";
 import { Field, type VmcsField } from "./fields.ts";
 import { load64, loadCr0, loadDebugControl } from "./guest-state.ts";
 
-const debugControlAfterExit = 0x400;
 const flatLimit = 0xffff_ffff;
 const codeAttributes = 0x8000 | 0x80 | 0x10 | 0xb;
 const dataAttributes = 0x8000 | 0x4000 | 0x80 | 0x10 | 0x3;
@@ -25,28 +24,26 @@ const dataSegments: readonly (readonly [index: number, selector: VmcsField])[] =
   [SegmentIndex.FS, Field.hostFSSelector], [SegmentIndex.GS, Field.hostGSSelector],
 ];
 
-/** Registers of the host, without telling the engine. */
+/** Registers of the host, and what goes with the instruction that was left; without telling the engine. */
 export function loadHostState(context: VmxContext): void {
   const { state, vmcs, processor } = context;
   const isLong = context.has(Control.hostAddressSpaceSize);
   loadCr0(state, vmcs.get32(Field.hostCr0));
-  context.copies.loadHost(state.base, vmcs.place);
+  const areSegmentsKnown = (vmcs.unchecked & Unchecked.hostSegments) === 0;
+  if (areSegmentsKnown) context.copies.loadHostAndSegments(state.base, vmcs.place);
+  else context.copies.loadHost(state.base, vmcs.place);
   state.setHalves(layout.cr4, vmcs.get32(Field.hostCr4) | (isLong ? Cr4Mask.PAE : 0), 0);
-  state.setHalves(layout.dr[7], debugControlAfterExit, 0);
   loadDebugControl(processor.msrs, 0n);
-  state.setHalves(layout.sysenterCs, vmcs.get32(Field.hostSysenterCs), 0);
   const longMask = EferMask.LMA | EferMask.LME;
   const efer = context.has(Control.exitLoadEfer) ? vmcs.get32(Field.hostEfer) : state.get32(layout.efer);
   state.setHalves(layout.efer, isLong ? efer | longMask : efer & ~longMask, 0);
   if (context.has(Control.exitLoadPat)) load64(state, vmcs, layout.pat, Field.hostPat);
-  loadSegments(context, isLong);
+  if (!areSegmentsKnown) makeSegments(context, isLong);
   writeFlags(state, 0, allFlagsMask);
-  state.set32(layout.cpl, 0);
 }
 
 /** The block that VM exits load is made once and kept until its fields are written. */
-function loadSegments({ state, vmcs, copies }: VmxContext, isLong: boolean): void {
-  if ((vmcs.unchecked & Unchecked.hostSegments) === 0) return copies.loadHostSegments(state.base, vmcs.place);
+function makeSegments({ state, vmcs, copies }: VmxContext, isLong: boolean): void {
   const load = (index: number, selector: number, limit: number, attributes: number): void => {
     const fields = layout.segments[index];
     state.set16(fields.selector, selector);

@@ -42,6 +42,8 @@ const allOnes = 0xffff_ffff_ffff_ffffn;
 export type Preparation = { readonly kind: "go on" } | { readonly kind: "ended"; readonly status: Status } |
   { readonly kind: "exit"; readonly reason: number; readonly isPlain: boolean };
 
+const goOn: Preparation = { kind: "go on" };
+
 export class VmxInstructions {
   readonly #context: VmxContext;
   readonly #translations: Translations;
@@ -73,7 +75,7 @@ export class VmxInstructions {
       if (!context.isOn || !hasMode || !this.#isOffered(instruction)) return this.#raise(Vector.UD);
       if (context.isGuest) return this.#prepareInGuest(instruction);
     }
-    return state.get32(layout.cpl) === 0 ? { kind: "go on" } : this.#raise(Vector.GP);
+    return state.get32(layout.cpl) === 0 ? goOn : this.#raise(Vector.GP);
   }
 
   /** INVEPT and INVVPID come with what they are about. */
@@ -85,9 +87,9 @@ export class VmxInstructions {
 
   #prepareInGuest(instruction: VirtualizationInstruction): Preparation {
     const context = this.#context;
-    if (instruction === "vmfunc") return context.has(Control.vmFunctions) ? { kind: "go on" } : this.#raise(Vector.UD);
+    if (instruction === "vmfunc") return context.has(Control.vmFunctions) ? goOn : this.#raise(Vector.UD);
     if ((instruction === "vmread" || instruction === "vmwrite") && this.#isShadowed(instruction)) {
-      return context.state.get32(layout.cpl) === 0 ? { kind: "go on" } : this.#raise(Vector.GP);
+      return context.state.get32(layout.cpl) === 0 ? goOn : this.#raise(Vector.GP);
     }
     return { kind: "exit", reason: exitReasons[instruction]!, isPlain: plainInstructions.has(instruction) };
   }

@@ -5,13 +5,23 @@
 import { vmcsSizeBytes, vmcsUncheckedOffset } from "../../isa/state.ts";
 import { vmcsRegionBytes } from "./capabilities.ts";
 import { allUnchecked } from "./checks/pending.ts";
-import { sizeBytesOf, type VmcsField } from "./fields.ts";
+import type { Exit } from "./exit-reasons.ts";
+import { Field, sizeBytesOf, type VmcsField } from "./fields.ts";
 
 const revisionWord = 0;
 const abortWord = 1;
 const launchWord = 2;
 const shadowIndicatorMask = 0x8000_0000;
 const launchedMark = 0x4c41_5543;
+
+/** Numbers of words. */
+const Word = {
+  reason: Field.exitReason.offset >>> 2, qualification: Field.exitQualification.offset >>> 2,
+  guestLinearAddress: Field.guestLinearAddress.offset >>> 2, guestPhysicalAddress: Field.guestPhysicalAddress.offset >>> 2,
+  interruption: Field.exitInterruptionInformation.offset >>> 2, errorCode: Field.exitInterruptionErrorCode.offset >>> 2,
+  instructionInformation: Field.exitInstructionInformation.offset >>> 2, instructionLength: Field.exitInstructionLength.offset >>> 2,
+  idtVectoring: Field.idtVectoringInformation.offset >>> 2, idtVectoringErrorCode: Field.idtVectoringErrorCode.offset >>> 2,
+} as const;
 
 /** Everything that VMCS fields hold, by field; 64-bit and natural-width ones also in two halves. */
 export class Vmcs {
@@ -97,6 +107,24 @@ export class Vmcs {
   set(field: VmcsField, value: bigint): void {
     if (sizeBytesOf(field.width) === 8) this.#wide[field.offset >>> 3] = value;
     else this.set32(field, Number(value & 0xffff_ffffn));
+  }
+
+  /** All fields of VM-exit information at once: most are 0, of nearly every exit. */
+  setExitInformation(
+    { reason, guestLinearAddress, guestPhysicalAddress, errorCode, instructionInformation }: Exit, qualification: bigint, interruption: number,
+    instructionLength: number, idtVectoring: number, idtVectoringErrorCode: number,
+  ): void {
+    const words = this.#words, wide = this.#wide;
+    words[Word.reason] = reason;
+    wide[Word.qualification >>> 1] = qualification;
+    wide[Word.guestLinearAddress >>> 1] = guestLinearAddress;
+    wide[Word.guestPhysicalAddress >>> 1] = guestPhysicalAddress;
+    words[Word.interruption] = interruption;
+    words[Word.errorCode] = errorCode;
+    words[Word.instructionInformation] = instructionInformation;
+    words[Word.instructionLength] = instructionLength;
+    words[Word.idtVectoring] = idtVectoring;
+    words[Word.idtVectoringErrorCode] = idtVectoringErrorCode;
   }
 
   /** The value as an address: exact below 2^53, which is beyond every physical address. */

@@ -368,7 +368,6 @@ export class Vmx implements Virtualization, ExitSink {
     const failed = msrCount === 0 ? 0 : loadMsrArea(p, p.physical, vmcs.getAddress(Field.entryMsrLoadAddress), msrCount);
     if (failed !== 0) return this.#failEntry(ExitReason.msrLoading, failed);
     if (isLaunch) vmcs.isLaunched = true;
-    state.set32(layout.exceptionVector, noException);
     this.#interceptionMask = this.#interception.enter();
     state.set32(layout.interception, this.#interceptionMask);
     this.#apic.enter();
@@ -405,7 +404,6 @@ export class Vmx implements Virtualization, ExitSink {
     space.root = state.getAddress(layout.cr3);
     space.endingRoot = hostRoot;
     if (!this.#p.resumeGuest(vmcs, space)) return false;
-    state.set32(layout.exceptionVector, noException);
     state.set32(layout.interception, this.#interceptionMask);
     state.set32(layout.interruptShadow, 0);
     state.set32(layout.nmiBlocked, 0);
@@ -639,40 +637,35 @@ export class Vmx implements Virtualization, ExitSink {
     const isUnblocked = during === undefined && this.#unblockedAt !== undefined && this.#unblockedAt === p.state.get64(layout.rip);
     const isEpt = exit.reason === ExitReason.eptViolation || exit.reason === ExitReason.pmlFull;
     const unblockingMask = InterruptionMask.nmiUnblocking;
-    vmcs.set32(Field.exitReason, exit.reason);
-    vmcs.set(Field.exitQualification, isUnblocked && isEpt ? qualification | BigInt(unblockingMask) : qualification);
-    vmcs.set(Field.guestLinearAddress, exit.guestLinearAddress);
-    vmcs.set(Field.guestPhysicalAddress, exit.guestPhysicalAddress);
     const { interruption } = exit;
-    vmcs.set32(Field.exitInterruptionInformation, (isUnblocked && interruption !== 0 ? interruption | unblockingMask : interruption) >>> 0);
-    vmcs.set32(Field.exitInterruptionErrorCode, exit.errorCode);
-    vmcs.set32(Field.exitInstructionInformation, exit.instructionInformation);
-    const length = exit.isInstruction ? p.currentLength : exit.instructionLength ?? during?.instructionLength ?? 0;
-    vmcs.set32(Field.exitInstructionLength, length);
-    this.#saveInterruptedEvent(vmcs, during);
+    vmcs.setExitInformation(
+      exit,
+      isUnblocked && isEpt ? qualification | BigInt(unblockingMask) : qualification,
+      (isUnblocked && interruption !== 0 ? interruption | unblockingMask : interruption) >>> 0,
+      exit.isInstruction ? p.currentLength : exit.instructionLength ?? during?.instructionLength ?? 0,
+      during === undefined ? 0 : encodeInterruption(during.vector, eventTypes[during.kind], during.errorCode !== undefined),
+      during?.errorCode ?? 0,
+    );
     vmcs.set32(Field.entryInterruptionInformation, vmcs.get32(Field.entryInterruptionInformation) & ~InterruptionMask.valid);
-  }
-
-  #saveInterruptedEvent(vmcs: Vmcs, event: ProcessorEvent | undefined): void {
-    const information = event === undefined ? 0 : encodeInterruption(event.vector, eventTypes[event.kind], event.errorCode !== undefined);
-    vmcs.set32(Field.idtVectoringInformation, information);
-    vmcs.set32(Field.idtVectoringErrorCode, event?.errorCode ?? 0);
   }
 
   #saveBlocking(vmcs: Vmcs): void {
     const p = this.#p;
     const { state } = p;
     const shadow = p.currentShadow() & (InterruptibilityMask.sti | InterruptibilityMask.movSs);
-    const isNmiBlocked = state.get32(layout.nmiBlocked) !== 0;
-    vmcs.set32(Field.guestInterruptibility, shadow | (isNmiBlocked ? InterruptibilityMask.nmi : 0));
-    const isHalted = state.get32(layout.activity) === Activity.halted;
-    const isWaiting = state.get32(layout.activity) === Activity.waitingForSipi;
-    vmcs.set32(Field.guestActivity, isWaiting ? ActivityState.waitForSipi
-      : !isHalted ? ActivityState.active : this.#events.activity === ActivityState.shutdown ? ActivityState.shutdown : ActivityState.hlt);
+    vmcs.set32(Field.guestInterruptibility, shadow | (state.get32(layout.nmiBlocked) === 0 ? 0 : InterruptibilityMask.nmi));
+    vmcs.set32(Field.guestActivity, this.#activityState(state.get32(layout.activity)));
     const held = (shadow & InterruptibilityMask.movSs) !== 0 ? p.waiting.heldDebugConditions : this.#events.pendingDebug;
     const enabledMask = held & 0xf ? PendingDebugMask.enabledBreakpoint : 0n;
     vmcs.set(Field.guestPendingDebugExceptions, held === 0 ? 0n : BigInt(held) | enabledMask);
     if (held !== 0 && (shadow & InterruptibilityMask.movSs) !== 0) p.waiting = { ...p.waiting, heldDebugConditions: 0 };
+  }
+
+  /** What the guest's activity, `Activity` of the engine, is in a VMCS. */
+  #activityState(activity: number): number {
+    if (activity === Activity.waitingForSipi) return ActivityState.waitForSipi;
+    if (activity !== Activity.halted) return ActivityState.active;
+    return this.#events.activity === ActivityState.shutdown ? ActivityState.shutdown : ActivityState.hlt;
   }
 
   /** Loads the host. */
@@ -684,10 +677,6 @@ export class Vmx implements Virtualization, ExitSink {
     const endingRoot = state.getAddress(layout.cr3);
     const areSegmentsKnown = (vmcs.unchecked & Unchecked.hostSegments) === 0;
     loadHostState(context);
-    state.set32(layout.interception, 0);
-    state.set32(layout.exceptionVector, noException);
-    state.set32(layout.interruptShadow, 0);
-    state.set32(layout.activity, Activity.active);
     p.dropSingleStep();
     if (areSegmentsKnown && this.#resumeHost(vmcs, endingRoot)) return;
     this.#translations.enterHost(this.#vpid, endingRoot, state.getAddress(layout.cr3));

@@ -48,8 +48,7 @@ interface Space {
 export interface SpaceAsLeft {
   readonly tag: number;
   readonly stage: SecondStage | undefined;
-  /** CR3, and what the second stage begins with, of who goes on and of who ends. */
-  readonly root: number;
+  /** CR3, and what the second stage begins with, of who ends. */
   readonly endingRoot: number;
 }
 
@@ -240,10 +239,10 @@ export class Mmu implements ProcessorMemory {
     this.#useSlot(space.slot);
   }
 
-  /** Goes on with a context as it was left, with its translations in `slot`; false: they are void, or its root is another one. */
-  resumeSpace({ tag, stage, root, endingRoot }: SpaceAsLeft, slot: number): boolean {
+  /** Goes on with a context as it was left, root and all, with its translations in `slot`; false: they are void. */
+  resumeSpace({ tag, stage, endingRoot }: SpaceAsLeft, slot: number): boolean {
     const space = this.#spaces.get(tag);
-    if (space === undefined || space.slot !== slot || space.root !== root) return false;
+    if (space === undefined || space.slot !== slot) return false;
     this.#refusal = undefined;
     this.#space.root = endingRoot;
     this.#space.slot = this.#slot;

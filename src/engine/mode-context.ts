@@ -130,6 +130,7 @@ export class ModeContext {
   /** Whether it may go on with all that was kept when `owner` ended: segments and flags are known to be as they were then. */
   isKeptBy(owner: object, s: StateView): boolean {
     if (!this.isKept || this.#owner !== owner || this.mode.single || this.paging.mode === "pae") return false;
+    // In the order of `registers`.
     const { u32 } = s, at = this.#place >>> 2;
     return u32[at] === s.get32(state.cr0) && u32[at + 2] === s.get32(state.cr3) && u32[at + 3] === s.getHigh32(state.cr3) &&
       u32[at + 4] === s.get32(state.cr4) && u32[at + 6] === s.get32(state.efer) && u32[at + 8] === s.get32(state.dr[7]) &&
@@ -150,17 +151,17 @@ export class ModeContext {
   /** Goes on with the inputs that it had: what follows from them alone. */
   restoreDerived(s: StateView, copies: ModeCopies): void {
     copies.restoreDerived(s.base, this.#place);
-    this.#setFetchBase(s);
+    this.setFetchBase(s);
   }
 
   /** Goes on as it ended. */
   restore(s: StateView, copies: ModeCopies): void {
     copies.restore(s.base, this.#place);
-    this.#setFetchBase(s);
+    this.setFetchBase(s);
     this.isKept = false;
   }
 
-  #setFetchBase(s: StateView): void {
+  setFetchBase(s: StateView): void {
     s.copy64(state.fetchBase, this.mode.code === 64 ? state.zero : state.segments[Segment.CS].base);
   }
 }

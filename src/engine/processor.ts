@@ -473,7 +473,9 @@ export class SoftProcessor implements Processor {
 
   #resume(modes: ModeContext, owner: object, space: SpaceAsLeft): boolean {
     const left = this.#modes, copies = this.#modeCopies;
-    if (copies === undefined || left === modes || left.mode.single || !modes.isKeptBy(owner, this.state) || !this.memory.resumeSpace(space, modes.slot(this.state))) return false;
+    const isAsLeft = copies !== undefined && left !== modes && !left.mode.single && modes.isKeptBy(owner, this.state) &&
+      this.memory.resumeSpace(space, modes.slot(this.state));
+    if (!isAsLeft) return false;
     this.#modes = modes;
     this.memory.enterPaging(modes.paging, modes.mode.code === 64);
     modes.restore(this.state, copies);
@@ -530,7 +532,7 @@ export class SoftProcessor implements Processor {
     // Traps and breakpoints are looked at between slices: the running one ends with this instruction.
     if (single && !this.#mode.single) this.attend();
     this.#modes.setMode(code, stack, hasRealModeSegments(s), single);
-    this.#updateFetchBase();
+    this.#modes.setFetchBase(s);
     s.setHalves(state.canonicalShift, s.get32(state.cr4) & Cr4Mask.LA57 ? 7 : 16, 0);
     // A guest's are its host's, as a rule.
     if (hasNewControls) {
@@ -553,10 +555,6 @@ export class SoftProcessor implements Processor {
     this.state.set32(state.isPlain, isPlain ? 1 : 0);
     const keepsFaults = virtualization === undefined || !virtualization.isGuest || virtualization.keepsPageFaults;
     this.state.set32(state.deliversFaults, isPlain && this.#mode.code === 64 && keepsFaults ? 1 : 0);
-  }
-
-  #updateFetchBase(): void {
-    this.state.copy64(state.fetchBase, this.#mode.code === 64 ? state.zero : state.segments[Segment.CS].base);
   }
 
   /** Watched pages are kept out of the TLB, so that every access to them comes by. */
@@ -604,6 +602,7 @@ export class SoftProcessor implements Processor {
     if (known !== undefined) return known;
     if (this.#codeRanges.size === maximumCodeRanges) {
       this.#codeRanges.clear();
+      this.#forgetModes();
       this.#clearJumpCache();
     }
     const number = this.#codeRanges.size + 1;

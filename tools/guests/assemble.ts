@@ -45,17 +45,18 @@ export function findAssembler(): Promise<BuildTool> {
   return new BuildTools(cacheDirectory, new PackageSource(cacheDirectory, "release", new Progress(() => {}))).find("nasm");
 }
 
-/** Assembles one guest into `output`. */
-export async function assembleUnitGuest(assembler: BuildTool, guest: UnitGuestSource, output: string): Promise<void> {
-  await assembler.run(["-f", "bin", "-w+error", ...families.flatMap((family) => ["-I", `${join(sourceDirectory(family), "lib")}/`]), "-o", output, guest.path]);
+/** Assembles one guest into `output`, with names defined that its source asks for. */
+export async function assembleUnitGuest(assembler: BuildTool, guest: UnitGuestSource, output: string, defines: readonly string[] = []): Promise<void> {
+  const includes = families.flatMap((family) => ["-I", `${join(sourceDirectory(family), "lib")}/`]);
+  await assembler.run(["-f", "bin", "-w+error", ...includes, ...defines.map((name) => `-D${name}`), "-o", output, guest.path]);
 }
 
 /** A multiboot image of the guest. */
-export async function readUnitGuest(assembler: BuildTool, guest: UnitGuestSource): Promise<Uint8Array> {
+export async function readUnitGuest(assembler: BuildTool, guest: UnitGuestSource, defines: readonly string[] = []): Promise<Uint8Array> {
   const directory = await mkdtemp(join(tmpdir(), "unit-guest-"));
   try {
     const output = join(directory, guest.name);
-    await assembleUnitGuest(assembler, guest, output);
+    await assembleUnitGuest(assembler, guest, output, defines);
     return await readFile(output);
   } finally {
     await rm(directory, { recursive: true });

@@ -88,8 +88,8 @@ export class Vmx implements Virtualization, ExitSink {
   /** The same VMCS while its transitions are ordinary: see `#noteEntry`. */
   #ordinary: Vmcs | undefined;
   /** Made once, since there are millions of transitions. */
-  readonly #guestSpace: MutableSpace = { tag: hostSpace, stage: undefined, root: 0, endingRoot: 0 };
-  readonly #hostSpace: MutableSpace = { tag: hostSpace, stage: undefined, root: 0, endingRoot: 0 };
+  readonly #guestSpace: MutableSpace = { tag: hostSpace, stage: undefined, endingRoot: 0 };
+  readonly #hostSpace: MutableSpace = { tag: hostSpace, stage: undefined, endingRoot: 0 };
   #entryEnvironment: EntryEnvironment | undefined;
   /** The exit recorded last. */
   #exit: Exit = boundaryExit(0);
@@ -401,7 +401,6 @@ export class Vmx implements Virtualization, ExitSink {
     if (waiting !== 0) return false;
     const { state } = this.#p;
     const space = this.#guestSpace;
-    space.root = state.getAddress(layout.cr3);
     space.endingRoot = hostRoot;
     if (!this.#p.resumeGuest(vmcs, space)) return false;
     state.set32(layout.interception, this.#interceptionMask);
@@ -693,7 +692,6 @@ export class Vmx implements Virtualization, ExitSink {
   #resumeHost(vmcs: Vmcs, guestRoot: number): boolean {
     if (vmcs !== this.#ordinary) return false;
     const space = this.#hostSpace;
-    space.root = this.#p.state.getAddress(layout.cr3);
     space.endingRoot = guestRoot;
     return this.#p.resumeHost(vmcs, space);
   }

@@ -44,6 +44,17 @@ interface Space {
   root: number;
 }
 
+/** An access that the second stage has refused, its exit recorded. */
+interface Refusal {
+  readonly low: number;
+  readonly high: number;
+  readonly isWrite: boolean;
+  /** The instruction's: exits tell of it. */
+  readonly record: number;
+  /** How many walks there had been. */
+  readonly walks: number;
+}
+
 /** A context to come back to. */
 export interface SpaceAsLeft {
   readonly tag: number;
@@ -114,8 +125,8 @@ export class Mmu implements ProcessorMemory {
   #nextSlot = 1;
   #space: Space = newSpace();
   #spaceTag: number = hostSpace;
-  /** An access that the second stage refused to `reachable`, and how many walks there had been. */
-  #refusal: { readonly low: number; readonly high: number; readonly isWrite: boolean; readonly walks: number } | undefined;
+  /** An access that the second stage refused to `reachable`. */
+  #refusal: Refusal | undefined;
   readonly #spaces = new Map<number, Space>([[hostSpace, this.#space]]);
   /** Walks as generated code, once there is some. */
   walkByCode: TranslationFunctions["walk"] | undefined = undefined;
@@ -495,7 +506,8 @@ export class Mmu implements ProcessorMemory {
     const refusal = this.#refusal;
     if (refusal === undefined) return false;
     this.#refusal = undefined;
-    return refusal.low === low && refusal.high === high && kind === (refusal.isWrite ? "write" : "read") && refusal.walks === this.counters.walks;
+    return refusal.low === low && refusal.high === high && kind === (refusal.isWrite ? "write" : "read") &&
+      refusal.record === this.#view.get32(state.currentRecord) && refusal.walks === this.counters.walks;
   }
 
   /**
@@ -581,7 +593,8 @@ export class Mmu implements ProcessorMemory {
     const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
     if ((low & 0xfff) + sizeBytes > pageSizeBytes || (this.#is64 && !this.#isCanonical(high))) return false;
     if (!this.#walk(low, high, isWrite ? "write" : "read", this.#isAtUserLevel, false)) {
-      if (this.walker.isSecondStageFault) this.#refusal = { low, high, isWrite, walks: this.counters.walks };
+      const record = view.get32(state.currentRecord);
+      if (this.walker.isSecondStageFault) this.#refusal = { low, high, isWrite, record, walks: this.counters.walks };
       return false;
     }
     this.#fill(low, high, this.walker.physical, isWrite);

@@ -85,7 +85,7 @@ export class Vmx implements Virtualization, ExitSink {
   #stage: ExtendedPageTables | undefined;
   /** What its instructions without a routine ask for. */
   #interceptionMask = 0;
-  /** The same VMCS while its transitions are ordinary: see `#noteEntry`. */
+  /** The VMCS that was entered last, if its transitions are ordinary: see `#noteEntry`. */
   #ordinary: Vmcs | undefined;
   /** Made once, since there are millions of transitions. */
   readonly #guestSpace: MutableSpace = { tag: hostSpace, stage: undefined, endingRoot: 0 };
@@ -361,6 +361,7 @@ export class Vmx implements Virtualization, ExitSink {
     this.#soloBoundaries = 0;
     p.dropSingleStep();
     if ((unchecked & ~Unchecked.instructionPointer) === 0 && this.#resumeGuest(vmcs, hostRoot)) return Status.Branch;
+    this.#ordinary = undefined;
     this.#translations.enterGuest(this.#vpid, this.#ept.root, this.#stage, hostRoot, state.getAddress(layout.cr3));
     p.contextReplaced();
     loadPageDirectoryPointers(context);

@@ -15,7 +15,7 @@ import * as state from "../isa/state.ts";
 import { SegmentAttribute } from "../isa/system/mode.ts";
 import { SystemType } from "../isa/system/segments.ts";
 import { exitVector } from "../isa/virtualization.ts";
-import { entryPlace, field, refuseIf, setField } from "../isa/fast-path-parts.ts";
+import { entryPlace, field, refuseIf, setField, statusFlags } from "../isa/fast-path-parts.ts";
 import { ModuleBuilder } from "../wasm/index.ts";
 import { pageSizeBytes } from "./physical-memory.ts";
 import { RecordField } from "./record.ts";
@@ -31,18 +31,6 @@ const gateMask = SegmentAttribute.present | SegmentAttribute.codeOrData | Segmen
 const kernelCode = SegmentAttribute.present | SegmentAttribute.codeOrData | SegmentAttribute.code | SegmentAttribute.accessed | SegmentAttribute.long;
 const kernelCodeMask = kernelCode | SegmentAttribute.dplMask | SegmentAttribute.expandDownOrConforming | SegmentAttribute.big;
 const stackPointer = state.gpr[4];
-
-/** Status flags at their places in RFLAGS, as `readFlags` has them. */
-function statusFlags(): Bits<32> {
-  const aux = field(state.flagsAux, 32), result = field(state.flagsResult, 64);
-  const carry = aux.shr(31);
-  const parity = result.trunc(32).xor(aux.shr(8)).and(0xff).popcnt().and(1).xor(1);
-  const at = (bit: Bits<32>, position: number): Bits<32> => bit.shl(position);
-  return [
-    at(parity, 2), at(aux.shr(3).and(1), 4), at(result.isZero().zext(32), 6), at(result.sign().zext(32).xor(aux.and(1)), 7),
-    at(carry.xor(aux.shr(30).and(1)), 11),
-  ].reduce((flags, bit) => flags.or(bit), carry);
-}
 
 /** Place in linear memory of bytes that the processor itself reads or writes; refuses when the TLB does not have all of them. */
 function locate(base: Bits<32>, linear: Bits<64>, sizeBytes: number, isWrite: boolean): Bits<32> {

@@ -30,8 +30,9 @@ const noTag = 0xffff_ffff_ffff_ffffn;
 const twoPow32 = 0x1_0000_0000;
 
 /** The translations of one context, the host's or that of one guest, kept apart from all others. */
-interface Space {
-  /** -1: none of its translations is left. */
+export interface Space {
+  readonly tag: number;
+  /** -1: none of its translations is left, or the context itself is forgotten. */
   slot: number;
   readonly slotOfPcid: Map<number, number>;
   /** Large pages are in the TLB as many small ones: regions of 2 MiB (n) and of 1 GiB (-1 - n) that hold such. */
@@ -55,23 +56,15 @@ interface Refusal {
   readonly walks: number;
 }
 
-/** A context to come back to. */
-export interface SpaceAsLeft {
-  readonly tag: number;
-  readonly stage: SecondStage | undefined;
-  /** CR3, and what the second stage begins with, of who ends. */
-  readonly endingRoot: number;
-}
-
 /** Contexts that are kept: a hypervisor chooses their tags, of which there are 2^32. */
 const maximumSpaces = 512;
 
 /** Tag of the context outside of any guest. */
 export const hostSpace = 0;
 
-function newSpace(): Space {
+function newSpace(tag: number): Space {
   return {
-    slot: -1, slotOfPcid: new Map(), largeRegions: new Set(), tablePlaces: new TablePlaces(), configuration: new Int32Array(5), isConfigured: false,
+    tag, slot: -1, slotOfPcid: new Map(), largeRegions: new Set(), tablePlaces: new TablePlaces(), configuration: new Int32Array(5), isConfigured: false,
     root: 0,
   };
 }
@@ -123,8 +116,7 @@ export class Mmu implements ProcessorMemory {
 
   #slot = 0;
   #nextSlot = 1;
-  #space: Space = newSpace();
-  #spaceTag: number = hostSpace;
+  #space: Space = newSpace(hostSpace);
   /** An access that the second stage refused to `reachable`. */
   #refusal: Refusal | undefined;
   readonly #spaces = new Map<number, Space>([[hostSpace, this.#space]]);
@@ -233,12 +225,11 @@ export class Mmu implements ProcessorMemory {
     let space = this.#spaces.get(tag);
     if (space === undefined) {
       if (this.#spaces.size >= maximumSpaces) this.forgetGuestSpaces();
-      space = newSpace();
+      space = newSpace(tag);
       this.#spaces.set(tag, space);
     }
     this.#space.slot = this.#slot;
     this.#space = space;
-    this.#spaceTag = tag;
     this.walker.secondStage = secondStage;
     this.walker.tablePlaces = space.tablePlaces;
     if (space.slot < 0 || space.root !== root) {
@@ -250,19 +241,23 @@ export class Mmu implements ProcessorMemory {
     this.#useSlot(space.slot);
   }
 
-  /** Goes on with a context as it was left, root and all, with its translations in `slot`; false: they are void. */
-  resumeSpace({ tag, stage, endingRoot }: SpaceAsLeft, slot: number): boolean {
-    const space = this.#spaces.get(tag);
-    if (space === undefined || space.slot !== slot) return false;
+  /** The context of the translations in use. */
+  get space(): Space {
+    return this.#space;
+  }
+
+  /**
+   * Goes on with a context as it was left, root and all, with its translations in its slot. `endingRoot`: CR3, and what the second
+   * stage begins with, of who ends.
+   */
+  resumeSpace(space: Space, secondStage: SecondStage | undefined, endingRoot: number): void {
     this.#refusal = undefined;
     this.#space.root = endingRoot;
     this.#space.slot = this.#slot;
     this.#space = space;
-    this.#spaceTag = tag;
-    this.walker.secondStage = stage;
+    this.walker.secondStage = secondStage;
     this.walker.tablePlaces = space.tablePlaces;
-    this.#slot = slot;
-    return true;
+    this.#slot = space.slot;
   }
 
   /** Like `enterSpace`, where nothing but the second stage's tables is new. */
@@ -278,8 +273,15 @@ export class Mmu implements ProcessorMemory {
 
   /** Forgets the translations of a context; of the present one, too. */
   forgetSpace(tag: number): void {
-    if (tag === this.#spaceTag) this.flush({ keepGlobal: false });
-    else this.#spaces.delete(tag);
+    if (tag === this.#space.tag) this.flush({ keepGlobal: false });
+    else this.#drop(tag);
+  }
+
+  #drop(tag: number): void {
+    const space = this.#spaces.get(tag);
+    if (space === undefined) return;
+    space.slot = -1;
+    this.#spaces.delete(tag);
   }
 
   /** Forgets the translations of every context but the host's. */
@@ -290,10 +292,10 @@ export class Mmu implements ProcessorMemory {
   /** Forgets the translation of one page in a context. */
   forgetPageOf(tag: number, linear: bigint): void {
     const low = Number(linear & 0xffff_ffffn), high = Number(linear >> 32n);
-    if (tag === this.#spaceTag) return this.invalidatePage(low, high);
+    if (tag === this.#space.tag) return this.invalidatePage(low, high);
     const space = this.#spaces.get(tag);
     if (space === undefined || space.slot < 0) return;
-    if (this.#isInLargePage(space, low, high)) return void this.#spaces.delete(tag);
+    if (this.#isInLargePage(space, low, high)) return this.#drop(tag);
     space.slotOfPcid.clear();
     this.#voidEntry(low);
     this.listener?.pageForgotten(low);

@@ -1,12 +1,14 @@
 /** What the processor derives from the registers that its mode depends on, once for the host and once for its guests. */
+import { fastPath, readMemory, type Bits } from "../ir/index.ts";
 import { Segment } from "../isa/definition.ts";
+import { loadRegisters, saveRegisters, type KeptRegister } from "../isa/fast-path-parts.ts";
 import { FlagMask } from "../isa/flags.ts";
 import type { StateView } from "../isa/state-view.ts";
 import * as state from "../isa/state.ts";
 import { SegmentAttribute } from "../isa/system/mode.ts";
 import { codeModeNumber, type CodeMode } from "./code-cache.ts";
-import { copyFunctions, reversed, type CopyFunction, type FieldCopy } from "./copy-functions.ts";
 import { newPagingState, type PagingState } from "./page-walk.ts";
+import { pathFunctions, type PathFunction } from "./path-functions.ts";
 import type { WasmMemory } from "./web-assembly.ts";
 
 /** Attributes of CS that modes depend on. */
@@ -26,31 +28,53 @@ const derivedFields: readonly state.StateField[] = [
 const levelFields: readonly state.StateField[] = [state.tlbContext, state.codeKey, state.isPlain, state.isFlat, state.deliversFaults];
 /** Registers that tell whether a context goes on as it ended. */
 const registers: readonly state.StateField[] = [state.cr0, state.cr3, state.cr4, state.efer, state.dr[7], state.pkru];
-/** The registers come first: 64-bit ones are kept whole. */
-const registersBytes: number = registers.length * 8;
-const kept32: readonly state.StateField[] = [...derivedFields, ...levelFields, state.cpl, state.systemFlags];
+/** 64-bit ones come first, and are kept whole. */
+const wide: readonly state.StateField[] = [...registers, state.fetchBase];
+const words: readonly state.StateField[] = [...derivedFields, ...levelFields, state.cpl, state.systemFlags];
 
-function keptWord(at: number): number {
-  return registersBytes + at * 4;
+function keptWord(register: state.StateField): number {
+  return wide.length * 8 + words.indexOf(register) * 4;
 }
 
-function wordCopy({ offset }: state.StateField, at: number): FieldCopy {
-  return { target: keptWord(at), source: offset, width: 32 };
+function keptHalf(register: state.StateField): KeptRegister {
+  return { offset: register.offset, width: 32, at: keptWord(register) };
 }
 
-const derivedCopies: readonly FieldCopy[] = derivedFields.map(wordCopy);
-const allDerivedCopies: readonly FieldCopy[] = [...derivedFields, ...levelFields].map(wordCopy);
-const keptCopies: readonly FieldCopy[] = [
-  ...registers.map(({ offset, width }, index): FieldCopy => ({ target: index * 8, source: offset, width: width === 64 ? 64 : 32 })),
-  ...kept32.map(wordCopy),
+const keptRegisters: readonly KeptRegister[] = [
+  ...wide.map(({ offset, width }, index): KeptRegister => ({ offset, width: width === 64 ? 64 : 32, at: index * 8 })),
+  ...words.map(keptHalf),
 ];
-const Kept = { tlbContext: keptWord(kept32.indexOf(state.tlbContext)), cpl: keptWord(kept32.indexOf(state.cpl)), flags: keptWord(kept32.indexOf(state.systemFlags)) };
+const fetchBase: KeptRegister = { offset: state.fetchBase.offset, width: 64, at: registers.length * 8 };
+const keptTlbContext: number = keptWord(state.tlbContext);
 
-/** Copies between the state area and the place of what is kept. */
-export type ModeCopies = ReturnType<typeof modeCopies>;
+/**
+ * Contexts as parts of fast paths, for transitions: the one that ends is kept at a place in linear memory, and the other goes on as
+ * it is kept at its own.
+ */
+export const KeptContext: {
+  readonly keep: (place: Bits<32>) => void;
+  readonly restore: (place: Bits<32>) => void;
+  readonly register: (place: Bits<32>, register: state.StateField) => Bits<64>;
+  readonly isAtKernelLevel: (place: Bits<32>) => Bits<1>;
+} = {
+  keep: (place) => saveRegisters(keptRegisters, place),
+  /** What was derived for it; its segments, flags and level are those with which it ended. */
+  restore: (place) => loadRegisters([fetchBase, ...[...derivedFields, ...levelFields].map(keptHalf)], place),
+  /** What it ended with of a register that is kept. */
+  register: (place, register) => readMemory(64, place.add(registers.indexOf(register) * 8)),
+  /** It ended at level 0 without flags that modes depend on. */
+  isAtKernelLevel: (place) =>
+    readMemory(32, place.add(keptWord(state.cpl))).or(readMemory(32, place.add(keptWord(state.systemFlags))).and(modeFlagsMask)).isZero(),
+};
 
-export function modeCopies(memory: WasmMemory): Readonly<Record<"keep" | "restoreDerived" | "restore", CopyFunction>> {
-  return copyFunctions(memory, { keep: keptCopies, restoreDerived: reversed(derivedCopies), restore: reversed(allDerivedCopies) });
+/** Arguments: the processor's area, and the place. */
+export type ModeFunctions = Readonly<Record<"keep" | "restoreDerived", PathFunction>>;
+
+export function modeFunctions(memory: WasmMemory): ModeFunctions {
+  return pathFunctions(memory, {
+    keep: fastPath([32], (place) => KeptContext.keep(place as Bits<32>)),
+    restoreDerived: fastPath([32], (place) => loadRegisters(derivedFields.map(keptHalf), place as Bits<32>)),
+  });
 }
 
 const noOwner: object = {};
@@ -65,10 +89,10 @@ export class ModeContext {
   /** Who ended. */
   #owner: object = noOwner;
   /** Where it is kept, in linear memory. */
-  readonly #place: number;
+  readonly place: number;
 
   constructor(place: number) {
-    this.#place = place;
+    this.place = place;
   }
 
   /** Whether what the mode follows from is as it was noted, but for CPL. `hasStage`: there is a second stage of translation. */
@@ -120,45 +144,37 @@ export class ModeContext {
     this.modeNumber = codeModeNumber(this.mode);
   }
 
-  /** It ends, before anything of it is replaced. */
-  keep(s: StateView, copies: ModeCopies, owner: object): void {
-    copies.keep(this.#place, s.base);
+  /** It ends, before anything of it is replaced; `owner` tells those that end from one another. */
+  keep(s: StateView, functions: ModeFunctions, owner: object): void {
+    functions.keep(s.base, this.place);
+    this.noteKept(owner);
+  }
+
+  /** What it ended with has been kept. */
+  noteKept(owner: object): void {
     this.#owner = owner;
     this.isKept = true;
   }
 
-  /** Whether it may go on with all that was kept when `owner` ended: segments and flags are known to be as they were then. */
-  isKeptBy(owner: object, s: StateView): boolean {
-    if (!this.isKept || this.#owner !== owner || this.mode.single || this.paging.mode === "pae") return false;
-    // In the order of `registers`.
-    const { u32 } = s, at = this.#place >>> 2;
-    return u32[at] === s.get32(state.cr0) && u32[at + 2] === s.get32(state.cr3) && u32[at + 3] === s.getHigh32(state.cr3) &&
-      u32[at + 4] === s.get32(state.cr4) && u32[at + 6] === s.get32(state.efer) && u32[at + 8] === s.get32(state.dr[7]) &&
-      u32[at + 10] === s.get32(state.pkru);
+  /** Whether all that was derived for it may be true of it when it goes on as it was kept when `owner` ended. */
+  isKeptBy(owner: object): boolean {
+    return this.isKept && this.#owner === owner && this.isSimple;
   }
 
-  /** It ended in 64-bit mode at level 0 without flags that modes depend on. */
-  wasAtKernelLevel({ u32 }: StateView): boolean {
-    const level = u32[(this.#place + Kept.cpl) >>> 2] | (u32[(this.#place + Kept.flags) >>> 2] & modeFlagsMask);
-    return level === 0 && this.mode.code === 64;
+  /** Nothing is derived for it but what is kept. */
+  get isSimple(): boolean {
+    return !this.mode.single && this.paging.mode !== "pae";
   }
 
   /** Slot of the address space in which it ended. */
   slot({ u32 }: StateView): number {
-    return u32[(this.#place + Kept.tlbContext) >>> 2] >>> 2;
+    return u32[(this.place + keptTlbContext) >>> 2] >>> 2;
   }
 
   /** Goes on with the inputs that it had: what follows from them alone. */
-  restoreDerived(s: StateView, copies: ModeCopies): void {
-    copies.restoreDerived(s.base, this.#place);
+  restoreDerived(s: StateView, functions: ModeFunctions): void {
+    functions.restoreDerived(s.base, this.place);
     this.setFetchBase(s);
-  }
-
-  /** Goes on as it ended. */
-  restore(s: StateView, copies: ModeCopies): void {
-    copies.restore(s.base, this.#place);
-    this.setFetchBase(s);
-    this.isKept = false;
   }
 
   setFetchBase(s: StateView): void {

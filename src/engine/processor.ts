@@ -23,9 +23,9 @@ import { maximumHandlers } from "./handler-registry.ts";
 import { Interpreter, RunResult, SpecialHandler } from "./interpreter.ts";
 import { Jit } from "./jit/jit.ts";
 import { defaultJitSettings, type JitSettings } from "./jit/settings.ts";
-import { Mmu, type SpaceAsLeft } from "./mmu.ts";
-import { ModeContext, modeCopies, type ModeCopies } from "./mode-context.ts";
-import { pagingModeOf } from "./page-walk.ts";
+import { Mmu, type Space } from "./mmu.ts";
+import { ModeContext, modeFunctions, type ModeFunctions } from "./mode-context.ts";
+import { pagingModeOf, type SecondStage } from "./page-walk.ts";
 import { pageSizeBytes, type PhysicalMemory } from "./physical-memory.ts";
 import { RecordField, recordSizeBytes } from "./record.ts";
 import { translationFunctions } from "./translation-code.ts";
@@ -66,6 +66,20 @@ export interface WaitingEvents {
   readonly event: WaitingEvent | undefined;
   /** Breakpoints hit by a load of SS, as bits of DR6. */
   readonly heldDebugConditions: number;
+}
+
+/** A transition after which a guest, or its host, goes on as it ended. */
+export interface ResumingTransition {
+  /** Of the guest: see `contextEnds`. */
+  readonly owner: object;
+  /** Address space and second stage of who goes on. */
+  readonly space: Space;
+  readonly stage: SecondStage | undefined;
+  /**
+   * Keeps the one that ends at `left`, and loads registers and what is kept of the other at `entered`: see `KeptContext`. 0, with
+   * nothing changed: its registers are not those with which it ended.
+   */
+  transfer(left: number, entered: number): number;
 }
 
 /** An instruction about to be executed while branches are recorded. */
@@ -157,7 +171,7 @@ export class SoftProcessor implements Processor {
   /** Of the two the one that the processor runs in. */
   #modes: ModeContext;
   /** Made when the first of them ends. */
-  #modeCopies: ModeCopies | undefined;
+  #modeFunctions: ModeFunctions | undefined;
   readonly linearMemory: WasmMemory;
   #nmiPending = false;
   /** Taken already, for instance by another accelerator: comes before the next instruction. */
@@ -439,46 +453,48 @@ export class SoftProcessor implements Processor {
     const { isKept } = modes;
     modes.isKept = false;
     // The pointers of PAE paging and what watches instructions are seen to by `#recomputeMode` alone.
-    if (!isKept || this.#modeCopies === undefined || left.mode.single || modes.paging.mode === "pae" || !this.#isOnlyLevelNews()) {
+    if (!isKept || this.#modeFunctions === undefined || left.mode.single || modes.paging.mode === "pae" || !this.#isOnlyLevelNews()) {
       modes.forgetInputs();
       this.#recomputeMode();
       // It was so when it ran last: `#recomputeMode` sees no news.
       if (modes.mode.single && !left.mode.single) this.attend();
       return;
     }
-    modes.restoreDerived(s, this.#modeCopies);
+    modes.restoreDerived(s, this.#modeFunctions);
     this.#configurePaging();
     this.#levelChanged();
   }
 
   /** Before a guest takes the place of its host, or the other way round. `owner` tells those that end from one another. */
   contextEnds(owner: object): void {
-    this.#modeCopies ??= modeCopies(this.linearMemory);
-    this.#modes.keep(this.state, this.#modeCopies, owner);
+    this.#modeFunctions ??= modeFunctions(this.linearMemory);
+    this.#modes.keep(this.state, this.#modeFunctions, owner);
   }
 
   /**
-   * In the place of `Mmu.enterSpace` and `contextReplaced`: the guest of `owner` goes on as it ended, with its registers loaded, in
-   * the address space that it had. Whoever asks knows that segments and flags are what they were then. False, with nothing changed:
-   * it is not that simple.
+   * In the place of `contextEnds`, `Mmu.enterSpace` and `contextReplaced`, where the guest goes on as it ended: in the address space
+   * that it had, and with what was derived for it. False, with nothing changed: it is not that simple.
    */
-  resumeGuest(owner: object, space: SpaceAsLeft): boolean {
-    return this.#resume(this.#guestModes, owner, space);
+  resumeGuest(transition: ResumingTransition): boolean {
+    return this.#resume(this.#guestModes, transition);
   }
 
-  /** The same of the host, at level 0 in 64-bit mode. */
-  resumeHost(owner: object, space: SpaceAsLeft): boolean {
-    return this.#hostModes.wasAtKernelLevel(this.state) && this.#resume(this.#hostModes, owner, space);
+  /** The same of the host, in 64-bit mode. */
+  resumeHost(transition: ResumingTransition): boolean {
+    return this.#hostModes.mode.code === 64 && this.#resume(this.#hostModes, transition);
   }
 
-  #resume(modes: ModeContext, owner: object, space: SpaceAsLeft): boolean {
-    const left = this.#modes, copies = this.#modeCopies;
-    const isAsLeft = copies !== undefined && left !== modes && !left.mode.single && modes.isKeptBy(owner, this.state) &&
-      this.memory.resumeSpace(space, modes.slot(this.state));
-    if (!isAsLeft) return false;
+  #resume(modes: ModeContext, transition: ResumingTransition): boolean {
+    const left = this.#modes, { owner, space, stage } = transition;
+    if (left === modes || !left.isSimple || !modes.isKeptBy(owner) || space.slot !== modes.slot(this.state)) return false;
+    const endingRoot = this.state.getAddress(state.cr3);
+    if (transition.transfer(left.place, modes.place) === 0) return false;
+    left.noteKept(owner);
+    modes.isKept = false;
     this.#modes = modes;
+    this.#isTraced = false;
+    this.memory.resumeSpace(space, stage, endingRoot);
     this.memory.enterPaging(modes.paging, modes.mode.code === 64);
-    modes.restore(this.state, copies);
     return true;
   }
 

@@ -9,7 +9,7 @@ import { effectiveControls } from "./checks/view.ts";
 import { controlGroups, controls, type Control } from "./controls.ts";
 import type { Exit } from "./exit-reasons.ts";
 import { publishFields } from "./published-fields.ts";
-import { registerCopies, type RegisterCopies } from "./register-copies.ts";
+import { transitionFunctions, type TransitionFunctions } from "./transition-code.ts";
 import { Vmcs } from "./vmcs.ts";
 
 export const noAddress = -1;
@@ -20,7 +20,7 @@ export class VmxContext {
   readonly state: StateView;
   readonly capabilities: VmxCapabilities;
   readonly structures: ActiveStructures;
-  #copies: RegisterCopies | undefined;
+  #functions: TransitionFunctions | undefined;
   /** Names of the controls that may be 1. */
   readonly offeredControls: ReadonlySet<string>;
   featureControl: bigint;
@@ -45,9 +45,9 @@ export class VmxContext {
   }
 
   /** Made at the first entry: most guests are no hypervisors. */
-  get copies(): RegisterCopies {
-    this.#copies ??= registerCopies(this.processor.linearMemory);
-    return this.#copies;
+  get functions(): TransitionFunctions {
+    this.#functions ??= transitionFunctions(this.processor.linearMemory);
+    return this.#functions;
   }
 
   get isGuest(): boolean {

@@ -42,6 +42,13 @@ export class EventDecision {
     this.#trap = isOtherEvent || (isEnabled && injected !== undefined) ? "pending" : isEnabled ? "armed" : "off";
   }
 
+  /** VM entry without a monitor trap flag to an active guest: nothing is injected. */
+  enterActive(): void {
+    this.#trap = "off";
+    this.activity = ActivityState.active;
+    this.pendingDebug = 0;
+  }
+
   get monitorTrap(): VmxGuestState["monitorTrap"] {
     return this.#trap;
   }

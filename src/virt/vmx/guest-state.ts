@@ -13,7 +13,7 @@ import { Field, guestPageDirectoryPointers, type VmcsField } from "./fields.ts";
 import type { Vmcs } from "./vmcs.ts";
 
 /** Bits of CR0 that no transition changes: ET, NW, CD and what is reserved. */
-const cr0KeptMask = ~(Cr0Mask.PE | Cr0Mask.MP | Cr0Mask.EM | Cr0Mask.TS | Cr0Mask.NE | Cr0Mask.WP | Cr0Mask.AM | Cr0Mask.PG);
+export const cr0KeptMask: number = ~(Cr0Mask.PE | Cr0Mask.MP | Cr0Mask.EM | Cr0Mask.TS | Cr0Mask.NE | Cr0Mask.WP | Cr0Mask.AM | Cr0Mask.PG);
 export const debugControlMsr = 0x1d9;
 /** DR7 after reset: no breakpoints. */
 const debugControlReset = 0x400;
@@ -41,7 +41,7 @@ export function loadGuestState(context: VmxContext, areSegmentsNew: boolean): vo
   const { state, vmcs, processor } = context;
   const isLong = context.has(Control.ia32eModeGuest);
   loadCr0(state, vmcs.get32(Field.guestCr0));
-  context.copies.loadGuest(state.base, vmcs.place);
+  context.functions.loadGuest(state.base, vmcs.place);
   if (context.has(Control.loadDebugControls)) {
     const value = vmcs.get32(Field.guestDr7);
     if (value === debugControlReset) state.setHalves(layout.dr[7], value, 0);
@@ -72,7 +72,7 @@ function derivedEfer(state: StateView, isLong: boolean, hasPaging: boolean): num
 /** What VM exits save of registers. */
 export function saveGuestState(context: VmxContext, resumeFlag: boolean): void {
   const { state, vmcs, processor } = context;
-  context.copies.saveGuest(vmcs.place, state.base);
+  context.functions.saveGuest(state.base, vmcs.place);
   if (context.has(Control.saveDebugControls)) {
     save64(state, vmcs, layout.dr[7], Field.guestDr7);
     vmcs.set(Field.guestDebugControl, processor.msrs.get(debugControlMsr) ?? 0n);

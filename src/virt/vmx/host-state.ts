@@ -30,8 +30,8 @@ export function loadHostState(context: VmxContext): void {
   const isLong = context.has(Control.hostAddressSpaceSize);
   loadCr0(state, vmcs.get32(Field.hostCr0));
   const areSegmentsKnown = (vmcs.unchecked & Unchecked.hostSegments) === 0;
-  if (areSegmentsKnown) context.copies.loadHostAndSegments(state.base, vmcs.place);
-  else context.copies.loadHost(state.base, vmcs.place);
+  context.functions.loadHost(state.base, vmcs.place);
+  if (areSegmentsKnown) context.functions.loadHostSegments(state.base, vmcs.place);
   state.setHalves(layout.cr4, vmcs.get32(Field.hostCr4) | (isLong ? Cr4Mask.PAE : 0), 0);
   loadDebugControl(processor.msrs, 0n);
   const longMask = EferMask.LMA | EferMask.LME;
@@ -43,7 +43,7 @@ export function loadHostState(context: VmxContext): void {
 }
 
 /** The block that VM exits load is made once and kept until its fields are written. */
-function makeSegments({ state, vmcs, copies }: VmxContext, isLong: boolean): void {
+function makeSegments({ state, vmcs, functions }: VmxContext, isLong: boolean): void {
   const load = (index: number, selector: number, limit: number, attributes: number): void => {
     const fields = layout.segments[index];
     state.set16(fields.selector, selector);
@@ -66,6 +66,6 @@ function makeSegments({ state, vmcs, copies }: VmxContext, isLong: boolean): voi
   load64(state, vmcs, layout.idtrBase, Field.hostIdtrBase);
   state.set32(layout.gdtrLimit, tableLimit);
   state.set32(layout.idtrLimit, tableLimit);
-  copies.keepHostSegments(vmcs.place, state.base);
+  functions.keepHostSegments(state.base, vmcs.place);
   vmcs.unchecked &= ~Unchecked.hostSegments;
 }

@@ -1,6 +1,6 @@
-/** What transitions copy between the processor's state area and a VMCS. */
-import { copyFunctions, reversed, type CopyFunction, type FieldConstant, type FieldCopy } from "../../engine/copy-functions.ts";
-import type { WasmMemory } from "../../engine/web-assembly.ts";
+/** What transitions copy between the processor's state area and a VMCS, as parts of fast paths. */
+import { constant, type Bits } from "../../ir/index.ts";
+import { loadRegisters, saveRegisters, setField, setRegisters, type KeptRegister } from "../../isa/fast-path-parts.ts";
 import * as layout from "../../isa/state.ts";
 import type { StateField } from "../../isa/state.ts";
 import { Activity } from "../../isa/system/mode.ts";
@@ -8,51 +8,54 @@ import { Field, segmentBlock, type VmcsField } from "./fields.ts";
 
 const stackPointer = layout.gpr[4];
 const noException = -1;
-const debugControlAfterExit = 0x400;
+/** DR7 as exits set it. */
+export const debugControlAfterExit = 0x400;
 
-/** Of all 64 bits, or of the lower half. */
-function copyOf([register, field]: readonly [StateField, VmcsField], width: 32 | 64 = 64): FieldCopy {
-  return { target: register.offset, source: field.offset, width };
-}
-
-function setTo({ offset }: StateField, value: number, width: 32 | 64 = 32): FieldConstant {
-  return { target: offset, value, width };
+function kept({ offset }: StateField, field: VmcsField, width: 32 | 64 = 64): KeptRegister {
+  return { offset, width, at: field.offset };
 }
 
 /** The block of segment and descriptor-table registers, which is at `place` of a VMCS. */
-function segmentCopies(place: number): FieldCopy[] {
-  return Array.from({ length: segmentBlock.sizeBytes / 8 }, (_, index) => ({ target: segmentBlock.stateOffset + index * 8, source: place + index * 8, width: 64 }));
+function segmentsAt(place: number): KeptRegister[] {
+  return Array.from({ length: segmentBlock.sizeBytes / 8 }, (_, index) => ({ offset: segmentBlock.stateOffset + index * 8, width: 64, at: place + index * 8 }));
 }
 
-const guestRegisters: readonly FieldCopy[] = [
-  ...([
-    [layout.cr3, Field.guestCr3], [layout.cr4, Field.guestCr4], [layout.rip, Field.guestRip], [stackPointer, Field.guestRsp],
-    [layout.sysenterEsp, Field.guestSysenterEsp], [layout.sysenterEip, Field.guestSysenterEip],
-  ] as const).map((pair) => copyOf(pair)),
-  copyOf([layout.sysenterCs, Field.guestSysenterCs], 32),
-  ...segmentCopies(segmentBlock.offset),
+const guestRegisters: readonly KeptRegister[] = [
+  kept(layout.cr3, Field.guestCr3), kept(layout.cr4, Field.guestCr4), kept(layout.rip, Field.guestRip), kept(stackPointer, Field.guestRsp),
+  kept(layout.sysenterEsp, Field.guestSysenterEsp), kept(layout.sysenterEip, Field.guestSysenterEip),
+  kept(layout.sysenterCs, Field.guestSysenterCs, 32),
+  ...segmentsAt(segmentBlock.offset),
 ];
-/** Exits clear the upper halves that they do not load; the order matters. */
-const hostRegisters: readonly (FieldCopy | FieldConstant)[] = [
-  ...([
-    [layout.cr3, Field.hostCr3], [layout.rip, Field.hostRip], [stackPointer, Field.hostRsp],
-    [layout.sysenterEsp, Field.hostSysenterEsp], [layout.sysenterEip, Field.hostSysenterEip],
-  ] as const).map((pair) => copyOf(pair)),
-  setTo(layout.sysenterCs, 0, 64), copyOf([layout.sysenterCs, Field.hostSysenterCs], 32),
-  setTo(layout.dr[7], debugControlAfterExit, 64), setTo(layout.cpl, 0),
-  setTo(layout.interception, 0), setTo(layout.exceptionVector, noException), setTo(layout.interruptShadow, 0), setTo(layout.activity, Activity.active),
+const hostRegisters: readonly KeptRegister[] = [
+  kept(layout.cr3, Field.hostCr3), kept(layout.rip, Field.hostRip), kept(stackPointer, Field.hostRsp),
+  kept(layout.sysenterEsp, Field.hostSysenterEsp), kept(layout.sysenterEip, Field.hostSysenterEip),
+  kept(layout.sysenterCs, Field.hostSysenterCs, 32),
 ];
+const hostSegments = segmentsAt(layout.vmcsHostSegmentsOffset);
 
-type Name = "loadGuest" | "saveGuest" | "loadHost" | "loadHostAndSegments" | "keepHostSegments";
-
-/** The first argument is the target's place, the second one the source's: state area and VMCS, or the other way round. */
-export type RegisterCopies = Readonly<Record<Name, CopyFunction>>;
-
-export function registerCopies(memory: WasmMemory): RegisterCopies {
-  const hostSegments = segmentCopies(layout.vmcsHostSegmentsOffset);
-  return copyFunctions(memory, {
-    loadGuest: [setTo(layout.sysenterCs, 0, 64), ...guestRegisters, setTo(layout.exceptionVector, noException)],
-    saveGuest: reversed([copyOf([layout.cr0, Field.guestCr0]), ...guestRegisters]),
-    loadHost: hostRegisters, loadHostAndSegments: [...hostRegisters, ...hostSegments], keepHostSegments: reversed(hostSegments),
-  });
+/** The VMCS's field of 32 bits has no upper half to load. */
+function loadWithSysenter(registers: readonly KeptRegister[], vmcs: Bits<32>): void {
+  setField(layout.sysenterCs, constant(64, 0));
+  loadRegisters(registers, vmcs);
 }
+
+/** `vmcs` is its place in linear memory. */
+export const RegisterCopy = {
+  /** All but CR0, EFER, DR7, flags and what controls decide. */
+  loadGuest: (vmcs: Bits<32>): void => {
+    loadWithSysenter(guestRegisters, vmcs);
+    setRegisters([[layout.exceptionVector, noException]]);
+  },
+  saveGuest: (vmcs: Bits<32>): void => saveRegisters([kept(layout.cr0, Field.guestCr0), ...guestRegisters], vmcs),
+  /** All but CR0, CR4, EFER, segments, flags and what controls decide. */
+  loadHost: (vmcs: Bits<32>): void => {
+    loadWithSysenter(hostRegisters, vmcs);
+    setField(layout.dr[7], constant(64, debugControlAfterExit));
+    setRegisters([
+      [layout.cpl, 0], [layout.interception, 0], [layout.exceptionVector, noException], [layout.interruptShadow, 0], [layout.activity, Activity.active],
+    ]);
+  },
+  /** As they were made of the host's fields. */
+  loadHostSegments: (vmcs: Bits<32>): void => loadRegisters(hostSegments, vmcs),
+  keepHostSegments: (vmcs: Bits<32>): void => saveRegisters(hostSegments, vmcs),
+} as const;

@@ -1,9 +1,10 @@
 /** Intel's VMX: operation modes, VM entry and VM exit, events between instructions (SDM volume 3, "Introduction to Virtual Machine Extensions" and after). */
-import { hostSpace, type SpaceAsLeft } from "../../engine/mmu.ts";
-import type { SoftProcessor } from "../../engine/processor.ts";
+import type { Space } from "../../engine/mmu.ts";
+import type { SecondStage } from "../../engine/page-walk.ts";
+import type { ResumingTransition, SoftProcessor } from "../../engine/processor.ts";
 import { Status } from "../../ir/index.ts";
 import { Vector } from "../../isa/definition.ts";
-import { FlagMask, hasSystemFlag, readFlags } from "../../isa/flags.ts";
+import { FlagMask, hasSystemFlag } from "../../isa/flags.ts";
 import * as layout from "../../isa/state.ts";
 import { deliverEvent, type ProcessorEvent } from "../../isa/system/exceptions.ts";
 import { flagsImage } from "../../isa/system/interrupt-delivery.ts";
@@ -16,7 +17,7 @@ import {
 } from "../../isa/virtualization.ts";
 import { cr0FixedToOne, cr4FixedToOne, FeatureControlMask, featureControlValues, VmxMsr } from "./capabilities.ts";
 import { ActivityState, hasReservedPointer, InterruptibilityMask, PendingDebugMask } from "./checks/guest.ts";
-import { findEntryFailure, looksAtMemory } from "./checks/index.ts";
+import { findEntryFailure, hasCanonicalRip, looksAtMemory } from "./checks/index.ts";
 import { Unchecked } from "./checks/pending.ts";
 import type { EntryEnvironment } from "./checks/view.ts";
 import { Control } from "./controls.ts";
@@ -26,7 +27,7 @@ import { describeVmcs } from "./description.ts";
 import { accessExit, boundaryExit, eventExit, ExitReason, exitReasonName, instructionExit, type Exit } from "./exit-reasons.ts";
 import { apicAccessQualification, ApicAccessType, ExtendedPageTables } from "./extended-page-tables.ts";
 import { Field } from "./fields.ts";
-import { loadGuestState, loadPageDirectoryPointers, saveGuestState } from "./guest-state.ts";
+import { debugControlMsr, loadGuestState, loadPageDirectoryPointers, saveGuestState } from "./guest-state.ts";
 import { loadHostState } from "./host-state.ts";
 import { InstructionError, VmxInstructions } from "./instructions.ts";
 import { Interception } from "./interception.ts";
@@ -55,7 +56,29 @@ const unusualControls = [
   Control.interruptWindowExiting, Control.nmiWindowExiting, Control.eptViolationVe,
 ] as const;
 
-type MutableSpace = { -readonly [Key in keyof SpaceAsLeft]: SpaceAsLeft[Key] };
+function isNmi({ reason, interruption }: Exit): boolean {
+  return reason === ExitReason.exceptionOrNmi && parseInterruption(interruption).type === InterruptionType.nmi;
+}
+
+/** Transitions of one VMCS after which its guest and its host go on as they ended. Made once, since there are millions of them. */
+class OrdinaryTransitions {
+  readonly vmcs: Vmcs;
+  readonly entry: ResumingTransition;
+  readonly exit: ResumingTransition;
+  /** RF of the guest as the exit that is going on saves it, at its place. */
+  savedResumeFlag = 0;
+
+  constructor({ state, functions, vmcs }: VmxContext, hostSpace: Space, guestSpace: Space, stage: SecondStage | undefined) {
+    const { resumeGuest, resumeHost } = functions;
+    const { base } = state;
+    const { place } = vmcs;
+    this.vmcs = vmcs;
+    this.entry = { owner: vmcs, space: guestSpace, stage, transfer: (left, entered) => resumeGuest(base, place, left, entered) };
+    this.exit = {
+      owner: vmcs, space: hostSpace, stage: undefined, transfer: (left, entered) => resumeHost(base, place, left, entered, this.savedResumeFlag),
+    };
+  }
+}
 
 /** Types of events in interruption information. */
 const eventTypes: Readonly<Record<ProcessorEvent["kind"], number>> = {
@@ -85,11 +108,8 @@ export class Vmx implements Virtualization, ExitSink {
   #stage: ExtendedPageTables | undefined;
   /** What its instructions without a routine ask for. */
   #interceptionMask = 0;
-  /** The VMCS that was entered last, if its transitions are ordinary: see `#noteEntry`. */
-  #ordinary: Vmcs | undefined;
-  /** Made once, since there are millions of transitions. */
-  readonly #guestSpace: MutableSpace = { tag: hostSpace, stage: undefined, endingRoot: 0 };
-  readonly #hostSpace: MutableSpace = { tag: hostSpace, stage: undefined, endingRoot: 0 };
+  /** Transitions of the VMCS that was entered last, if they are ordinary: see `#noteEntry`. */
+  #ordinary: OrdinaryTransitions | undefined;
   #entryEnvironment: EntryEnvironment | undefined;
   /** The exit recorded last. */
   #exit: Exit = boundaryExit(0);
@@ -334,6 +354,7 @@ export class Vmx implements Virtualization, ExitSink {
     if ((this.#p.currentShadow() & bySsMask) !== 0) return this.#instructions.fail(InstructionError.entryWithMovSsBlocking);
     if (isLaunch && current.isLaunched) return this.#instructions.fail(InstructionError.launchNotClear);
     if (!isLaunch && !current.isLaunched) return this.#instructions.fail(InstructionError.resumeNotLaunched);
+    if (this.#resumesGuest(current)) return Status.Branch;
     this.#entryEnvironment ??= this.#environment();
     const { unchecked } = current;
     const hasNewControls = context.vmcs !== current || (unchecked & Unchecked.controls) !== 0;
@@ -353,14 +374,13 @@ export class Vmx implements Virtualization, ExitSink {
     const { context } = this;
     const p = this.#p;
     const { state } = p;
-    const hostRoot = state.getAddress(layout.cr3);
+    const hostRoot = state.getAddress(layout.cr3), hostSpace = p.memory.space;
     p.contextEnds(vmcs);
     loadGuestState(context, (unchecked & Unchecked.guest) !== 0);
     context.isGuest = true;
     this.#unblockedAt = undefined;
     this.#soloBoundaries = 0;
     p.dropSingleStep();
-    if ((unchecked & ~Unchecked.instructionPointer) === 0 && this.#resumeGuest(vmcs, hostRoot)) return Status.Branch;
     this.#ordinary = undefined;
     this.#translations.enterGuest(this.#vpid, this.#ept.root, this.#stage, hostRoot, state.getAddress(layout.cr3));
     p.contextReplaced();
@@ -380,38 +400,32 @@ export class Vmx implements Virtualization, ExitSink {
     this.#events.enter(injected);
     if (injected !== undefined && injected.type !== InterruptionType.otherEvent) this.#inject(vmcs, injected);
     if (this.stepsAlone || state.get32(layout.activity) !== Activity.active) p.attend();
-    this.#noteEntry(vmcs);
+    this.#noteEntry(vmcs, hostSpace);
     return Status.Branch;
   }
 
   /** Whether entries and exits to come have to do no more than to load and save registers, unless the hypervisor writes more than RIP. */
-  #noteEntry(vmcs: Vmcs): void {
+  #noteEntry(vmcs: Vmcs, hostSpace: Space): void {
     const { context } = this;
     const isOrdinary = !unusualControls.some((control) => context.has(control)) && context.has(Control.vpid) && context.has(Control.hostAddressSpaceSize) &&
       !looksAtMemory(vmcs) && (vmcs.get32(Field.entryMsrLoadCount) | vmcs.get32(Field.exitMsrLoadCount) | vmcs.get32(Field.exitMsrStoreCount)) === 0;
-    this.#ordinary = isOrdinary ? vmcs : undefined;
-    if (!isOrdinary) return;
-    this.#guestSpace.tag = this.#translations.tagOf(this.#vpid, this.#ept.root);
-    this.#guestSpace.stage = this.#stage;
+    this.#ordinary = isOrdinary ? new OrdinaryTransitions(context, hostSpace, this.#p.memory.space, this.#stage) : undefined;
   }
 
-  /** Goes on with a guest whose registers are loaded as if it had not been left. False, with nothing changed: that is not all. */
-  #resumeGuest(vmcs: Vmcs, hostRoot: number): boolean {
-    if (vmcs !== this.#ordinary || this.observer !== undefined) return false;
-    const waiting = vmcs.get32(Field.guestInterruptibility) | vmcs.get32(Field.guestActivity) | vmcs.get32(Field.guestPendingDebugExceptions);
-    if (waiting !== 0) return false;
-    const { state } = this.#p;
-    const space = this.#guestSpace;
-    space.endingRoot = hostRoot;
-    if (!this.#p.resumeGuest(vmcs, space)) return false;
-    state.set32(layout.interception, this.#interceptionMask);
-    state.set32(layout.interruptShadow, 0);
-    state.set32(layout.nmiBlocked, 0);
-    state.set32(layout.activity, Activity.active);
-    this.#apic.enter();
-    this.#events.enter(undefined);
-    this.#events.activity = ActivityState.active;
-    this.#events.pendingDebug = 0;
+  /** Goes on with a guest as it was left, if nothing but its RIP has been written since. False, with nothing changed: that is not all. */
+  #resumesGuest(vmcs: Vmcs): boolean {
+    const { context } = this;
+    const ordinary = this.#ordinary;
+    const isOrdinary = ordinary !== undefined && ordinary.vmcs === vmcs && context.vmcs === vmcs && this.observer === undefined &&
+      (vmcs.unchecked & ~Unchecked.instructionPointer) === 0 && hasCanonicalRip(vmcs, this.#p.model.linearAddressBits) &&
+      !this.#p.msrs.has(debugControlMsr) && this.#p.resumeGuest(ordinary.entry);
+    if (!isOrdinary) return false;
+    vmcs.unchecked = 0;
+    context.isGuest = true;
+    this.#unblockedAt = undefined;
+    this.#soloBoundaries = 0;
+    this.#p.state.set32(layout.interception, this.#interceptionMask);
+    this.#events.enterActive();
     return true;
   }
 
@@ -573,6 +587,7 @@ export class Vmx implements Virtualization, ExitSink {
   exit(during: ProcessorEvent | undefined): void {
     if (this.#apic.wantsAlone && this.#retryAlone(during)) return;
     const exit = this.#exit;
+    if (during === undefined && this.#resumesHost(exit)) return;
     if (during === undefined && this.#exceptions.replaces(exit, this.#ept.isConvertible)) {
       deliverEvent(this.#p, { vector: this.#exceptions.vector, kind: "exception" });
       return;
@@ -594,10 +609,28 @@ export class Vmx implements Virtualization, ExitSink {
       this.#translations.enterHost(this.#vpid, p.state.getAddress(layout.cr3), vmcs.getAddress(Field.hostCr3));
       return this.#abort(Abort.msrStore);
     }
-    const isNmi = exit.reason === ExitReason.exceptionOrNmi && parseInterruption(exit.interruption).type === InterruptionType.nmi;
-    if (isNmi) p.state.set32(layout.nmiBlocked, 1);
+    if (isNmi(exit)) p.state.set32(layout.nmiBlocked, 1);
     else if (context.has(Control.virtualNmis)) p.state.set32(layout.nmiBlocked, 0);
     this.#enterHost();
+  }
+
+  /** Goes on with the host as it was left, where the exit has to do no more than to save and load registers. False, with nothing changed: that is not all. */
+  #resumesHost(exit: Exit): boolean {
+    const { context } = this;
+    const { vmcs } = context;
+    const p = this.#p;
+    const ordinary = this.#ordinary;
+    const mayResume = ordinary !== undefined && ordinary.vmcs === vmcs && this.observer === undefined && this.#unblockedAt === undefined &&
+      vmcs.unchecked === 0 && this.#events.pendingDebug === 0 && p.currentShadow() === 0 && !isNmi(exit) && !p.msrs.has(debugControlMsr);
+    if (!mayResume) return false;
+    ordinary.savedResumeFlag = this.#resumeFlag(exit, undefined) ? FlagMask.RF : 0;
+    // What is told of the instruction is gone with the guest's registers.
+    const instructionLength = exit.isInstruction ? p.currentLength : exit.instructionLength ?? 0;
+    if (!p.resumeHost(ordinary.exit)) return false;
+    vmcs.setExitInformation(exit, exit.qualification, exit.interruption, instructionLength, 0, 0);
+    vmcs.set32(Field.entryInterruptionInformation, vmcs.get32(Field.entryInterruptionInformation) & ~InterruptionMask.valid);
+    context.isGuest = false;
+    return true;
   }
 
   /** A write to the APIC page is executed again, alone; during delivery of an event it is an exit. True: there is none. */
@@ -622,7 +655,7 @@ export class Vmx implements Virtualization, ExitSink {
         const { vector, type } = parseInterruption(exit.interruption);
         return (flagsImage(state, { vector, kind: eventKinds[type] }) & FlagMask.RF) !== 0;
       }
-      default: return (readFlags(state) & FlagMask.RF) !== 0;
+      default: return hasSystemFlag(state, FlagMask.RF);
     }
   }
 
@@ -675,10 +708,8 @@ export class Vmx implements Virtualization, ExitSink {
     const { state } = p;
     const { vmcs } = context;
     const endingRoot = state.getAddress(layout.cr3);
-    const areSegmentsKnown = (vmcs.unchecked & Unchecked.hostSegments) === 0;
     loadHostState(context);
     p.dropSingleStep();
-    if (areSegmentsKnown && this.#resumeHost(vmcs, endingRoot)) return;
     this.#translations.enterHost(this.#vpid, endingRoot, state.getAddress(layout.cr3));
     p.contextReplaced();
     if (p.memory.paging.mode === "pae") {
@@ -687,14 +718,6 @@ export class Vmx implements Virtualization, ExitSink {
     }
     const msrCount = vmcs.get32(Field.exitMsrLoadCount);
     if (msrCount !== 0 && loadMsrArea(p, p.physical, vmcs.getAddress(Field.exitMsrLoadAddress), msrCount) !== 0) this.#abort(Abort.msrLoad);
-  }
-
-  /** Goes on with a host whose registers are loaded as if there had been no guest. False, with nothing changed: that is not all. */
-  #resumeHost(vmcs: Vmcs, guestRoot: number): boolean {
-    if (vmcs !== this.#ordinary) return false;
-    const space = this.#hostSpace;
-    space.endingRoot = guestRoot;
-    return this.#p.resumeHost(vmcs, space);
   }
 
   /** A VMX abort: the processor is shut down, and memory tells why. */

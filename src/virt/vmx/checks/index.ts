@@ -36,8 +36,12 @@ function holdsAsBefore(vmcs: Vmcs, environment: EntryEnvironment): boolean {
   const { unchecked } = vmcs;
   if ((unchecked & ~(Unchecked.instructionPointer | unrelated)) !== 0) return false;
   if ((vmcs.get32(Field.primaryControls) & Control.tprShadow.mask) !== 0 || looksAtMemory(vmcs)) return false;
-  if ((unchecked & Unchecked.instructionPointer) === 0) return true;
-  const high = vmcs.getHigh32(Field.guestRip) | 0, unused = 64 - environment.linearAddressBits;
+  return (unchecked & Unchecked.instructionPointer) === 0 || hasCanonicalRip(vmcs, environment.linearAddressBits);
+}
+
+/** Whether the guest's RIP is what its mode allows. */
+export function hasCanonicalRip(vmcs: Vmcs, linearAddressBits: number): boolean {
+  const high = vmcs.getHigh32(Field.guestRip) | 0, unused = 64 - linearAddressBits;
   return high === 0 || (isIn64BitMode(vmcs) && (high << unused) >> unused === high);
 }
 

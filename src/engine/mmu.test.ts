@@ -181,7 +181,7 @@ test("where a guest's tables are is kept with its context, and forgotten with it
       if (target === "table") tables++;
       return address;
     },
-    mayWrite: true, mayFetch: true, isLargePage: false, readsPointersOnDemand: false,
+    mayWrite: true, mayFetch: true, isLargePage: false, readsPointersOnDemand: false, tellsOfInstruction: true,
   };
   const asksFor = (page: number): number => {
     tables = 0;

@@ -50,8 +50,8 @@ interface Refusal {
   readonly low: number;
   readonly high: number;
   readonly isWrite: boolean;
-  /** The instruction's: exits tell of it. */
-  readonly record: number;
+  /** The instruction's, if exits tell of it. */
+  readonly record: number | undefined;
   /** How many walks there had been. */
   readonly walks: number;
 }
@@ -154,7 +154,7 @@ export class Mmu implements ProcessorMemory {
   /** False: it faults, or could not say. */
   #walkByCode(low: number, high: number, kind: AccessKind, isUser: boolean, isImplicit: boolean): boolean {
     const { walkByCode, walker } = this;
-    if (walkByCode === undefined) return false;
+    if (walkByCode === undefined || walker.secondStage !== undefined) return false;
     const access = (kind === "write" ? WalkAccess.write : kind === "fetch" ? WalkAccess.fetch : 0) | (isUser ? WalkAccess.user : 0) |
       (isImplicit ? WalkAccess.implicit : 0);
     if ((walkByCode(low, high, access, 0) & WalkAnswer.translated) === 0) return false;
@@ -509,7 +509,7 @@ export class Mmu implements ProcessorMemory {
     if (refusal === undefined) return false;
     this.#refusal = undefined;
     return refusal.low === low && refusal.high === high && kind === (refusal.isWrite ? "write" : "read") &&
-      refusal.record === this.#view.get32(state.currentRecord) && refusal.walks === this.counters.walks;
+      (refusal.record === undefined || refusal.record === this.#view.get32(state.currentRecord)) && refusal.walks === this.counters.walks;
   }
 
   /**
@@ -595,8 +595,9 @@ export class Mmu implements ProcessorMemory {
     const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
     if ((low & 0xfff) + sizeBytes > pageSizeBytes || (this.#is64 && !this.#isCanonical(high))) return false;
     if (!this.#walk(low, high, isWrite ? "write" : "read", this.#isAtUserLevel, false)) {
-      const record = view.get32(state.currentRecord);
-      if (this.walker.isSecondStageFault) this.#refusal = { low, high, isWrite, record, walks: this.counters.walks };
+      const { isSecondStageFault, secondStage } = this.walker;
+      const record = secondStage?.tellsOfInstruction === true ? view.get32(state.currentRecord) : undefined;
+      if (isSecondStageFault) this.#refusal = { low, high, isWrite, record, walks: this.counters.walks };
       return false;
     }
     this.#fill(low, high, this.walker.physical, isWrite);

@@ -304,7 +304,7 @@ test("the second stage sees every table and the final address", () => {
       seen.push([address, kind, target]);
       return address === 0x5123 ? 0x6123 : address;
     },
-    mayWrite: true, mayFetch: true, isLargePage: false, readsPointersOnDemand: false,
+    mayWrite: true, mayFetch: true, isLargePage: false, readsPointersOnDemand: false, tellsOfInstruction: true,
   };
   expect(walker.translate(0x123, 0, "write", pagingState("level4"), false, false)).toBe(true);
   expect(walker.physical).toBe(0x6123);
@@ -324,7 +324,7 @@ test("the second stage is asked for tables once, until what it said is forgotten
       if (target === "table") tables.push(address);
       return address + moved;
     },
-    mayWrite: true, mayFetch: true, isLargePage: false, readsPointersOnDemand: false,
+    mayWrite: true, mayFetch: true, isLargePage: false, readsPointersOnDemand: false, tellsOfInstruction: true,
   };
   const walk = (): number => walker.translate(0x123, 0, "read", pagingState("level4"), false, false) ? walker.physical : -1;
   walk();

@@ -62,6 +62,8 @@ export interface SecondStage {
   readonly isLargePage: boolean;
   /** The four entries of PAE paging are read by each walk, and not when CR3 is written. */
   readonly readsPointersOnDemand: boolean;
+  /** Exits for violations tell of the instruction. */
+  readonly tellsOfInstruction: boolean;
 }
 
 const EntryBit = { present: 1, writable: 2, user: 4, accessed: 32, dirty: 64, large: 128, global: 256 } as const;

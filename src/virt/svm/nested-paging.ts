@@ -14,6 +14,7 @@ const FaultTarget = { final: 1n << 32n, table: 1n << 33n } as const;
  */
 export class NestedPaging implements SecondStage {
   readonly readsPointersOnDemand: boolean = true;
+  readonly tellsOfInstruction: boolean = true;
   /** How the host pages, with the nested CR3 as the root. */
   readonly paging: PagingState = {
     mode: "none", root: 0, pdpte: new Uint32Array(8), writeProtect: true, noExecute: false, pageSizeExtension: false,

@@ -27,12 +27,20 @@ export class EventDecision {
   readonly #sink: ExitSink;
   /** Where the monitor trap flag stands: it exits at the boundary after the one at which the guest was entered. */
   #trap: VmxGuestState["monitorTrap"] = "off";
+  /** The guest is left as soon as it would take interrupts, or NMIs. */
+  #hasWindow = false;
 
   constructor(context: VmxContext, apic: VirtualApic, timer: PreemptionTimer, sink: ExitSink) {
     this.#context = context;
     this.#apic = apic;
     this.#timer = timer;
     this.#sink = sink;
+  }
+
+  /** Takes over the controls of the guest that is entered. */
+  configure(): void {
+    const context = this.#context;
+    this.#hasWindow = context.has(Control.interruptWindowExiting) || context.has(Control.nmiWindowExiting);
   }
 
   /** VM entry; undefined: nothing is injected. */
@@ -89,11 +97,11 @@ export class EventDecision {
 
   /** Nothing waits for a boundary, or for interrupts to be enabled. */
   get areIdle(): boolean {
-    return this.#apic.pendingExit === undefined && this.#trap === "off" && this.pendingDebug === 0 && !this.#apic.isRecognized &&
-      !this.#context.has(Control.interruptWindowExiting) && !this.#context.has(Control.nmiWindowExiting);
+    return this.#apic.pendingExit === undefined && this.#trap === "off" && this.pendingDebug === 0 && !this.#apic.isRecognized && !this.#hasWindow;
   }
 
   has(pending: PendingEvents): boolean {
+    if (this.areIdle && !pending.nmi && !pending.interrupt) return this.#isTimeOver;
     const context = this.#context;
     return this.#apic.pendingExit !== undefined || this.#trap === "pending" || this.pendingDebug !== 0 || this.#isTimeOver ||
       (context.has(Control.nmiWindowExiting) && !this.#isNmiBlocked) || this.#wantsNmi(pending) ||

@@ -43,6 +43,9 @@ export type Preparation = { readonly kind: "go on" } | { readonly kind: "ended";
   { readonly kind: "exit"; readonly reason: number; readonly isPlain: boolean };
 
 const goOn: Preparation = { kind: "go on" };
+const exits: Readonly<Partial<Record<VirtualizationInstruction, Preparation>>> = Object.fromEntries(
+  Object.entries(exitReasons).map(([name, reason]) => [name, { kind: "exit", reason, isPlain: plainInstructions.has(name as VirtualizationInstruction) }]),
+);
 
 export class VmxInstructions {
   readonly #context: VmxContext;
@@ -62,10 +65,10 @@ export class VmxInstructions {
   prepare(instruction: VirtualizationInstruction): Preparation {
     const context = this.#context;
     const { state } = context;
+    // In a guest neither asks for a mode or a privilege level.
+    if (context.isGuest && (instruction === "vmcall" || instruction === "vmfunc")) return this.#prepareInGuest(instruction);
     const hasMode = isProtectedMode(state) && !isVirtual8086(state) && (!isLongMode(state) || is64BitMode(state));
     if (instruction === "vmcall" || instruction === "vmfunc") {
-      // Neither asks for a mode or a privilege level in a guest.
-      if (context.isGuest) return this.#prepareInGuest(instruction);
       if (!context.isOn || instruction === "vmfunc" || !hasMode) return this.#raise(Vector.UD);
     } else if (instruction === "vmxon") {
       if (!hasMode || !hasCr4(state, cr4FixedToOne)) return this.#raise(Vector.UD);
@@ -91,7 +94,7 @@ export class VmxInstructions {
     if ((instruction === "vmread" || instruction === "vmwrite") && this.#isShadowed(instruction)) {
       return context.state.get32(layout.cpl) === 0 ? goOn : this.#raise(Vector.GP);
     }
-    return { kind: "exit", reason: exitReasons[instruction]!, isPlain: plainInstructions.has(instruction) };
+    return exits[instruction]!;
   }
 
   /** Whether the guest's VMREAD or VMWRITE reaches the shadow VMCS; the encoding is argument 0. */

@@ -433,6 +433,7 @@ export class Vmx implements Virtualization, ExitSink {
   #configure(): void {
     this.#stage = this.#ept.configure() ? this.#ept : undefined;
     this.#interception.configure();
+    this.#events.configure();
   }
 
   get #vpid(): number {

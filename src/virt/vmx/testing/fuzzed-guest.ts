@@ -5,7 +5,7 @@ import * as state from "../../../isa/state.ts";
 import { FuzzedGuest as AnyFuzzedGuest, GuestPlace, interestingValues, sensitiveInstructions } from "../../testing/fuzzed-guest.ts";
 import type { Random } from "../../testing/random.ts";
 import { vmcsRevision } from "../capabilities.ts";
-import { controls } from "../controls.ts";
+import { Control, controls } from "../controls.ts";
 import { Field, guestSegments, sizeBytesOf, vmcsFields, type FieldKey } from "../fields.ts";
 import { Vmcs } from "../vmcs.ts";
 import { Vmx } from "../vmx.ts";
@@ -13,18 +13,34 @@ import { validVmcs } from "./valid-vmcs.ts";
 
 /** Guest-physical places beside those of `Place`. */
 const FuzzPlace = {
-  vmxon: 0x4_0000, vmcs: 0x4_1000, ioBitmaps: 0x4_2000, msrBitmap: 0x4_4000, virtualApic: 0x4_5000, apicAccess: 0x4_6000, area: 0x4_7000,
+  vmxon: 0x4_0000, vmcs: 0x4_1000, ioBitmaps: 0x4_2000, msrBitmap: 0x4_4000, virtualApic: 0x4_5000, apicAccess: 0x4_6000, area: 0x4_7000, resumesLeft: 0x4_8000,
   ept: GuestPlace.tables, guestCode: GuestPlace.code, guestStack: GuestPlace.stack,
 } as const;
 
-/** What the host does: VMLAUNCH, then HLT; and HLT where exits lead to. */
+/** What the host does: VMLAUNCH, then HLT. */
 const launchCode = "0f01c2 f4";
+/** Where exits lead to: a few times VMRESUME behind the instruction (or wherever the length of none leads to), then HLT. */
+const exitCode = [
+  "ff0c25 00800400", "781e", // dec dword [resumesLeft]; js to HLT
+  "41bc1e680000 450f78e5", // GUEST_RIP to R13
+  "41be0c440000 450f78f7", // EXIT_INSTRUCTION_LENGTH to R15
+  "4d01fd 450f79e5", // their sum to GUEST_RIP
+  "0f01c3 f4",
+].join(" ");
+const maximumResumes = 6;
 const exitOffset = 0x100;
 const failedEntryMask = 0x8000_0000;
 
 const segmentFields: readonly (readonly [name: string, selector: number])[] = [
   ["CS", Select.code0], ["ES", Select.data0], ["SS", Select.data0], ["DS", Select.data0], ["FS", Select.data0], ["GS", Select.data0], ["TR", Select.tss],
 ];
+
+/** Without a VPID nothing is kept across transitions. */
+function tag(vmcs: Vmcs): void {
+  vmcs.set32(Field.primaryControls, (vmcs.get32(Field.primaryControls) | Control.secondaryControls.mask) >>> 0);
+  vmcs.set32(Field.secondaryControls, (vmcs.get32(Field.secondaryControls) | Control.vpid.mask) >>> 0);
+  vmcs.set32(Field.virtualProcessorId, 1);
+}
 
 export class FuzzedGuest extends AnyFuzzedGuest<"exit" | "refused" | "invalid guest state"> {
   readonly vmx: Vmx;
@@ -56,8 +72,10 @@ export class FuzzedGuest extends AnyFuzzedGuest<"exit" | "refused" | "invalid gu
     s.set64(state.cr4, s.get64(state.cr4) | 0x2000n);
     m.processor.modeChanged();
     m.write(Place.code, launchCode);
-    m.write(Place.code + exitOffset, "f4");
+    m.write(Place.code + exitOffset, exitCode);
+    m.view.setUint32(FuzzPlace.resumesLeft, random.below(maximumResumes + 1), true);
     const vmcs = this.#guest();
+    if (random.below(2) === 0) tag(vmcs);
     this.writeTables(random);
     this.writeCode(random);
     this.#writeAreas(random);

@@ -6,6 +6,7 @@ import { Random } from "./random.ts";
 export const GuestPlace = { tables: 0x5_0000, code: 0x6_0000, stack: 0x7_0000 } as const;
 
 const ramBytes = 0x20_0000;
+const nothing = new Uint8Array(ramBytes);
 const codeBytes = 256;
 const pageBytes = 0x1000;
 const tableBytes = 0x4000;
@@ -53,7 +54,8 @@ export abstract class FuzzedGuest<End extends string> {
   /** A processor after RESET in memory that is zero. */
   protected reset(): void {
     const m = this.machine;
-    m.ram.fill(0);
+    // By way of the processor, which has decoded what is there.
+    m.physical.writeRange(0, nothing);
     m.interrupts.length = 0;
     m.deviceAccesses.length = 0;
     m.portWrites.length = 0;

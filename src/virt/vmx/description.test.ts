@@ -42,12 +42,14 @@ test("entries and exits are told to an observer", () => {
   const seen: Transition[] = [];
   guest.vmx.observer = (transition) => seen.push(transition);
   let exits = 0;
-  for (let seed = 1; seed <= 60; seed++) {
+  for (let seed = 1; seed <= 300; seed++) {
     seen.length = 0;
     const end = guest.run(seed);
     if (end === "exit") {
       exits++;
-      expect(seen.map(({ kind }) => kind)).toEqual(["entry", "exit"]);
+      // The host resumes it a few times; an entry that fails is told of as an exit alone.
+      expect(seen.slice(0, 2).map(({ kind }) => kind)).toEqual(["entry", "exit"]);
+      expect(seen.some(({ kind }, index) => kind === "entry" && seen.at(index + 1)?.kind !== "exit")).toBe(false);
       expect(guest.vmx.controlBlock()).toMatchObject({ kind: "VMCS", address: BigInt(seen[1].controlBlock) });
     }
     if (end === "invalid guest state") expect(seen.at(-1)).toMatchObject({ kind: "exit" });

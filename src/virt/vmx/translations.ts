@@ -43,11 +43,6 @@ export class Translations {
     if (vpid === 0) this.#memory.flush({ keepGlobal: false });
   }
 
-  /** Tag of a guest's space. */
-  tagOf(vpid: number, table: number): number {
-    return this.#spaceOf(vpid, table).tag;
-  }
-
   #spaceOf(vpid: number, table: number): GuestSpace {
     const key = (table < 0 ? 0 : table / pageBytes + 1) * vpidCount + vpid;
     let space = this.#spaces.get(key);

@@ -407,8 +407,9 @@ export class Vmx implements Virtualization, ExitSink {
   /** Whether entries and exits to come have to do no more than to load and save registers, unless the hypervisor writes more than RIP. */
   #noteEntry(vmcs: Vmcs, hostSpace: Space): void {
     const { context } = this;
-    const isOrdinary = !unusualControls.some((control) => context.has(control)) && context.has(Control.vpid) && context.has(Control.hostAddressSpaceSize) &&
-      !looksAtMemory(vmcs) && (vmcs.get32(Field.entryMsrLoadCount) | vmcs.get32(Field.exitMsrLoadCount) | vmcs.get32(Field.exitMsrStoreCount)) === 0;
+    // Delivery of an injected event may have left it already.
+    const isOrdinary = context.isGuest && !unusualControls.some((control) => context.has(control)) && context.has(Control.vpid) &&
+      context.has(Control.hostAddressSpaceSize) && !looksAtMemory(vmcs) && (vmcs.get32(Field.entryMsrLoadCount) | vmcs.get32(Field.exitMsrLoadCount) | vmcs.get32(Field.exitMsrStoreCount)) === 0;
     this.#ordinary = isOrdinary ? new OrdinaryTransitions(context, hostSpace, this.#p.memory.space, this.#stage) : undefined;
   }
 

@@ -47,13 +47,14 @@ export interface Space {
 
 /** An access that the second stage has refused, its exit recorded. */
 interface Refusal {
-  readonly low: number;
-  readonly high: number;
-  readonly isWrite: boolean;
-  /** The instruction's, if exits tell of it. */
-  readonly record: number | undefined;
+  isValid: boolean;
+  low: number;
+  high: number;
+  isWrite: boolean;
+  /** The instruction's. */
+  record: number;
   /** How many walks there had been. */
-  readonly walks: number;
+  walks: number;
 }
 
 /** Contexts that are kept: a hypervisor chooses their tags, of which there are 2^32. */
@@ -117,8 +118,8 @@ export class Mmu implements ProcessorMemory {
   #slot = 0;
   #nextSlot = 1;
   #space: Space = newSpace(hostSpace);
-  /** An access that the second stage refused to `reachable`. */
-  #refusal: Refusal | undefined;
+  /** The last access that the second stage refused to `reachable`. */
+  readonly #refusal: Refusal = { isValid: false, low: 0, high: 0, isWrite: false, record: 0, walks: 0 };
   readonly #spaces = new Map<number, Space>([[hostSpace, this.#space]]);
   /** Walks as generated code, once there is some. */
   walkByCode: TranslationFunctions["walk"] | undefined = undefined;
@@ -210,7 +211,7 @@ export class Mmu implements ProcessorMemory {
   }
 
   #useSlot(slot: number): void {
-    this.#refusal = undefined;
+    this.#refusal.isValid = false;
     this.#slot = slot;
     const privilege = this.#view.get32(state.tlbContext) & 3;
     this.#view.set32(state.tlbContext, (slot << 2) | privilege);
@@ -251,7 +252,7 @@ export class Mmu implements ProcessorMemory {
    * stage begins with, of who ends.
    */
   resumeSpace(space: Space, secondStage: SecondStage | undefined, endingRoot: number): void {
-    this.#refusal = undefined;
+    this.#refusal.isValid = false;
     this.#space.root = endingRoot;
     this.#space.slot = this.#slot;
     this.#space = space;
@@ -506,10 +507,10 @@ export class Mmu implements ProcessorMemory {
   /** Whether the walk before this one, for `reachable`, has already found that the second stage does not let this access by: its exit is recorded. */
   #isRefused(low: number, high: number, kind: AccessKind): boolean {
     const refusal = this.#refusal;
-    if (refusal === undefined) return false;
-    this.#refusal = undefined;
-    return refusal.low === low && refusal.high === high && kind === (refusal.isWrite ? "write" : "read") &&
-      (refusal.record === undefined || refusal.record === this.#view.get32(state.currentRecord)) && refusal.walks === this.counters.walks;
+    if (!refusal.isValid) return false;
+    refusal.isValid = false;
+    return refusal.low === low && refusal.high === high && kind === (refusal.isWrite ? "write" : "read") && refusal.walks === this.counters.walks &&
+      (refusal.record === this.#view.get32(state.currentRecord) || this.walker.secondStage?.tellsOfInstruction === false);
   }
 
   /**
@@ -595,13 +596,21 @@ export class Mmu implements ProcessorMemory {
     const low = view.get32(state.slowAddress), high = view.getHigh32(state.slowAddress);
     if ((low & 0xfff) + sizeBytes > pageSizeBytes || (this.#is64 && !this.#isCanonical(high))) return false;
     if (!this.#walk(low, high, isWrite ? "write" : "read", this.#isAtUserLevel, false)) {
-      const { isSecondStageFault, secondStage } = this.walker;
-      const record = secondStage?.tellsOfInstruction === true ? view.get32(state.currentRecord) : undefined;
-      if (isSecondStageFault) this.#refusal = { low, high, isWrite, record, walks: this.counters.walks };
+      if (this.walker.isSecondStageFault) this.#noteRefusal(low, high, isWrite);
       return false;
     }
     this.#fill(low, high, this.walker.physical, isWrite);
     return this.reach(low, high, isWrite) !== 0;
+  }
+
+  #noteRefusal(low: number, high: number, isWrite: boolean): void {
+    const refusal = this.#refusal;
+    refusal.isValid = true;
+    refusal.low = low;
+    refusal.high = high;
+    refusal.isWrite = isWrite;
+    refusal.record = this.#view.get32(state.currentRecord);
+    refusal.walks = this.counters.walks;
   }
 
   #stackFault(flags: number): boolean {

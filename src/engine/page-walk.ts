@@ -264,8 +264,8 @@ export class PageWalker {
     }
     const at = this.#table(paging.root + index * 8);
     if (at < 0) return false;
-    this.#pointerLow = this.#memory.read32(at);
-    this.#pointerHigh = this.#memory.read32(at + 4);
+    this.#memory.readEntry(at);
+    [this.#pointerLow, this.#pointerHigh] = this.#memory.entry;
     if ((this.#pointerLow & EntryBit.present) === 0) return this.#fault(0, kind, paging, isUser);
     // What is not checked when CR3 is written is checked here.
     const reservedLow = 0x1e6, reservedHigh = ~(2 ** (paging.physicalAddressBits - 32) - 1);
@@ -295,7 +295,8 @@ export class PageWalker {
       const entryAddress = table + index * 8;
       const entryAt = this.#table(entryAddress);
       if (entryAt < 0) return false;
-      const entryLow = memory.read32(entryAt), entryHigh = memory.read32(entryAt + 4);
+      memory.readEntry(entryAt);
+      const entryLow = memory.entry[0], entryHigh = memory.entry[1];
       if ((entryLow & EntryBit.present) === 0) return this.#fault(0, kind, paging, isUser);
       const isLarge = (entryLow & EntryBit.large) !== 0 && level > 1;
       const isLargeReserved = isLarge && (level > 3 || (level === 3 && !paging.gigabytePages) ||

@@ -19,6 +19,11 @@ export interface PlainRam {
   readonly codePages: number;
 }
 
+/** Whole numbers of 32 bits, which nearly all addresses are, are shifted in place. */
+function pageOf(address: number): number {
+  return address < 2 ** 32 ? address >>> 12 : Math.floor(address / pageSizeBytes);
+}
+
 /**
  * Maps page numbers to offsets in linear memory. A page that is readable but not writable is ROM: writes to it go to
  * the bus. Page tables, code and DMA all go through here.
@@ -27,6 +32,8 @@ export class PhysicalMemory {
   readonly bytes: Uint8Array;
   readonly words: Uint32Array;
   readonly bus: PhysicalBus;
+  /** What `readEntry` has read: the low half, then the high one. */
+  readonly entry: Uint32Array = new Uint32Array(2);
   /** Per page: one more than what to add to addresses for offsets in linear memory, modulo 2^32; 0 for none. */
   #readMap: Uint32Array;
   #writeMap: Uint32Array;
@@ -119,12 +126,12 @@ export class PhysicalMemory {
 
   /** Offset in linear memory of the byte at `address` for reading, or 0. */
   readable(address: number): number {
-    const page = Math.floor(address / pageSizeBytes);
+    const page = pageOf(address);
     return page < this.#readMap.length ? this.#place(address, this.#readMap[page]) : 0;
   }
 
   writable(address: number): number {
-    const page = Math.floor(address / pageSizeBytes);
+    const page = pageOf(address);
     return page < this.#writeMap.length ? this.#place(address, this.#writeMap[page]) : 0;
   }
 
@@ -224,10 +231,17 @@ export class PhysicalMemory {
     this.bytes[at] = value;
   }
 
-  /** An aligned 32-bit word, unsigned; page-table entries are read with it. */
+  /** An aligned 32-bit word, unsigned. */
   read32(address: number): number {
     const at = this.readable(address);
     return at !== 0 ? this.words[at >>> 2] : this.bus.read(address, 4) >>> 0;
+  }
+
+  /** An aligned 64-bit entry of a paging structure: its halves are in `entry` until the next one is read. */
+  readEntry(address: number): void {
+    const at = this.readable(address);
+    this.entry[0] = at !== 0 ? this.words[at >>> 2] : this.bus.read(address, 4);
+    this.entry[1] = at !== 0 ? this.words[(at >>> 2) + 1] : this.bus.read(address + 4, 4);
   }
 
   write32(address: number, value: number): void {

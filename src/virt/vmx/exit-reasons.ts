@@ -47,7 +47,7 @@ export interface Exit {
   readonly instructionLength: number | undefined;
   readonly instructionInformation: number;
   readonly guestLinearAddress: bigint;
-  readonly guestPhysicalAddress: bigint;
+  readonly guestPhysicalAddress: number;
   /** VM-exit interruption information, and its error code. */
   readonly interruption: number;
   readonly errorCode: number;
@@ -61,7 +61,7 @@ function exitOf(reason: number, qualification: bigint, resumeFlag: ResumeFlagRul
   return {
     reason, qualification, resumeFlag, isInstruction,
     instructionLength: details.instructionLength, instructionInformation: details.instructionInformation ?? 0,
-    guestLinearAddress: details.guestLinearAddress ?? 0n, guestPhysicalAddress: details.guestPhysicalAddress ?? 0n,
+    guestLinearAddress: details.guestLinearAddress ?? 0n, guestPhysicalAddress: details.guestPhysicalAddress ?? 0,
     interruption: details.interruption ?? 0, errorCode: details.errorCode ?? 0,
   };
 }

@@ -117,7 +117,8 @@ export class ExtendedPageTables implements SecondStage {
       const index = level === 4 ? (high >>> 7) & 0x1ff : level === 3 ? ((high & 0x7f) << 2) | (low >>> 30)
         : level === 2 ? (low >>> 21) & 0x1ff : (low >>> 12) & 0x1ff;
       const entryAt = table + index * 8;
-      const entryLow = memory.read32(entryAt), entryHigh = memory.read32(entryAt + 4);
+      memory.readEntry(entryAt);
+      const entryLow = memory.entry[0], entryHigh = memory.entry[1];
       this.isConvertible = (entryHigh & suppressVeMask) === 0;
       if (!this.#isPresent(entryLow)) return this.#violate(address, kind, target, isWrite, 0);
       const isLarge = level > 1 && (entryLow & Entry.large) !== 0;
@@ -199,7 +200,7 @@ export class ExtendedPageTables implements SecondStage {
     if (rights & Entry.execute) qualification |= Violation.executable;
     if (this.#hasUserExecute && (rights & Entry.userExecute) !== 0) qualification |= Violation.userExecutable;
     this.#sink.record(accessExit(ExitReason.eptViolation, BigInt(qualification), {
-      guestPhysicalAddress: BigInt(address), guestLinearAddress: this.#linearAddress(),
+      guestPhysicalAddress: address, guestLinearAddress: this.#linearAddress(),
     }));
     return -1;
   }
@@ -211,7 +212,7 @@ export class ExtendedPageTables implements SecondStage {
   }
 
   #misconfigured(address: number): number {
-    this.#sink.record(accessExit(ExitReason.eptMisconfiguration, 0n, { guestPhysicalAddress: BigInt(address) }));
+    this.#sink.record(accessExit(ExitReason.eptMisconfiguration, 0n, { guestPhysicalAddress: address }));
     return -1;
   }
 }

@@ -34,7 +34,7 @@ export class VirtualizationExceptions {
     physical.write32(area + Area.busy, busyMark);
     write64(Area.qualification, exit.qualification);
     write64(Area.linearAddress, exit.guestLinearAddress);
-    write64(Area.physicalAddress, exit.guestPhysicalAddress);
+    write64(Area.physicalAddress, BigInt(exit.guestPhysicalAddress));
     const eptpIndex = context.vmcs.get32(Field.eptpIndex);
     physical.write8(area + Area.eptpIndex, eptpIndex & 0xff);
     physical.write8(area + Area.eptpIndex + 1, eptpIndex >>> 8);

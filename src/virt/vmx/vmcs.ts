@@ -118,7 +118,8 @@ export class Vmcs {
     words[Word.reason] = reason;
     wide[Word.qualification >>> 1] = qualification;
     wide[Word.guestLinearAddress >>> 1] = guestLinearAddress;
-    wide[Word.guestPhysicalAddress >>> 1] = guestPhysicalAddress;
+    words[Word.guestPhysicalAddress] = guestPhysicalAddress;
+    words[Word.guestPhysicalAddress + 1] = guestPhysicalAddress / 0x1_0000_0000;
     words[Word.interruption] = interruption;
     words[Word.errorCode] = errorCode;
     words[Word.instructionInformation] = instructionInformation;

@@ -602,7 +602,7 @@ export class Vmx implements Virtualization, ExitSink {
     this.#saveBlocking(vmcs);
     saveGuestState(context, this.#resumeFlag(exit, during));
     if (this.observer !== undefined) {
-      this.#observe("exit", exit.reason, exitReasonName(exit.reason), [vmcs.get(Field.exitQualification), exit.guestPhysicalAddress]);
+      this.#observe("exit", exit.reason, exitReasonName(exit.reason), [vmcs.get(Field.exitQualification), BigInt(exit.guestPhysicalAddress)]);
     }
     p.contextEnds(vmcs);
     context.isGuest = false;
